@@ -1,0 +1,306 @@
+//! The envelope: what an event looks like on its way (SPEC.md, "Standard Event Envelope").
+//!
+//! Written once, by [`seal`]; these bytes are stored, signed and sent to every receiver. Read by
+//! receivers, as [`Envelope`].
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::{EventId, EventType, Metadata, NewEvent, OrganizationId, Timestamp};
+
+/// The version of the envelope's own form.
+pub const ENVELOPE_VERSION: &str = "1.0";
+
+/// An event in its final bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedEvent {
+    /// Its id.
+    pub id: EventId,
+    /// Whose it is.
+    pub organization: OrganizationId,
+    /// Its type.
+    pub event_type: EventType,
+    /// When it was sealed.
+    pub timestamp: Timestamp,
+    /// What the publisher said, digested, if the publisher also chose the id: the same id with
+    /// another digest is another event, which is refused. `None` for a generated id.
+    pub digest: Option<[u8; 16]>,
+    /// The envelope: one JSON object, members in the documented order.
+    pub body: Bytes,
+}
+
+/// What stands in an envelope in place of `data` that is too large to go inline.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct DataRef {
+    /// How it is kept; always `blob`.
+    #[serde(rename = "type")]
+    pub kind: DataRefKind,
+    /// Where to fetch it.
+    pub uri: String,
+    /// Until when the link works.
+    pub expires_at: Timestamp,
+    /// The length of the blob in bytes.
+    pub size_bytes: u64,
+    /// `sha256:` and the lowercase hex digest of the blob's bytes.
+    pub checksum: String,
+}
+
+/// The ways of keeping large data. There is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum DataRefKind {
+    /// In the blob store.
+    Blob,
+}
+
+impl DataRef {
+    /// A reference to `blob`, which can be fetched at `uri` until `expires_at`.
+    #[must_use]
+    pub fn to_blob(blob: &[u8], uri: String, expires_at: Timestamp) -> Self {
+        use sha2::Digest as _;
+        let checksum = format!("sha256:{}", hex::encode(sha2::Sha256::digest(blob)));
+        let size_bytes = blob.len() as u64;
+        Self { kind: DataRefKind::Blob, uri, expires_at, size_bytes, checksum }
+    }
+}
+
+/// Puts an event into its final bytes, with its data inline.
+///
+/// A generated id is for an event that chose none; `event.id` wins.
+#[must_use]
+pub fn seal(event: &NewEvent, generated: EventId, timestamp: Timestamp) -> SealedEvent {
+    seal_with(event, generated, timestamp, Payload::Inline)
+}
+
+/// Puts an event into its final bytes with a reference in place of its data, and without `changes`
+/// if they are not to go inline either.
+#[must_use]
+pub fn seal_with_reference(
+    event: &NewEvent,
+    generated: EventId,
+    timestamp: Timestamp,
+    reference: &DataRef,
+    with_changes: bool,
+) -> SealedEvent {
+    seal_with(event, generated, timestamp, Payload::Referenced { reference, with_changes })
+}
+
+#[derive(Clone, Copy)]
+enum Payload<'a> {
+    Inline,
+    Referenced { reference: &'a DataRef, with_changes: bool },
+}
+
+fn seal_with(
+    event: &NewEvent,
+    generated: EventId,
+    timestamp: Timestamp,
+    payload: Payload<'_>,
+) -> SealedEvent {
+    let id = event.id.unwrap_or(generated);
+    let changes = event.changes.as_deref().filter(|_| match payload {
+        Payload::Inline => true,
+        Payload::Referenced { with_changes, .. } => with_changes,
+    });
+    let data_bytes = match payload {
+        Payload::Inline => event.data.get().len(),
+        Payload::Referenced { .. } => 256,
+    };
+    let changes_bytes = changes.map_or(0, |changes| changes.get().len());
+    let mut out = Vec::with_capacity(384 + data_bytes + changes_bytes);
+
+    out.extend_from_slice(b"{\"id\":\"");
+    id.write_to(&mut out);
+    out.extend_from_slice(b"\",\"type\":\"");
+    out.extend_from_slice(event.event_type.as_str().as_bytes());
+    out.extend_from_slice(b"\",\"version\":\"");
+    out.extend_from_slice(ENVELOPE_VERSION.as_bytes());
+    out.extend_from_slice(b"\",\"timestamp\":\"");
+    out.extend_from_slice(timestamp.to_string().as_bytes());
+    out.extend_from_slice(b"\",\"organization_id\":\"");
+    event.organization.write_to(&mut out);
+    match payload {
+        Payload::Inline => {
+            out.extend_from_slice(b"\",\"data\":");
+            out.extend_from_slice(event.data.get().as_bytes());
+        }
+        Payload::Referenced { reference, .. } => {
+            out.extend_from_slice(b"\",\"data_ref\":");
+            write_json(&mut out, reference);
+        }
+    }
+    if let Some(changes) = changes {
+        out.extend_from_slice(b",\"changes\":");
+        out.extend_from_slice(changes.get().as_bytes());
+    }
+    out.extend_from_slice(b",\"metadata\":");
+    write_metadata(&mut out, &event.metadata);
+    out.push(b'}');
+
+    SealedEvent {
+        id,
+        organization: event.organization,
+        event_type: event.event_type.clone(),
+        timestamp,
+        digest: event.id.map(|_| digest(event)),
+        body: out.into(),
+    }
+}
+
+fn write_metadata(out: &mut Vec<u8>, metadata: &Metadata) {
+    let named = [
+        ("correlation_id", &metadata.correlation_id),
+        ("triggered_by", &metadata.triggered_by),
+        ("source", &metadata.source),
+    ];
+    let mut separator = b'{';
+    for (name, value) in named {
+        if let Some(value) = value {
+            out.push(separator);
+            write_json(out, name);
+            out.push(b':');
+            write_json(out, value);
+            separator = b',';
+        }
+    }
+    for (name, value) in &metadata.other {
+        out.push(separator);
+        write_json(out, name);
+        out.push(b':');
+        out.extend_from_slice(value.get().as_bytes());
+        separator = b',';
+    }
+    if separator == b'{' {
+        out.push(b'{');
+    }
+    out.push(b'}');
+}
+
+fn write_json(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
+    serde_json::to_writer(out, value).expect("strings and DataRef are JSON, and a Vec takes all");
+}
+
+/// Digests what the publisher said; what ESL adds (time, missing metadata) is not part of it.
+fn digest(event: &NewEvent) -> [u8; 16] {
+    use sha2::Digest as _;
+    let mut hasher = sha2::Sha256::new();
+    let mut part = |text: Option<&str>| {
+        // The length, so that no two lists of parts run together into the same bytes.
+        let length = text.map_or(u64::MAX, |text| text.len() as u64);
+        hasher.update(length.to_le_bytes());
+        hasher.update(text.unwrap_or_default());
+    };
+    part(Some(event.event_type.as_str()));
+    part(Some(event.data.get()));
+    part(event.changes.as_ref().map(|changes| changes.get()));
+    part(event.metadata.correlation_id.as_deref());
+    part(event.metadata.triggered_by.as_deref());
+    part(event.metadata.source.as_deref());
+    for (name, value) in &event.metadata.other {
+        part(Some(name));
+        part(Some(value.get()));
+    }
+    let mut digest = [0; 16];
+    digest.copy_from_slice(&hasher.finalize()[..16]);
+    digest
+}
+
+/// An envelope as a receiver reads it, after its signature was verified.
+///
+/// ```
+/// # let body = br#"{"id":"evt_01J00000000000000000000000","type":"person.updated","version":"1.0",
+/// #   "timestamp":"2024-01-15T14:32:00.000Z","organization_id":"org_01J00000000000000000000000",
+/// #   "data":{"name":"John Doe"},"metadata":{"source":"api"}}"#;
+/// let envelope: esl_core::Envelope = serde_json::from_slice(body)?;
+/// assert_eq!(envelope.event_type, "person.updated");
+/// assert_eq!(envelope.data.expect("inline").get(), r#"{"name":"John Doe"}"#);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Debug, Clone, Deserialize)]
+#[non_exhaustive]
+pub struct Envelope {
+    /// The event's id: the same id is the same event, so a second arrival can be dropped.
+    pub id: EventId,
+    /// Its type. A text, so that a receiver also reads types that it does not know.
+    #[serde(rename = "type")]
+    pub event_type: String,
+    /// The version of the envelope's form.
+    pub version: String,
+    /// When it was sealed.
+    pub timestamp: Timestamp,
+    /// Whose event it is.
+    pub organization_id: OrganizationId,
+    /// The data, if it went inline.
+    #[serde(default)]
+    pub data: Option<Box<RawValue>>,
+    /// Where the data is, if it did not.
+    #[serde(default)]
+    pub data_ref: Option<DataRef>,
+    /// Which fields changed, from what to what.
+    #[serde(default)]
+    pub changes: Option<Box<RawValue>>,
+    /// Where it came from.
+    #[serde(default)]
+    pub metadata: Option<Box<RawValue>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(text: &str) -> Box<RawValue> {
+        serde_json::from_str(text).expect("JSON")
+    }
+
+    fn event(data: &str) -> NewEvent {
+        let organization = "org_01J00000000000000000000000".parse().expect("an id");
+        let event_type = "person.updated".parse().expect("a type");
+        NewEvent::from_raw(organization, event_type, raw(data))
+    }
+
+    const GENERATED: EventId = EventId::from_bytes([1; 16]);
+    const NOON: Timestamp = Timestamp::from_millis(1_705_329_120_000);
+
+    #[test]
+    fn members_stand_in_the_documented_order_and_data_is_untouched() {
+        let data = r#"{"z":1.50,"a":12345678901234567890123,"e":"\u00e9\/","a":[ ]}"#;
+        let mut event = event(data).with_changes(raw(r#"{"name":{"old":"a","new":"b"}}"#));
+        event.metadata.correlation_id = Some("req \"1\"\n".into());
+        event.metadata.source = Some("api".into());
+        event.metadata.other.push(("n".into(), raw("1.0")));
+        let sealed = seal(&event, GENERATED, NOON);
+        let expected = format!(
+            r#"{{"id":"{GENERATED}","type":"person.updated","version":"1.0","timestamp":"2024-01-15T14:32:00.000Z","organization_id":"org_01J00000000000000000000000","data":{data},"changes":{{"name":{{"old":"a","new":"b"}}}},"metadata":{{"correlation_id":"req \"1\"\n","source":"api","n":1.0}}}}"#
+        );
+        assert_eq!(sealed.body, expected);
+        assert_eq!(sealed.digest, None);
+    }
+
+    #[test]
+    fn a_reference_takes_the_place_of_data() {
+        let reference = DataRef::to_blob(b"{}", "https://x/y".into(), NOON);
+        let event = event("{}").with_changes(raw("{}"));
+        let sealed = seal_with_reference(&event, GENERATED, NOON, &reference, false);
+        let envelope: Envelope = serde_json::from_slice(&sealed.body).expect("an envelope");
+        assert!(envelope.data.is_none() && envelope.changes.is_none());
+        assert_eq!(envelope.data_ref, Some(reference));
+        assert!(sealed.body.ends_with(br#","metadata":{}}"#));
+    }
+
+    #[test]
+    fn only_what_the_publisher_said_is_digested() {
+        let id = EventId::from_bytes([9; 16]);
+        let digest = |event: &NewEvent, at| seal(event, GENERATED, at).digest.expect("an own id");
+        let base = event("1").with_id(id);
+        assert_eq!(digest(&base, NOON), digest(&base, Timestamp::EPOCH));
+        let mut source = base.clone();
+        source.metadata.source = Some("api".into());
+        for other in [event("2").with_id(id), base.clone().with_changes(raw("1")), source] {
+            assert_ne!(digest(&base, NOON), digest(&other, NOON));
+        }
+        assert_eq!(seal(&base, GENERATED, NOON).id, id);
+    }
+}

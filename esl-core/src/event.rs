@@ -1,0 +1,110 @@
+//! An event before it is sealed.
+
+use serde_json::value::RawValue;
+
+use crate::{EventId, EventType, OrganizationId};
+
+/// An event as its publisher states it.
+///
+/// `data` and `changes` stay the JSON they were given as: numbers, the order of keys and escapes
+/// arrive at the receiver untouched.
+///
+/// ```
+/// # use esl_core::{NewEvent, OrganizationId};
+/// # let organization: OrganizationId = "org_01J00000000000000000000000".parse()?;
+/// let event = NewEvent::new(
+///     organization,
+///     "person.updated".parse()?,
+///     &serde_json::json!({ "id": "person_1", "name": "John Doe" }),
+/// )?;
+/// # assert_eq!(event.data.get(), r#"{"id":"person_1","name":"John Doe"}"#);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct NewEvent {
+    /// Whose event it is.
+    pub organization: OrganizationId,
+    /// What kind of thing happened.
+    pub event_type: EventType,
+    /// What the receiver needs to know of it.
+    pub data: Box<RawValue>,
+    /// Which fields changed, from what to what.
+    pub changes: Option<Box<RawValue>>,
+    /// Where it came from.
+    pub metadata: Metadata,
+    /// The caller's own id, which makes publishing it twice one event; generated when `None`.
+    pub id: Option<EventId>,
+}
+
+impl NewEvent {
+    /// An event with this data.
+    ///
+    /// # Errors
+    /// When `data` cannot be written as JSON.
+    pub fn new(
+        organization: OrganizationId,
+        event_type: EventType,
+        data: &impl serde::Serialize,
+    ) -> Result<Self, serde_json::Error> {
+        let data = serde_json::value::to_raw_value(data)?;
+        Ok(Self::from_raw(organization, event_type, data))
+    }
+
+    /// An event whose data is JSON already.
+    #[must_use]
+    pub fn from_raw(
+        organization: OrganizationId,
+        event_type: EventType,
+        data: Box<RawValue>,
+    ) -> Self {
+        Self {
+            organization,
+            event_type,
+            data,
+            changes: None,
+            metadata: Metadata::default(),
+            id: None,
+        }
+    }
+
+    /// Gives it the caller's own id.
+    #[must_use]
+    pub const fn with_id(mut self, id: EventId) -> Self {
+        self.id = Some(id);
+        self
+    }
+
+    /// Says which fields changed: an object of `{"field": {"old": …, "new": …}}`.
+    #[must_use]
+    pub fn with_changes(mut self, changes: Box<RawValue>) -> Self {
+        self.changes = Some(changes);
+        self
+    }
+
+    /// Says where it came from.
+    #[must_use]
+    pub fn with_metadata(mut self, metadata: Metadata) -> Self {
+        self.metadata = metadata;
+        self
+    }
+}
+
+/// Where an event came from (SPEC.md, "Standard Event Envelope").
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Metadata {
+    /// The request that led to it.
+    pub correlation_id: Option<String>,
+    /// The user or client that caused it.
+    pub triggered_by: Option<String>,
+    /// Through which door it came: `api`, `schedule`, `system`.
+    pub source: Option<String>,
+    /// Anything else, in order.
+    pub other: Vec<(String, Box<RawValue>)>,
+}
+
+impl Metadata {
+    /// All of it together, names included, may have so many bytes.
+    pub const BYTES_MAX: usize = 8 * 1024;
+}

@@ -1,0 +1,56 @@
+//! The words, rules, traits and engine of ESL, the Event Service Layer.
+
+mod catalogue;
+mod envelope;
+mod event;
+mod event_type;
+mod id;
+mod signing;
+mod tenancy;
+mod time;
+mod verify;
+
+#[cfg(feature = "engine")]
+mod blob;
+#[cfg(feature = "engine")]
+mod callback;
+#[cfg(feature = "engine")]
+mod clock;
+#[cfg(feature = "engine")]
+pub mod delivery;
+#[cfg(feature = "engine")]
+mod memory;
+#[cfg(feature = "engine")]
+mod outbox;
+#[cfg(feature = "engine")]
+pub mod storage;
+#[cfg(feature = "engine")]
+mod subscription;
+#[cfg(feature = "testing")]
+pub mod testing;
+#[cfg(feature = "engine")]
+mod transport;
+
+pub use catalogue::{CATALOGUE, CatalogueEntry};
+pub use envelope::{
+    DataRef, DataRefKind, ENVELOPE_VERSION, Envelope, SealedEvent, seal, seal_with_reference,
+};
+pub use event::{Metadata, NewEvent};
+pub use event_type::{EventPattern, EventPatternError, EventType, EventTypeError};
+pub use id::{
+    DeliveryId, EventId, IdError, LaneId, OrganizationId, RequestId, Seq, SubscriptionId, WorkerId,
+};
+pub use signing::{Algorithm, Secret, SecretError, Signer};
+pub use tenancy::{Client, Digest, Organization, Scope, Scopes, Token, TokenKind, UnknownScope};
+pub use time::{Timestamp, TimestampError};
+
+#[cfg(feature = "engine")]
+pub use self::{
+    blob::{BlobError, BlobStore, MemoryBlobStore},
+    callback::{CallbackPolicy, CallbackUrl, CallbackUrlError},
+    clock::{Chance, Clock, Monotonic, SystemChance, SystemClock},
+    delivery::{Attempt, AttemptError, Delivery, DeliveryState, Timings},
+    outbox::Prepared,
+    subscription::{DisabledReason, NewSubscription, Subscription, SubscriptionUpdate},
+    transport::{Answer, Failure, HeaderName, Outbound, Sent, Transport},
+};

@@ -1,0 +1,1 @@
+//! Storage in memory, shared by as many engines as are given it.

@@ -1,0 +1,227 @@
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+
+use super::{LaneState, StorageError, Worker};
+use crate::{
+    Attempt, AttemptError, DisabledReason, EventId, EventType, LaneId, OrganizationId, SealedEvent,
+    Seq, Timestamp,
+};
+
+/// Making things durable.
+#[async_trait]
+pub trait Commit: fmt::Debug + Send + Sync + 'static {
+    /// Commits a group of units, in their order, under one fsync but not one fate.
+    ///
+    /// - Each unit is atomic. It succeeds, or is refused alone and leaves nothing behind; the
+    ///   others of the group are not touched by it. Results are in the order of the units.
+    /// - When this returns `Ok`, what was committed survives SIGKILL and power loss.
+    /// - The new events of an organization get consecutive [`Seq`]s in the order of the units,
+    ///   starting after its last one; refused and repeated events take none.
+    /// - An event whose id exists already in its organization is not stored again: with the same
+    ///   [`SealedEvent::digest`] (or when both have none) it is [`Accepted`] as `repeated`, with
+    ///   the first one's seq and number of deliveries; otherwise the unit is refused as
+    ///   [`Refused::EventConflict`]. An id that exists in another organization is a conflict, too.
+    /// - A unit whose [`Idempotency`] key exists (in that organization, younger than 24 h) stores
+    ///   nothing: with the same fingerprint it gives the first answer with every event `repeated`,
+    ///   otherwise it is refused. This is decided before everything else.
+    /// - [`Publish::route_version`] must be the organization's; otherwise [`Refused::Rerouted`].
+    ///   Lanes that were deleted since cannot be named under a current version.
+    /// - [`Settle::worker`] must have a running epoch; otherwise [`Refused::StaleEpoch`]. A
+    ///   settlement of a delivery that is no longer open changes nothing and is no error.
+    /// - A unit that carries an [`IntakeRow`] removes that row, also when its event is repeated or
+    ///   conflicts (then the unit counts as committed, with the event `repeated`): the embedder has
+    ///   committed it, and nobody is left to be told.
+    ///
+    /// # Errors
+    /// An error fails the whole group, and its outcome is unknown: all of it was committed, or
+    /// nothing. Trying again with the same ids is safe.
+    ///
+    /// # Cancellation
+    /// A dropped call may or may not have committed, as after an error.
+    async fn commit(
+        &self,
+        units: Vec<Unit>,
+    ) -> Result<Vec<Result<Committed, Refused>>, StorageError>;
+}
+
+/// What succeeds or is refused together.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Unit {
+    /// New events of one organization.
+    pub publish: Option<Publish>,
+    /// What became of deliveries.
+    pub settle: Option<Settle>,
+}
+
+impl Unit {
+    /// A unit that publishes.
+    #[must_use]
+    pub fn publish(publish: Publish) -> Self {
+        Self { publish: Some(publish), settle: None }
+    }
+
+    /// A unit that settles.
+    #[must_use]
+    pub fn settle(settle: Settle) -> Self {
+        Self { publish: None, settle: Some(settle) }
+    }
+}
+
+/// Events to be stored, with the lanes they go to.
+#[derive(Debug, Clone)]
+pub struct Publish {
+    /// Whose events they are.
+    pub organization: OrganizationId,
+    /// The version of the organization's subscriptions that they were routed with.
+    pub route_version: RouteVersion,
+    /// The events, at least one, in the order of their seqs.
+    pub events: Vec<Routed>,
+    /// Makes a repetition of the unit give the first one's answer.
+    pub idempotency: Option<Idempotency>,
+}
+
+/// An event and where it goes.
+#[derive(Debug, Clone)]
+pub struct Routed {
+    /// The event.
+    pub event: Arc<SealedEvent>,
+    /// The lanes of the subscriptions that match, ascending, each once.
+    pub lanes: Arc<[LaneId]>,
+    /// The intake row it came from.
+    pub intake: Option<IntakeRow>,
+}
+
+/// How often the subscriptions of an organization have changed in a way that routing must know: one
+/// was created or deleted, or its patterns changed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RouteVersion(pub u64);
+
+/// A caller's word that two requests are one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Idempotency {
+    /// The caller's key, 1 to 255 characters of visible ASCII.
+    pub key: String,
+    /// A digest of the request's body: another body under the same key is refused.
+    pub fingerprint: [u8; 32],
+}
+
+/// The place of an intake row. Names the event, too, so that a number used again hits nobody else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct IntakeRow(pub i64);
+
+/// What became of some deliveries of one worker's lanes.
+#[derive(Debug, Clone)]
+pub struct Settle {
+    /// Who says so.
+    pub worker: Worker,
+    /// The deliveries.
+    pub settlements: Vec<Settlement>,
+    /// The state of lanes where it changed.
+    pub lanes: Vec<(LaneId, LaneState)>,
+    /// Subscriptions that ESL makes inactive.
+    pub switch_offs: Vec<SwitchOff>,
+}
+
+/// What became of one delivery.
+#[derive(Debug, Clone)]
+pub struct Settlement {
+    /// Its lane.
+    pub lane: LaneId,
+    /// Its event.
+    pub seq: Seq,
+    /// What happens next.
+    pub outcome: Outcome,
+    /// How many attempts were made in all.
+    pub attempts: u32,
+    /// How many of them count against the budget.
+    pub charged: u32,
+    /// When the last one was over.
+    pub at: Timestamp,
+    /// The last HTTP status.
+    pub status: Option<u16>,
+    /// What went wrong at the last attempt.
+    pub error: Option<AttemptError>,
+    /// The attempts to be kept: none for a success at the first try.
+    pub log: Vec<Attempt>,
+}
+
+/// What happens to a delivery after an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// It is done.
+    Delivered,
+    /// It stays open and is due at that time.
+    RetryAt(Timestamp),
+    /// It is given up.
+    Exhausted,
+}
+
+/// A subscription that ESL makes inactive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SwitchOff {
+    /// Its lane.
+    pub lane: LaneId,
+    /// Why.
+    pub reason: DisabledReason,
+}
+
+/// What a committed unit led to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// Its events, in order.
+    pub events: Vec<Accepted>,
+}
+
+/// An event that is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accepted {
+    /// Its id.
+    pub id: EventId,
+    /// Its place in its organization.
+    pub seq: Seq,
+    /// To how many subscriptions it goes.
+    pub deliveries: u32,
+    /// Whether it was there before: its deliveries are under way or over.
+    pub repeated: bool,
+}
+
+/// Why a unit was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refused {
+    /// Routed with a version that is no longer current: read the routes and try again.
+    #[error("the organization's subscriptions have changed")]
+    Rerouted,
+    /// There is no such organization.
+    #[error("there is no organization {0}")]
+    UnknownOrganization(OrganizationId),
+    /// An event of that id exists with other content.
+    #[error("event {0} exists with other content")]
+    EventConflict(EventId),
+    /// The idempotency key was used for another request.
+    #[error("the idempotency key was used for another request")]
+    IdempotencyConflict,
+    /// The worker's epoch is over.
+    #[error("the worker's epoch is over")]
+    StaleEpoch,
+}
+
+/// An event as storage gives it back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredEvent {
+    /// Its id.
+    pub id: EventId,
+    /// Its type.
+    pub event_type: EventType,
+    /// Its place in its organization.
+    pub seq: Seq,
+    /// When it was sealed.
+    pub timestamp: Timestamp,
+    /// To how many subscriptions it went.
+    pub deliveries: u32,
+    /// The sealed envelope.
+    pub body: bytes::Bytes,
+}

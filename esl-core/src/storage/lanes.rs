@@ -1,0 +1,231 @@
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+
+use super::{IntakeRow, StorageError};
+use crate::{LaneId, OrganizationId, SealedEvent, Seq, Subscription, Timestamp, WorkerId};
+
+/// Workers, the lanes they own, and the deliveries in those lanes.
+///
+/// A worker has one epoch. It lasts [`Lanes::EPOCH`](EPOCH) from the renewal before it, in the
+/// storage's time, and when it lapses everything the worker owned is free at once. A lane has one
+/// owner at a time; deliveries have none of their own.
+#[async_trait]
+pub trait Lanes: fmt::Debug + Send + Sync + 'static {
+    /// Begins an epoch for a worker. What it owned under an earlier epoch is free.
+    ///
+    /// A storage that serves one engine at a time voids every other epoch, too.
+    ///
+    /// # Errors
+    /// [`Fenced`](super::StorageErrorKind::Fenced) if the storage serves one engine at a time and
+    /// another one is alive.
+    async fn enlist(&self, worker: WorkerId) -> Result<Worker, StorageError>;
+
+    /// Lets the epoch last [`EPOCH`] from now.
+    ///
+    /// # Errors
+    /// [`Fenced`](super::StorageErrorKind::Fenced) once it has lapsed or was voided: it does not
+    /// come back.
+    async fn renew(&self, worker: &Worker) -> Result<(), StorageError>;
+
+    /// Ends the epoch and frees what it owned. Of an epoch that is over already, nothing happens.
+    async fn resign(&self, worker: &Worker) -> Result<(), StorageError>;
+
+    /// Takes those of the lanes that are free, and says again which of them are the worker's.
+    ///
+    /// A lane that another worker owns, or whose subscription was deleted, is left out.
+    ///
+    /// # Errors
+    /// [`Fenced`](super::StorageErrorKind::Fenced) if the epoch is over.
+    async fn take(&self, worker: &Worker, lanes: &[LaneId]) -> Result<Vec<Taken>, StorageError>;
+
+    /// The lanes with open deliveries that `worker` owns or could take, ascending, after `after`,
+    /// at most `limit`; those of paused and deleted subscriptions are left out.
+    ///
+    /// Its cost depends on the number of lanes, never on the number of deliveries.
+    async fn waiting(
+        &self,
+        worker: &Worker,
+        after: Option<LaneId>,
+        limit: usize,
+    ) -> Result<Vec<Waiting>, StorageError>;
+
+    /// Hands out the next due deliveries of lanes that the worker owns: for each [`Want`], retries
+    /// that are due first, by due time, then those that were never tried, by seq.
+    ///
+    /// - A lane that the worker does not own, or that is paused or deleted, is left out of the
+    ///   answer. Nothing due is a [`Claimed`] without deliveries.
+    /// - The answer shows every commit that was over before the call began.
+    /// - The bodies of one answer have at most `bytes_max` bytes together, but each lane that has
+    ///   something due gets one delivery at least.
+    ///
+    /// # Errors
+    /// [`Fenced`](super::StorageErrorKind::Fenced) if the epoch is over.
+    ///
+    /// # Cancellation
+    /// Changes nothing, so a dropped call hands out the same again.
+    async fn claim(
+        &self,
+        worker: &Worker,
+        wants: &[Want],
+        bytes_max: usize,
+    ) -> Result<Vec<Claimed>, StorageError>;
+
+    /// Opens a delivery that is exhausted or expired again: due now, with a fresh budget.
+    ///
+    /// Its id stays and its attempt numbers go on.
+    ///
+    /// # Errors
+    /// [`NotFound`](super::StorageErrorKind::NotFound) if the organization has no such delivery, or
+    /// its event or subscription is gone; [`Conflict`](super::StorageErrorKind::Conflict) if it is
+    /// in another state.
+    async fn reopen(
+        &self,
+        organization: OrganizationId,
+        lane: LaneId,
+        seq: Seq,
+    ) -> Result<(), StorageError>;
+
+    /// The next intake rows, in their order, at most `limit`. They stay until a unit that carries
+    /// them is committed.
+    async fn intake(
+        &self,
+        limit: usize,
+    ) -> Result<Vec<(IntakeRow, Arc<SealedEvent>)>, StorageError>;
+
+    /// Adds intake rows, all or none: events of an accepted kind that an engine will move into
+    /// ordinary commits, in order.
+    async fn enqueue(&self, events: Vec<Arc<SealedEvent>>) -> Result<(), StorageError>;
+
+    /// Waits until something was committed that did not come through the engine's own calls, and
+    /// says what to look at. Several causes may come as one; one may come twice.
+    ///
+    /// # Cancellation
+    /// A dropped call loses nothing: what it would have said, the next one says.
+    async fn changed(&self) -> Vec<Change>;
+
+    /// Does one slice of the chores: removes idempotency keys older than 24 h and tokens that
+    /// expired, and closes open deliveries of deleted subscriptions as cancelled. At most `limit`
+    /// rows, so that a publish never waits long behind it.
+    ///
+    /// # Errors
+    /// [`Fenced`](super::StorageErrorKind::Fenced) if the epoch is over.
+    async fn sweep(&self, worker: &Worker, limit: usize) -> Result<Swept, StorageError>;
+}
+
+/// How long an epoch lasts without renewal.
+pub const EPOCH: Duration = Duration::from_secs(30);
+
+/// A running engine, as storage knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Worker {
+    /// Which engine.
+    pub id: WorkerId,
+    /// Which of its lives; larger than all before it in this storage.
+    pub epoch: u64,
+}
+
+/// A lane that a worker now owns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    /// The subscription, as it is now.
+    pub subscription: Subscription,
+    /// How its receiver has fared.
+    pub state: LaneState,
+}
+
+/// A lane with open deliveries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    /// Which.
+    pub lane: LaneId,
+    /// When the first of them is due; in the past if it was never tried.
+    pub due_at: Timestamp,
+}
+
+/// What a worker has room for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Want {
+    /// In which lane.
+    pub lane: LaneId,
+    /// For how many.
+    pub room: usize,
+    /// Deliveries that were never tried, with a seq above this; `None` for retries alone.
+    ///
+    /// Up to it, everything was handed out already or came straight from a commit.
+    pub after: Option<Seq>,
+    /// Retries that the worker still has in hand, or has not settled yet.
+    pub held: Vec<Seq>,
+}
+
+/// What a lane has for a worker.
+#[derive(Debug, Clone)]
+pub struct Claimed {
+    /// The lane.
+    pub lane: LaneId,
+    /// The deliveries, in the order of their turn.
+    pub due: Vec<Due>,
+    /// Whether everything was handed out that was never tried and above [`Want::after`].
+    pub is_all: bool,
+    /// When the first retry is due that was not handed out and is not held.
+    pub next_due: Option<Timestamp>,
+}
+
+/// A delivery that is due.
+#[derive(Debug, Clone)]
+pub struct Due {
+    /// Its event's place.
+    pub seq: Seq,
+    /// Its event.
+    pub event: Arc<SealedEvent>,
+    /// Attempts made so far.
+    pub attempts: u32,
+    /// Those that count against the budget.
+    pub charged: u32,
+}
+
+/// How the receiver behind a lane has fared: what the circuit and `Retry-After` go by.
+///
+/// The default is a receiver of whom nothing bad is known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LaneState {
+    /// Failures in a row.
+    pub failures: u32,
+    /// From how many deliveries they came; counted up to the number that the circuit asks for.
+    pub failed_deliveries: u32,
+    /// When the first of them was; `None` after a success.
+    pub failing_since: Option<Timestamp>,
+    /// While the circuit is open: how many probes have failed.
+    pub open_probes: Option<u32>,
+    /// Nothing is sent before: the next probe's time, or what the receiver asked for.
+    pub not_before: Option<Timestamp>,
+    /// When it last said 2xx, to the hour.
+    pub last_success_at: Option<Timestamp>,
+}
+
+/// Something that was committed by others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Change {
+    /// There are intake rows.
+    Intake,
+    /// Subscriptions of an organization.
+    Subscriptions(OrganizationId),
+    /// Lanes got work: a delivery was opened again, or events were committed by another engine.
+    Lanes,
+    /// Clients or tokens.
+    Tenancy,
+}
+
+/// What a slice of chores did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Idempotency keys removed.
+    pub idempotency_keys: usize,
+    /// Tokens removed.
+    pub tokens: usize,
+    /// Deliveries closed as cancelled.
+    pub cancelled: usize,
+    /// Whether there is more to do.
+    pub more: bool,
+}

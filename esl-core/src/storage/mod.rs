@@ -1,0 +1,32 @@
+//! The seam to whatever keeps events safe.
+//!
+//! [`Storage`] is the sum of small traits, one per concern; one adapter implements them all. What a
+//! trait promises stands at its methods, and [`testing`](crate::testing) holds every adapter to it.
+//!
+//! Three rules run through all of them:
+//!
+//! - **Storage decides.** A precondition (a route's version, an event's id, an epoch) is checked
+//!   inside the transaction that acts on it. No caller checks first and commits later.
+//! - **Storage neither seals nor routes.** It is given bytes and lanes, and keeps them.
+//! - **Storage has the time.** Due times, epochs and expiry are compared with the storage's clock,
+//!   which never runs backwards: a clock that is set back stands still until it has caught up.
+
+mod commit;
+mod error;
+mod lanes;
+mod records;
+
+pub use commit::{
+    Accepted, Commit, Committed, Idempotency, IntakeRow, Outcome, Publish, Refused, RouteVersion,
+    Routed, Settle, Settlement, StoredEvent, SwitchOff, Unit,
+};
+pub use error::{StorageError, StorageErrorKind};
+pub use lanes::{
+    Change, Claimed, Due, EPOCH, LaneState, Lanes, Swept, Taken, Waiting, Want, Worker,
+};
+pub use records::{Page, PageOf, Records, RouteTable, Subscriptions, Tenancy};
+
+/// Everything the engine and the API need of a storage.
+pub trait Storage: Commit + Lanes + Subscriptions + Records + Tenancy {}
+
+impl<T: Commit + Lanes + Subscriptions + Records + Tenancy> Storage for T {}

@@ -1,0 +1,179 @@
+use std::fmt;
+
+use async_trait::async_trait;
+
+use super::{RouteVersion, StorageError, StoredEvent};
+use crate::{
+    Attempt, Client, Delivery, DeliveryId, DeliveryState, Digest, EventId, EventPattern, EventType,
+    LaneId, Organization, OrganizationId, Seq, Subscription, SubscriptionId, SubscriptionUpdate,
+    Token,
+};
+
+/// Subscriptions and what routing needs of them. Every call is bound to one organization.
+#[async_trait]
+pub trait Subscriptions: fmt::Debug + Send + Sync + 'static {
+    /// Stores a new subscription and raises the organization's route version.
+    ///
+    /// [`Subscription::lane`] of the argument is ignored; the stored one, with the lane it got, is
+    /// returned.
+    ///
+    /// # Errors
+    /// [`NotFound`](super::StorageErrorKind::NotFound) if there is no such organization.
+    async fn create_subscription(
+        &self,
+        subscription: Subscription,
+    ) -> Result<Subscription, StorageError>;
+
+    /// One subscription; `None` if it was deleted, too.
+    async fn subscription(
+        &self,
+        organization: OrganizationId,
+        id: SubscriptionId,
+    ) -> Result<Option<Subscription>, StorageError>;
+
+    /// Those that are not deleted, in the order of creation, after a lane.
+    async fn subscriptions(
+        &self,
+        organization: OrganizationId,
+        page: Page<LaneId>,
+    ) -> Result<PageOf<Subscription>, StorageError>;
+
+    /// Changes one, and raises the route version if its patterns change. An update that changes
+    /// nothing leaves `updated_at` as it is.
+    ///
+    /// # Errors
+    /// [`NotFound`](super::StorageErrorKind::NotFound).
+    async fn update_subscription(
+        &self,
+        organization: OrganizationId,
+        id: SubscriptionId,
+        update: SubscriptionUpdate,
+    ) -> Result<Subscription, StorageError>;
+
+    /// Deletes one and raises the route version. Its open deliveries are cancelled from now on; the
+    /// rows are rewritten by [`sweep`](super::Lanes::sweep). Its delivery list stays readable.
+    ///
+    /// # Errors
+    /// [`NotFound`](super::StorageErrorKind::NotFound).
+    async fn delete_subscription(
+        &self,
+        organization: OrganizationId,
+        id: SubscriptionId,
+    ) -> Result<LaneId, StorageError>;
+
+    /// Everything that routing needs of an organization, as of one moment; `None` if there is no
+    /// such organization.
+    async fn routes(
+        &self,
+        organization: OrganizationId,
+    ) -> Result<Option<RouteTable>, StorageError>;
+}
+
+/// The patterns of an organization's subscriptions, inactive ones included.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RouteTable {
+    /// As of this version.
+    pub version: RouteVersion,
+    /// The last event that was committed before it was read.
+    pub last_seq: Seq,
+    /// Each lane with its patterns, by lane.
+    pub lanes: Vec<(LaneId, Vec<EventPattern>)>,
+}
+
+/// Reads of events and deliveries. Every call is bound to one organization.
+#[async_trait]
+pub trait Records: fmt::Debug + Send + Sync + 'static {
+    /// One event.
+    async fn event(
+        &self,
+        organization: OrganizationId,
+        id: EventId,
+    ) -> Result<Option<StoredEvent>, StorageError>;
+
+    /// Events, newest first, optionally of one type, below a seq.
+    async fn events(
+        &self,
+        organization: OrganizationId,
+        event_type: Option<EventType>,
+        page: Page<Seq>,
+    ) -> Result<PageOf<StoredEvent>, StorageError>;
+
+    /// The deliveries of a subscription, of a deleted one too, newest event first, optionally in
+    /// one state, below a seq; `None` if the organization never had such a subscription.
+    async fn deliveries(
+        &self,
+        organization: OrganizationId,
+        subscription: SubscriptionId,
+        state: Option<DeliveryState>,
+        page: Page<Seq>,
+    ) -> Result<Option<PageOf<Delivery>>, StorageError>;
+
+    /// One delivery and the attempts that were kept, in their order.
+    async fn delivery(
+        &self,
+        organization: OrganizationId,
+        id: DeliveryId,
+    ) -> Result<Option<(Delivery, Vec<Attempt>)>, StorageError>;
+
+    /// Answers when storage can still write and read.
+    async fn check(&self) -> Result<(), StorageError>;
+}
+
+/// Which part of a list is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Page<K> {
+    /// Where the last page ended; `None` for the first.
+    pub after: Option<K>,
+    /// How many, at least 1.
+    pub limit: usize,
+}
+
+/// A part of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageOf<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// Whether more follow.
+    pub more: bool,
+}
+
+/// Organizations, clients and tokens.
+#[async_trait]
+pub trait Tenancy: fmt::Debug + Send + Sync + 'static {
+    /// # Errors
+    /// [`Conflict`](super::StorageErrorKind::Conflict) if its id or name is taken.
+    async fn create_organization(&self, organization: Organization) -> Result<(), StorageError>;
+
+    /// One organization.
+    async fn organization(&self, id: OrganizationId) -> Result<Option<Organization>, StorageError>;
+
+    /// All organizations, in the order of creation.
+    async fn organizations(&self) -> Result<Vec<Organization>, StorageError>;
+
+    /// # Errors
+    /// [`Conflict`](super::StorageErrorKind::Conflict) if its id is taken in any organization;
+    /// [`NotFound`](super::StorageErrorKind::NotFound) if there is no such organization.
+    async fn create_client(&self, client: Client) -> Result<(), StorageError>;
+
+    /// One client, by its `client_id`.
+    async fn client(&self, id: &str) -> Result<Option<Client>, StorageError>;
+
+    /// The clients of an organization, by id.
+    async fn clients(&self, organization: OrganizationId) -> Result<Vec<Client>, StorageError>;
+
+    /// Removes a client, and every token it was given.
+    ///
+    /// # Errors
+    /// [`NotFound`](super::StorageErrorKind::NotFound).
+    async fn delete_client(
+        &self,
+        organization: OrganizationId,
+        id: &str,
+    ) -> Result<(), StorageError>;
+
+    /// Stores tokens, all or none.
+    async fn store_tokens(&self, tokens: Vec<Token>) -> Result<(), StorageError>;
+
+    /// The token of that digest, unless it has expired.
+    async fn token(&self, digest: &Digest) -> Result<Option<Token>, StorageError>;
+}

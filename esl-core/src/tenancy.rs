@@ -1,0 +1,221 @@
+//! Organizations, their clients, and the tokens that clients are given.
+
+use std::fmt;
+
+use crate::{OrganizationId, Timestamp};
+
+/// Whose data and subscriptions are kept apart from everybody else's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Organization {
+    /// Its name to the outside.
+    pub id: OrganizationId,
+    /// Its name to people; unique, 1 to 100 characters.
+    pub name: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// A program that acts for an organization.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Client {
+    /// The `client_id` it authenticates with.
+    pub id: String,
+    /// Whom it acts for.
+    pub organization: OrganizationId,
+    /// SHA-256 of its secret; the secret itself is not kept.
+    pub secret: Digest,
+    /// What it may do at most.
+    pub scopes: Scopes,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// A bearer token, as far as storage knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    /// SHA-256 of the token; the token itself is not kept.
+    pub digest: Digest,
+    /// Whether it opens routes or buys new tokens.
+    pub kind: TokenKind,
+    /// The client it was given to.
+    pub client: String,
+    /// Whom that client acts for.
+    pub organization: OrganizationId,
+    /// What it may be used for.
+    pub scopes: Scopes,
+    /// From then on it is worth nothing.
+    pub expires_at: Timestamp,
+}
+
+/// The two kinds of token (RFC 6749, sections 1.4 and 1.5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TokenKind {
+    /// Opens routes.
+    Access,
+    /// Buys a new access token.
+    Refresh,
+}
+
+/// SHA-256 of a machine-made secret of 256 random bits: such a secret needs no slow hash.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// Hashes a secret.
+    #[must_use]
+    pub fn of(secret: &[u8]) -> Self {
+        use sha2::Digest as _;
+        Self(sha2::Sha256::digest(secret).into())
+    }
+
+    /// Wraps 32 bytes that storage kept.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 32 bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// Compares in a time that does not depend on where two digests differ.
+    #[must_use]
+    pub fn matches(&self, other: &Self) -> bool {
+        use subtle::ConstantTimeEq;
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Digest(…)")
+    }
+}
+
+/// One thing that a token may be good for (SPEC.md, "Required Scopes", and three of ours).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Scope {
+    /// `events:subscribe`: create and manage subscriptions.
+    Subscribe,
+    /// `events:read`: read events, subscriptions and deliveries.
+    Read,
+    /// `events:admin`: everything within the organization.
+    Admin,
+    /// `events:publish`: publish events.
+    Publish,
+    /// `entities:read`: read persons, pets, toys and availability.
+    EntitiesRead,
+    /// `entities:write`: change them.
+    EntitiesWrite,
+}
+
+impl Scope {
+    /// All of them, in the order they are printed.
+    pub const ALL: [Self; 6] = [
+        Self::Subscribe,
+        Self::Read,
+        Self::Admin,
+        Self::Publish,
+        Self::EntitiesRead,
+        Self::EntitiesWrite,
+    ];
+
+    /// Its name on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Subscribe => "events:subscribe",
+            Self::Read => "events:read",
+            Self::Admin => "events:admin",
+            Self::Publish => "events:publish",
+            Self::EntitiesRead => "entities:read",
+            Self::EntitiesWrite => "entities:write",
+        }
+    }
+
+    const fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
+/// A set of scopes, printed with spaces between them (RFC 6749, section 3.3).
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Scopes(u8);
+
+/// A scope that does not exist.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no scope `{0}`")]
+pub struct UnknownScope(pub String);
+
+impl Scopes {
+    /// No scope.
+    pub const NONE: Self = Self(0);
+
+    /// Every scope there is.
+    #[must_use]
+    pub fn all() -> Self {
+        Scope::ALL.into_iter().collect()
+    }
+
+    /// Whether it is good for something: named itself, or covered by `events:admin`.
+    #[must_use]
+    pub const fn allow(self, scope: Scope) -> bool {
+        self.0 & (scope.bit() | Scope::Admin.bit()) != 0
+    }
+
+    /// Whether every scope of `other` is in this set, or covered by `events:admin`.
+    #[must_use]
+    pub const fn cover(self, other: Self) -> bool {
+        self.0 & Scope::Admin.bit() != 0 || self.0 & other.0 == other.0
+    }
+
+    /// Whether it holds none.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+
+impl FromIterator<Scope> for Scopes {
+    fn from_iter<I: IntoIterator<Item = Scope>>(scopes: I) -> Self {
+        Self(scopes.into_iter().fold(0, |bits, scope| bits | scope.bit()))
+    }
+}
+
+impl std::str::FromStr for Scopes {
+    type Err = UnknownScope;
+
+    fn from_str(text: &str) -> Result<Self, UnknownScope> {
+        text.split_ascii_whitespace()
+            .map(|name| {
+                Scope::ALL
+                    .into_iter()
+                    .find(|scope| scope.as_str() == name)
+                    .ok_or_else(|| UnknownScope(name.to_owned()))
+            })
+            .collect()
+    }
+}
+
+impl fmt::Display for Scopes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let held = Scope::ALL.into_iter().filter(|scope| self.0 & scope.bit() != 0);
+        for (index, scope) in held.enumerate() {
+            if index > 0 {
+                f.write_str(" ")?;
+            }
+            f.write_str(scope.as_str())?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Scopes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Scopes({self})")
+    }
+}

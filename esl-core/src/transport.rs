@@ -1,0 +1,73 @@
+//! The seam to whatever carries a signed event to its receiver.
+
+use std::{fmt, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::{AttemptError, CallbackUrl, Timings};
+
+/// Carries one event to one receiver, once.
+///
+/// # Contract
+/// - One call is one attempt: no retry, no redirect followed, one deadline ([`Outbound::timeout`])
+///   over everything from resolving the name to the end of the answer.
+/// - What a receiver does, a refusal or a hang included, is a [`Sent`]; there is no error.
+/// - An address that must not be called is refused before a byte goes out, also when only the
+///   resolved address shows it.
+/// - At most 16 KiB of an answer's body is read, and of that at most 1 KiB is handed on, only
+///   unless the status is 2xx.
+///
+/// # Cancellation
+/// A dropped call closes its connection. Whether the receiver saw the event is then unknown.
+#[async_trait]
+pub trait Transport: fmt::Debug + Send + Sync + 'static {
+    /// POSTs the body and reports what came of it.
+    async fn send(&self, outbound: Outbound) -> Sent;
+}
+
+/// One signed event, ready to go.
+#[derive(Debug, Clone)]
+pub struct Outbound {
+    /// Where to.
+    pub url: CallbackUrl,
+    /// Headers beside `Content-Type: application/json`, in lower case. Values are visible ASCII.
+    pub headers: Vec<(HeaderName, String)>,
+    /// The exact bytes that were signed.
+    pub body: Bytes,
+    /// The deadline for the whole attempt.
+    pub timeout: Duration,
+}
+
+/// The name of a header, in lower case.
+pub type HeaderName = std::sync::Arc<str>;
+
+/// What came of an attempt.
+#[derive(Debug, Clone)]
+pub struct Sent {
+    /// The receiver's answer, or why there is none.
+    pub result: Result<Answer, Failure>,
+    /// Where the time went.
+    pub timings: Timings,
+}
+
+/// What a receiver answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The `Retry-After` header as it came.
+    pub retry_after: Option<String>,
+    /// The beginning of the body, 1 KiB at most; empty after a 2xx.
+    pub excerpt: Bytes,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What went wrong.
+    pub error: AttemptError,
+    /// What is known beyond that, for the person who reads the attempt. No secrets, no addresses
+    /// of the operator's own network.
+    pub detail: String,
+}

@@ -1,0 +1,1 @@
+//! Verifying: what a receiver does with the signature headers of a delivery.
