@@ -1,15 +1,17 @@
-//! Callback URLs, and the addresses that ESL may call.
+//! Callback URLs, and which of them ESL may call.
 
 use std::{fmt, net::IpAddr, sync::Arc};
 
 use url::{Host, Url};
 
+use crate::address;
+
 /// Where a subscription's events are POSTed: an absolute `http` or `https` URL that has passed a
-/// [`CallbackPolicy`], normalized.
+/// [`CallbackPolicy`], normalized, without a fragment.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct CallbackUrl(Arc<str>);
 
-/// Which callback URLs and addresses are allowed.
+/// Which callback URLs and addresses are allowed. Defaults to [`public`](Self::public).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CallbackPolicy {
@@ -33,6 +35,9 @@ pub enum CallbackUrlError {
     /// A user name or password: it would end in logs.
     #[error("a URL with a user name or password is not accepted")]
     UserInfo,
+    /// Port 0, which nothing listens on.
+    #[error("port 0 cannot be called")]
+    Port,
     /// A host that is private, loopback, link-local, multicast, reserved or local by name.
     #[error(
         "the host is not a public address; for development, ESL_ALLOW_PRIVATE_CALLBACKS=true opens it"
@@ -47,28 +52,53 @@ impl CallbackUrl {
     /// Reads a URL and holds it against the policy. A name is not resolved here: the transport
     /// checks the addresses it leads to at every connect.
     ///
+    /// The URL is kept as browsers would write it: an address in any spelling becomes the usual
+    /// one, names become lower case and Punycode, and a fragment, which is never sent, is dropped.
+    ///
+    /// ```
+    /// use esl_core::{CallbackPolicy, CallbackUrl, CallbackUrlError};
+    /// let policy = CallbackPolicy::public();
+    /// let url = CallbackUrl::parse("https://Your-App.com:443/webhooks/sapien#top", &policy)?;
+    /// assert_eq!(url.as_str(), "https://your-app.com/webhooks/sapien");
+    /// // 2130706433 is 127.0.0.1.
+    /// let refused = CallbackUrl::parse("https://2130706433/", &policy);
+    /// assert_eq!(refused, Err(CallbackUrlError::PrivateHost));
+    /// # Ok::<(), CallbackUrlError>(())
+    /// ```
+    ///
     /// # Errors
     /// See [`CallbackUrlError`].
     pub fn parse(text: &str, policy: &CallbackPolicy) -> Result<Self, CallbackUrlError> {
-        let url = Url::parse(text).map_err(|_| CallbackUrlError::Malformed)?;
-        if url.as_str().len() > Self::LENGTH_MAX {
+        // The parser would drop tabs and line ends and trim spaces without a word.
+        let has_blanks = text.chars().any(|c| c.is_control() || c.is_whitespace());
+        if has_blanks || text.len() > Self::LENGTH_MAX {
             return Err(CallbackUrlError::Malformed);
         }
+        let mut url = Url::parse(text).map_err(|_| CallbackUrlError::Malformed)?;
+        url.set_fragment(None);
         let host = url.host().ok_or(CallbackUrlError::Malformed)?;
-        match url.scheme() {
-            "https" => {}
-            "http" if policy.allow_private => {}
-            _ => return Err(CallbackUrlError::Scheme),
+        if !policy.permits_scheme(url.scheme()) {
+            return Err(CallbackUrlError::Scheme);
         }
         if !url.username().is_empty() || url.password().is_some() {
             return Err(CallbackUrlError::UserInfo);
         }
+        if url.port() == Some(0) {
+            return Err(CallbackUrlError::Port);
+        }
         let is_allowed = match host {
             Host::Ipv4(address) => policy.permits(address.into()),
             Host::Ipv6(address) => policy.permits(address.into()),
+            Host::Domain(name) if !is_hostname(name) => return Err(CallbackUrlError::Malformed),
             Host::Domain(name) => policy.permits_name(name),
         };
-        if is_allowed { Ok(Self(url.as_str().into())) } else { Err(CallbackUrlError::PrivateHost) }
+        if !is_allowed {
+            return Err(CallbackUrlError::PrivateHost);
+        }
+        if url.as_str().len() > Self::LENGTH_MAX {
+            return Err(CallbackUrlError::Malformed);
+        }
+        Ok(Self(url.as_str().into()))
     }
 
     /// Takes a URL back from storage, where only parsed ones are put.
@@ -84,19 +114,44 @@ impl CallbackUrl {
     }
 }
 
+/// What resolvers and other URL parsers agree on; [`Url`] takes more.
+fn is_hostname(name: &str) -> bool {
+    name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.'))
+}
+
 impl CallbackPolicy {
-    /// Whether an address may be called.
+    /// Only `https`, and only hosts of the public internet.
+    #[must_use]
+    pub const fn public() -> Self {
+        Self { allow_private: false }
+    }
+
+    /// Everything, also what is within the operator's own network. For development and tests.
+    #[must_use]
+    pub const fn allow_private() -> Self {
+        Self { allow_private: true }
+    }
+
+    /// Whether URLs of this scheme may be called.
+    #[must_use]
+    pub fn permits_scheme(&self, scheme: &str) -> bool {
+        match scheme {
+            "https" => true,
+            "http" => self.allow_private,
+            _ => false,
+        }
+    }
+
+    /// Whether an address may be called. An IPv4 address within an IPv6 address counts as itself.
     #[must_use]
     pub fn permits(&self, address: IpAddr) -> bool {
-        let _ = address;
-        self.allow_private
+        self.allow_private || address::is_public(address)
     }
 
     /// Whether a host's name may be resolved at all; the addresses it leads to are another check.
     #[must_use]
     pub fn permits_name(&self, name: &str) -> bool {
-        let _ = name;
-        self.allow_private
+        self.allow_private || address::is_public_name(name)
     }
 }
 
@@ -109,5 +164,119 @@ impl fmt::Display for CallbackUrl {
 impl fmt::Debug for CallbackUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CallbackUrlError::*, *};
+
+    fn parse(text: &str) -> Result<String, CallbackUrlError> {
+        CallbackUrl::parse(text, &CallbackPolicy::public()).map(|url| url.to_string())
+    }
+
+    #[test]
+    fn a_public_https_url_is_kept_normalized() {
+        for (text, kept) in [
+            ("https://your-app.com/webhooks/sapien", "https://your-app.com/webhooks/sapien"),
+            ("https://your-app.com", "https://your-app.com/"),
+            ("HTTPS://Your-App.COM:443/A/../B", "https://your-app.com/B"),
+            ("https://your-app.com:8443/?a=b", "https://your-app.com:8443/?a=b"),
+            ("https://your-app.com/hook#part", "https://your-app.com/hook"),
+            ("https://bücher.example/ö", "https://xn--bcher-kva.example/%C3%B6"),
+            ("https://８.８.８.８/", "https://8.8.8.8/"),
+            ("https://134744072/", "https://8.8.8.8/"),
+            ("https://[2606:4700:4700::1111]/", "https://[2606:4700:4700::1111]/"),
+            ("https://@your-app.com/", "https://your-app.com/"),
+            ("https://under_score.your-app.com/", "https://under_score.your-app.com/"),
+        ] {
+            assert_eq!(parse(text).as_deref(), Ok(kept), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_public_https_url_is_refused_by_reason() {
+        let long = format!("https://your-app.com/{}", "x".repeat(CallbackUrl::LENGTH_MAX));
+        let grows = format!("https://your-app.com/{}", "ö".repeat(CallbackUrl::LENGTH_MAX / 3));
+        for (text, error) in [
+            ("", Malformed),
+            ("/webhooks", Malformed),
+            ("your-app.com/webhooks", Malformed),
+            ("https://", Malformed),
+            ("https://your-app.com:99999/", Malformed),
+            ("https://your-app.com/ hook", Malformed),
+            ("https://your-\napp.com/", Malformed),
+            ("https://your\"app.com/", Malformed),
+            ("https://your*app.com/", Malformed),
+            ("https://256.256.256.256/", Malformed),
+            ("https://[::1/", Malformed),
+            ("mailto:a@your-app.com", Malformed),
+            (&long, Malformed),
+            (&grows, Malformed),
+            ("http://your-app.com/", Scheme),
+            ("ftp://your-app.com/", Scheme),
+            ("wss://your-app.com/", Scheme),
+            ("file://your-app.com/etc/passwd", Scheme),
+            ("https://user@your-app.com/", UserInfo),
+            ("https://user:password@your-app.com/", UserInfo),
+            ("https://:password@your-app.com/", UserInfo),
+            ("https://your-app.com:0/", Port),
+            ("https://localhost/", PrivateHost),
+            ("https://LOCALHOST:8443/", PrivateHost),
+            ("https://localhost./", PrivateHost),
+            ("https://api.localhost/", PrivateHost),
+            ("https://printer.local/", PrivateHost),
+            ("https://metadata.google.internal/", PrivateHost),
+            ("https://intranet/", PrivateHost),
+            ("https://your-app.com./", PrivateHost),
+            ("https://127.0.0.1/", PrivateHost),
+            ("https://127.1/", PrivateHost),
+            ("https://127.0.0.1./", PrivateHost),
+            ("https://2130706433/", PrivateHost),
+            ("https://017700000001/", PrivateHost),
+            ("https://0x7f000001/", PrivateHost),
+            ("https://0x7f.1/", PrivateHost),
+            ("https://0177.0.0.1/", PrivateHost),
+            ("https://0/", PrivateHost),
+            ("https://１２７.０.０.１/", PrivateHost),
+            ("https://①②⑦.⓪.⓪.①/", PrivateHost),
+            ("https://127。0。0。1/", PrivateHost),
+            ("https://%31%32%37.0.0.1/", PrivateHost),
+            ("https://ｌocalhost/", PrivateHost),
+            ("https://169.254.169.254/latest/meta-data/", PrivateHost),
+            ("https://10.0.0.1/", PrivateHost),
+            ("https://[::]/", PrivateHost),
+            ("https://[::1]/", PrivateHost),
+            ("https://[0:0:0:0:0:0:0:1]/", PrivateHost),
+            ("https://[::ffff:127.0.0.1]/", PrivateHost),
+            ("https://[::ffff:7f00:1]/", PrivateHost),
+            ("https://[64:ff9b::10.0.0.1]/", PrivateHost),
+            ("https://[fd00:ec2::254]/", PrivateHost),
+        ] {
+            assert_eq!(parse(text), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn allowing_private_callbacks_opens_http_and_every_host_and_nothing_else() {
+        let policy = CallbackPolicy::allow_private();
+        for allowed in ["http://127.0.0.1:9000/hook", "http://localhost/", "https://[::1]/"] {
+            assert!(CallbackUrl::parse(allowed, &policy).is_ok(), "{allowed}");
+        }
+        for (text, error) in [
+            ("ftp://127.0.0.1/", Scheme),
+            ("http://user@localhost/", UserInfo),
+            ("http://localhost:0/", Port),
+            ("localhost:9000", Malformed),
+        ] {
+            assert_eq!(CallbackUrl::parse(text, &policy), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_refusals_that_a_developer_meets_name_the_way_out() {
+        for error in [Scheme, PrivateHost] {
+            assert!(error.to_string().contains("ESL_ALLOW_PRIVATE_CALLBACKS=true"));
+        }
     }
 }

@@ -113,7 +113,7 @@ fn seal_with(
     let mut out = Vec::with_capacity(384 + data_bytes + changes_bytes);
 
     out.extend_from_slice(b"{\"id\":\"");
-    id.write_to(&mut out);
+    write_id(&mut out, EventId::PREFIX, id.as_ulid());
     out.extend_from_slice(b"\",\"type\":\"");
     out.extend_from_slice(event.event_type.as_str().as_bytes());
     out.extend_from_slice(b"\",\"version\":\"");
@@ -121,7 +121,7 @@ fn seal_with(
     out.extend_from_slice(b"\",\"timestamp\":\"");
     out.extend_from_slice(timestamp.to_string().as_bytes());
     out.extend_from_slice(b"\",\"organization_id\":\"");
-    event.organization.write_to(&mut out);
+    write_id(&mut out, OrganizationId::PREFIX, event.organization.as_ulid());
     match payload {
         Payload::Inline => {
             out.extend_from_slice(b"\",\"data\":");
@@ -137,7 +137,7 @@ fn seal_with(
         out.extend_from_slice(changes.get().as_bytes());
     }
     out.extend_from_slice(b",\"metadata\":");
-    write_metadata(&mut out, &event.metadata);
+    write_metadata(&mut out, event);
     out.push(b'}');
 
     SealedEvent {
@@ -150,15 +150,23 @@ fn seal_with(
     }
 }
 
-fn write_metadata(out: &mut Vec<u8>, metadata: &Metadata) {
+fn write_id(out: &mut Vec<u8>, prefix: &str, id: ulid::Ulid) {
+    let mut buffer = [0; ulid::ULID_LEN];
+    out.extend_from_slice(prefix.as_bytes());
+    out.extend_from_slice(id.array_to_str(&mut buffer).as_bytes());
+}
+
+fn write_metadata(out: &mut Vec<u8>, event: &NewEvent) {
+    let Metadata { correlation_id, triggered_by, source, other } = &event.metadata;
+    let origin = event.origin.as_deref();
     let named = [
-        ("correlation_id", &metadata.correlation_id),
-        ("triggered_by", &metadata.triggered_by),
-        ("source", &metadata.source),
+        ("correlation_id", correlation_id, origin.map(|origin| origin.correlation_id.as_str())),
+        ("triggered_by", triggered_by, origin.map(|origin| origin.triggered_by.as_str())),
+        ("source", source, origin.map(|origin| origin.source)),
     ];
     let mut separator = b'{';
-    for (name, value) in named {
-        if let Some(value) = value {
+    for (name, said, known) in named {
+        if let Some(value) = said.as_deref().or(known) {
             out.push(separator);
             write_json(out, name);
             out.push(b':');
@@ -166,7 +174,7 @@ fn write_metadata(out: &mut Vec<u8>, metadata: &Metadata) {
             separator = b',';
         }
     }
-    for (name, value) in &metadata.other {
+    for (name, value) in other {
         out.push(separator);
         write_json(out, name);
         out.push(b':');
@@ -250,6 +258,7 @@ pub struct Envelope {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Origin;
 
     fn raw(text: &str) -> Box<RawValue> {
         serde_json::from_str(text).expect("JSON")
@@ -280,6 +289,17 @@ mod tests {
     }
 
     #[test]
+    fn the_origin_fills_in_what_the_publisher_left_out() {
+        let origin = Origin { correlation_id: "r".into(), triggered_by: "c".into(), source: "api" };
+        let mut event = event("{}").with_origin(origin.into());
+        event.metadata.triggered_by = Some("user_1".into());
+        let sealed = seal(&event, GENERATED, NOON);
+        assert!(sealed.body.ends_with(
+            br#","metadata":{"correlation_id":"r","triggered_by":"user_1","source":"api"}}"#
+        ));
+    }
+
+    #[test]
     fn a_reference_takes_the_place_of_data() {
         let reference = DataRef::to_blob(b"{}", "https://x/y".into(), NOON);
         let event = event("{}").with_changes(raw("{}"));
@@ -298,6 +318,9 @@ mod tests {
         assert_eq!(digest(&base, NOON), digest(&base, Timestamp::EPOCH));
         let mut source = base.clone();
         source.metadata.source = Some("api".into());
+        let origin = Origin { correlation_id: "r".into(), triggered_by: "c".into(), source: "api" };
+        let through_a_door = base.clone().with_origin(origin.into());
+        assert_eq!(digest(&base, NOON), digest(&through_a_door, NOON));
         for other in [event("2").with_id(id), base.clone().with_changes(raw("1")), source] {
             assert_ne!(digest(&base, NOON), digest(&other, NOON));
         }

@@ -1,5 +1,7 @@
 //! An event before it is sealed.
 
+use std::sync::Arc;
+
 use serde_json::value::RawValue;
 
 use crate::{EventId, EventType, OrganizationId};
@@ -35,6 +37,8 @@ pub struct NewEvent {
     pub metadata: Metadata,
     /// The caller's own id, which makes publishing it twice one event; generated when `None`.
     pub id: Option<EventId>,
+    /// Stands in the envelope where `metadata` leaves a named member out.
+    pub origin: Option<Arc<Origin>>,
 }
 
 impl NewEvent {
@@ -65,6 +69,7 @@ impl NewEvent {
             changes: None,
             metadata: Metadata::default(),
             id: None,
+            origin: None,
         }
     }
 
@@ -88,6 +93,13 @@ impl NewEvent {
         self.metadata = metadata;
         self
     }
+
+    /// Fills in what `metadata` leaves out.
+    #[must_use]
+    pub fn with_origin(mut self, origin: Arc<Origin>) -> Self {
+        self.origin = Some(origin);
+        self
+    }
 }
 
 /// Where an event came from (SPEC.md, "Standard Event Envelope").
@@ -107,4 +119,19 @@ pub struct Metadata {
 impl Metadata {
     /// All of it together, names included, may have so many bytes.
     pub const BYTES_MAX: usize = 8 * 1024;
+}
+
+/// What the door through which events come knows of them: for each named member of [`Metadata`], what
+/// stands there when the publisher says nothing.
+///
+/// It is not part of what the publisher said. The same event under the same id, published again in
+/// another request, is the same event.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// The request.
+    pub correlation_id: String,
+    /// The client.
+    pub triggered_by: String,
+    /// The door: `api`, `schedule`, `system`.
+    pub source: &'static str,
 }

@@ -50,12 +50,6 @@ macro_rules! prefixed_ulid {
             pub const fn from_bytes(bytes: [u8; 16]) -> Self {
                 Self(Ulid::from_bytes(bytes))
             }
-
-            pub(crate) fn write_to(self, out: &mut Vec<u8>) {
-                let mut buffer = [0; ulid::ULID_LEN];
-                out.extend_from_slice($prefix.as_bytes());
-                out.extend_from_slice(self.0.array_to_str(&mut buffer).as_bytes());
-            }
         }
 
         impl fmt::Display for $name {
@@ -145,13 +139,14 @@ impl DeliveryId {
     /// The event's number in its organization.
     #[must_use]
     pub fn seq(&self) -> Seq {
-        Seq((self.0.random() >> 40) as u64)
+        Seq(u64::try_from(self.0.random() >> 40).expect("40 of 80 bits are left"))
     }
 
     /// The lane of the subscription.
     #[must_use]
     pub fn lane(&self) -> LaneId {
-        LaneId((self.0.random() & u128::from(LaneId::MAX.0)) as u64)
+        let low = self.0.random() & u128::from(LaneId::MAX.0);
+        LaneId(u64::try_from(low).expect("40 bits are left"))
     }
 
     /// Whether this can be a delivery of `event`: their time parts agree.

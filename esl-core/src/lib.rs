@@ -11,21 +11,33 @@ mod time;
 mod verify;
 
 #[cfg(feature = "engine")]
+mod address;
+#[cfg(feature = "engine")]
 mod blob;
 #[cfg(feature = "engine")]
 mod callback;
+#[cfg(feature = "engine")]
+pub mod circuit;
 #[cfg(feature = "engine")]
 mod clock;
 #[cfg(feature = "engine")]
 pub mod delivery;
 #[cfg(feature = "engine")]
+pub mod engine;
+#[cfg(feature = "engine")]
 mod memory;
 #[cfg(feature = "engine")]
 mod outbox;
 #[cfg(feature = "engine")]
+mod retry;
+#[cfg(feature = "engine")]
 pub mod storage;
 #[cfg(feature = "engine")]
 mod subscription;
+#[cfg(feature = "engine")]
+mod verdict;
+#[cfg(feature = "engine")]
+mod wake;
 #[cfg(feature = "testing")]
 pub mod testing;
 #[cfg(feature = "engine")]
@@ -35,7 +47,7 @@ pub use catalogue::{CATALOGUE, CatalogueEntry};
 pub use envelope::{
     DataRef, DataRefKind, ENVELOPE_VERSION, Envelope, SealedEvent, seal, seal_with_reference,
 };
-pub use event::{Metadata, NewEvent};
+pub use event::{Metadata, NewEvent, Origin};
 pub use event_type::{EventPattern, EventPatternError, EventType, EventTypeError};
 pub use id::{
     DeliveryId, EventId, IdError, LaneId, OrganizationId, RequestId, Seq, SubscriptionId, WorkerId,
@@ -43,6 +55,7 @@ pub use id::{
 pub use signing::{Algorithm, Secret, SecretError, Signer};
 pub use tenancy::{Client, Digest, Organization, Scope, Scopes, Token, TokenKind, UnknownScope};
 pub use time::{Timestamp, TimestampError};
+pub use verify::{Verifier, VerifyError};
 
 #[cfg(feature = "engine")]
 pub use self::{
@@ -50,7 +63,12 @@ pub use self::{
     callback::{CallbackPolicy, CallbackUrl, CallbackUrlError},
     clock::{Chance, Clock, Monotonic, SystemChance, SystemClock},
     delivery::{Attempt, AttemptError, Delivery, DeliveryState, Timings},
+    memory::MemoryStorage,
+    engine::{Esl, EslBuilder, PublishError, Published, Publisher},
     outbox::Prepared,
+    retry::{AfterFailure, Draw, RetryPolicy},
     subscription::{DisabledReason, NewSubscription, Subscription, SubscriptionUpdate},
     transport::{Answer, Failure, HeaderName, Outbound, Sent, Transport},
+    verdict::{Verdict, judge, retry_after},
+    wake::{InProcessWake, Wake},
 };

@@ -1,1 +1,14 @@
+//! ESL over HTTP.
+//!
+//! - Feature `transport`: [`HttpTransport`] carries signed events to their receivers.
+//! - Feature `api`: [`api::router`] is the documented API, to be served or mounted.
 
+#[cfg(feature = "api")]
+pub mod api;
+#[cfg(feature = "transport")]
+mod transport;
+
+#[cfg(feature = "transport")]
+pub use transport::{
+    HttpTransport, HttpTransportBuilder, HttpTransportError, Resolver, SystemResolver,
+};

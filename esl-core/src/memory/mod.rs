@@ -1,1 +1,165 @@
 //! Storage in memory, shared by as many engines as are given it.
+//!
+//! The model that other adapters are compared with: plain maps behind one lock, and nothing clever.
+//! What a method promises stands at its trait, in [`storage`](crate::storage).
+
+mod changes;
+mod commit;
+mod lanes;
+mod records;
+mod rows;
+mod subscriptions;
+mod tenancy;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use self::{
+    changes::{HandleId, Listeners},
+    rows::{Intake, LaneRow, OrganizationRow, WorkerRow},
+};
+use crate::{
+    Client, Clock, EventId, LaneId, OrganizationId, Seq, SubscriptionId, SystemClock, Timestamp,
+    Token, WorkerId,
+    storage::{StorageError, StorageErrorKind},
+};
+
+/// Storage in memory, for tests, for trying things out, and for events that may die with the
+/// process.
+///
+/// A clone is another **handle** on the same storage, as a second process would have on a database:
+/// give each engine its own. What is changed through one handle is news to the others
+/// ([`changed`](crate::storage::Lanes::changed)), and not to itself.
+///
+/// ```
+/// use esl_core::{MemoryStorage, storage::Tenancy};
+///
+/// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+/// let storage = MemoryStorage::new();
+/// let same = storage.clone();
+/// assert!(same.organizations().await?.is_empty());
+/// # Ok::<(), esl_core::storage::StorageError>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct MemoryStorage {
+    state: Arc<Mutex<State>>,
+    handle: HandleId,
+    /// Told when there is something to say to this handle.
+    news: Arc<tokio::sync::Notify>,
+}
+
+impl MemoryStorage {
+    /// An empty storage that goes by the machine's clock.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_clock(Arc::new(SystemClock::new()))
+    }
+
+    /// An empty storage that goes by this clock.
+    #[must_use]
+    pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
+        Self::handle_on(Arc::new(Mutex::new(State::new(clock))))
+    }
+
+    fn handle_on(state: Arc<Mutex<State>>) -> Self {
+        let news = Arc::default();
+        let handle = lock(&state).listeners.add(Arc::clone(&news));
+        Self { state, handle, news }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+}
+
+impl Default for MemoryStorage {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clone for MemoryStorage {
+    fn clone(&self) -> Self {
+        Self::handle_on(Arc::clone(&self.state))
+    }
+}
+
+impl Drop for MemoryStorage {
+    fn drop(&mut self) {
+        self.state().listeners.remove(self.handle);
+    }
+}
+
+impl fmt::Debug for MemoryStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state();
+        f.debug_struct("MemoryStorage")
+            .field("organizations", &state.organizations.len())
+            .field("events", &state.events_by_id.len())
+            .field("lanes", &state.lanes.len())
+            .finish_non_exhaustive()
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().expect("no code panics while it holds this lock")
+}
+
+/// Everything that is stored.
+struct State {
+    clock: Arc<dyn Clock>,
+    /// The latest time that was ever told.
+    latest: Timestamp,
+    organizations: BTreeMap<OrganizationId, OrganizationRow>,
+    /// Organizations in the order of their creation.
+    organization_order: Vec<OrganizationId>,
+    clients: BTreeMap<String, Client>,
+    tokens: BTreeMap<[u8; 32], Token>,
+    /// An event's id is its own over all organizations.
+    events_by_id: BTreeMap<EventId, (OrganizationId, Seq)>,
+    /// Subscriptions with their lanes and deliveries; deleted ones stay.
+    lanes: BTreeMap<LaneId, LaneRow>,
+    lanes_by_subscription: BTreeMap<SubscriptionId, LaneId>,
+    intake: Intake,
+    workers: BTreeMap<WorkerId, WorkerRow>,
+    last_epoch: u64,
+    listeners: Listeners,
+}
+
+impl State {
+    fn new(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            clock,
+            latest: Timestamp::EPOCH,
+            organizations: BTreeMap::new(),
+            organization_order: Vec::new(),
+            clients: BTreeMap::new(),
+            tokens: BTreeMap::new(),
+            events_by_id: BTreeMap::new(),
+            lanes: BTreeMap::new(),
+            lanes_by_subscription: BTreeMap::new(),
+            intake: Intake::default(),
+            workers: BTreeMap::new(),
+            last_epoch: 0,
+            listeners: Listeners::default(),
+        }
+    }
+
+    /// The storage's time, which never runs backwards.
+    fn now(&mut self) -> Timestamp {
+        self.latest = self.latest.max(self.clock.utc());
+        self.latest
+    }
+}
+
+const fn not_found(operation: &'static str) -> StorageError {
+    StorageError::new(StorageErrorKind::NotFound, operation)
+}
+
+const fn conflict(operation: &'static str) -> StorageError {
+    StorageError::new(StorageErrorKind::Conflict, operation)
+}

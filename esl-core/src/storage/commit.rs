@@ -25,13 +25,15 @@ pub trait Commit: fmt::Debug + Send + Sync + 'static {
     /// - A unit whose [`Idempotency`] key exists (in that organization, younger than 24 h) stores
     ///   nothing: with the same fingerprint it gives the first answer with every event `repeated`,
     ///   otherwise it is refused. This is decided before everything else.
-    /// - [`Publish::route_version`] must be the organization's; otherwise [`Refused::Rerouted`].
-    ///   Lanes that were deleted since cannot be named under a current version.
     /// - [`Settle::worker`] must have a running epoch; otherwise [`Refused::StaleEpoch`]. A
-    ///   settlement of a delivery that is no longer open changes nothing and is no error.
+    ///   settlement of a delivery that is no longer open changes nothing and is no error; the
+    ///   deletion of a subscription closes its deliveries at once.
+    /// - [`Publish::route_version`] must be the organization's; otherwise [`Refused::Rerouted`],
+    ///   decided before any event's id is looked at. Lanes that were deleted since cannot be named
+    ///   under a current version.
     /// - A unit that carries an [`IntakeRow`] removes that row, also when its event is repeated or
     ///   conflicts (then the unit counts as committed, with the event `repeated`): the embedder has
-    ///   committed it, and nobody is left to be told.
+    ///   committed it, and nobody is left to be told. A refused unit leaves the row.
     ///
     /// # Errors
     /// An error fails the whole group, and its outcome is unknown: all of it was committed, or
@@ -139,7 +141,7 @@ pub struct Settlement {
     pub charged: u32,
     /// When the last one was over.
     pub at: Timestamp,
-    /// The last HTTP status.
+    /// The HTTP status of the last attempt, if it got one; what stands there stays if not.
     pub status: Option<u16>,
     /// What went wrong at the last attempt.
     pub error: Option<AttemptError>,
@@ -159,7 +161,7 @@ pub enum Outcome {
     Exhausted,
 }
 
-/// A subscription that ESL makes inactive.
+/// A subscription that ESL makes inactive; one that is inactive already stays as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SwitchOff {
     /// Its lane.

@@ -7,8 +7,9 @@ use crate::{LaneId, OrganizationId, SealedEvent, Seq, Subscription, Timestamp, W
 
 /// Workers, the lanes they own, and the deliveries in those lanes.
 ///
-/// A worker has one epoch. It lasts [`Lanes::EPOCH`](EPOCH) from the renewal before it, in the
-/// storage's time, and when it lapses everything the worker owned is free at once. A lane has one
+/// A worker has one epoch. It lasts [`EPOCH`] from the renewal before it, in the storage's time
+/// (when that much has passed, it is over), and when it lapses everything the worker owned is free
+/// at once. A lane has one
 /// owner at a time; deliveries have none of their own.
 #[async_trait]
 pub trait Lanes: fmt::Debug + Send + Sync + 'static {
@@ -73,7 +74,8 @@ pub trait Lanes: fmt::Debug + Send + Sync + 'static {
 
     /// Opens a delivery that is exhausted or expired again: due now, with a fresh budget.
     ///
-    /// Its id stays and its attempt numbers go on.
+    /// Its id stays and its attempt numbers go on; it is owed from now on, and comes before what was
+    /// never tried, as a retry does.
     ///
     /// # Errors
     /// [`NotFound`](super::StorageErrorKind::NotFound) if the organization has no such delivery, or
@@ -86,10 +88,11 @@ pub trait Lanes: fmt::Debug + Send + Sync + 'static {
         seq: Seq,
     ) -> Result<(), StorageError>;
 
-    /// The next intake rows, in their order, at most `limit`. They stay until a unit that carries
-    /// them is committed.
+    /// The intake rows after `after`, in their order, at most `limit`. They stay until a unit that
+    /// carries them is committed; one whose organization does not exist stays until it does.
     async fn intake(
         &self,
+        after: Option<IntakeRow>,
         limit: usize,
     ) -> Result<Vec<(IntakeRow, Arc<SealedEvent>)>, StorageError>;
 
@@ -97,8 +100,11 @@ pub trait Lanes: fmt::Debug + Send + Sync + 'static {
     /// ordinary commits, in order.
     async fn enqueue(&self, events: Vec<Arc<SealedEvent>>) -> Result<(), StorageError>;
 
-    /// Waits until something was committed that did not come through the engine's own calls, and
+    /// Waits until something was committed that did not come through this handle's own calls, and
     /// says what to look at. Several causes may come as one; one may come twice.
+    ///
+    /// Intake rows are the exception: they are reported whoever added them, for their adder has no
+    /// other way to reach an engine.
     ///
     /// # Cancellation
     /// A dropped call loses nothing: what it would have said, the next one says.
@@ -139,7 +145,7 @@ pub struct Taken {
 pub struct Waiting {
     /// Which.
     pub lane: LaneId,
-    /// When the first of them is due; in the past if it was never tried.
+    /// When the first of them is due; no later than now if it was never tried.
     pub due_at: Timestamp,
 }
 
@@ -165,7 +171,8 @@ pub struct Claimed {
     pub lane: LaneId,
     /// The deliveries, in the order of their turn.
     pub due: Vec<Due>,
-    /// Whether everything was handed out that was never tried and above [`Want::after`].
+    /// Whether everything was handed out that was never tried and above [`Want::after`]; also true
+    /// when that was not asked for.
     pub is_all: bool,
     /// When the first retry is due that was not handed out and is not held.
     pub next_due: Option<Timestamp>,
@@ -178,6 +185,8 @@ pub struct Due {
     pub seq: Seq,
     /// Its event.
     pub event: Arc<SealedEvent>,
+    /// Whether it is a retry (or was opened again) rather than one that was never tried.
+    pub is_retry: bool,
     /// Attempts made so far.
     pub attempts: u32,
     /// Those that count against the budget.
@@ -211,9 +220,10 @@ pub enum Change {
     Intake,
     /// Subscriptions of an organization.
     Subscriptions(OrganizationId),
-    /// Lanes got work: a delivery was opened again, or events were committed by another engine.
+    /// Lanes got work or became free: a delivery was opened again, events were committed for lanes
+    /// that are not the committer's, or an engine stopped.
     Lanes,
-    /// Clients or tokens.
+    /// Organizations, clients or tokens.
     Tenancy,
 }
 

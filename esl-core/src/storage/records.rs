@@ -18,7 +18,8 @@ pub trait Subscriptions: fmt::Debug + Send + Sync + 'static {
     /// returned.
     ///
     /// # Errors
-    /// [`NotFound`](super::StorageErrorKind::NotFound) if there is no such organization.
+    /// [`NotFound`](super::StorageErrorKind::NotFound) if there is no such organization;
+    /// [`Conflict`](super::StorageErrorKind::Conflict) if its id was ever used.
     async fn create_subscription(
         &self,
         subscription: Subscription,
@@ -50,8 +51,9 @@ pub trait Subscriptions: fmt::Debug + Send + Sync + 'static {
         update: SubscriptionUpdate,
     ) -> Result<Subscription, StorageError>;
 
-    /// Deletes one and raises the route version. Its open deliveries are cancelled from now on; the
-    /// rows are rewritten by [`sweep`](super::Lanes::sweep). Its delivery list stays readable.
+    /// Deletes one and raises the route version. Its open deliveries are cancelled from now on, and
+    /// are read so, finished at this time; the rows are rewritten by
+    /// [`sweep`](super::Lanes::sweep), which nobody notices. Its delivery list stays readable.
     ///
     /// # Errors
     /// [`NotFound`](super::StorageErrorKind::NotFound).
@@ -100,6 +102,9 @@ pub trait Records: fmt::Debug + Send + Sync + 'static {
 
     /// The deliveries of a subscription, of a deleted one too, newest event first, optionally in
     /// one state, below a seq; `None` if the organization never had such a subscription.
+    ///
+    /// A delivery is owed from its event's timestamp on, or since it was opened again. One that was
+    /// never tried is due since then.
     async fn deliveries(
         &self,
         organization: OrganizationId,
@@ -172,6 +177,10 @@ pub trait Tenancy: fmt::Debug + Send + Sync + 'static {
     ) -> Result<(), StorageError>;
 
     /// Stores tokens, all or none.
+    ///
+    /// # Errors
+    /// [`NotFound`](super::StorageErrorKind::NotFound) if a token's client is not (any more) that
+    /// organization's: a client that was deleted meanwhile gets nothing.
     async fn store_tokens(&self, tokens: Vec<Token>) -> Result<(), StorageError>;
 
     /// The token of that digest, unless it has expired.

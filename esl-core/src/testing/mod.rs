@@ -1,1 +1,18 @@
-//! For tests: the suite that every storage passes, and a clock that is moved by hand.
+//! For tests: a clock that is moved by hand, chance with a known seed, a transport that follows a
+//! script, and the suite that every storage passes.
+//!
+//! Nothing here sleeps or opens a socket. A test moves [`ManualClock`], and waits for what it wants
+//! to see with the methods named `wait_for_…`, which complete through a signal.
+
+mod chance;
+mod clock;
+#[doc(hidden)]
+pub mod suite;
+mod transport;
+
+#[doc(inline)]
+pub use crate::storage_suite;
+pub use chance::SeededChance;
+pub use clock::ManualClock;
+pub use suite::{Engines, Harness};
+pub use transport::{Reply, ScriptedTransport, Sighting};

@@ -1,0 +1,175 @@
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    Esl,
+    driver::{Driver, Parts},
+    headers::HeaderNames,
+    lanes::{Lanes, Limits},
+    publish::Sealer,
+};
+use crate::{
+    Algorithm, BlobStore, CallbackPolicy, Chance, Clock, InProcessWake, RetryPolicy, SystemChance,
+    SystemClock, Transport, Wake,
+    storage::{Storage, StorageError},
+};
+
+/// Puts an engine together. What is not named has a default fit for production.
+#[derive(Debug)]
+#[must_use = "nothing runs until `build`"]
+pub struct EslBuilder {
+    storage: Arc<dyn Storage>,
+    transport: Option<Arc<dyn Transport>>,
+    wake: Arc<dyn Wake>,
+    blobs: Option<Arc<dyn BlobStore>>,
+    clock: Arc<dyn Clock>,
+    chance: Arc<dyn Chance>,
+    retry: RetryPolicy,
+    algorithm: Algorithm,
+    header_prefix: String,
+    callbacks: CallbackPolicy,
+    payload_bytes_max: usize,
+    attempt_timeout: Duration,
+    grace: Duration,
+    in_flight_max: u32,
+}
+
+impl EslBuilder {
+    pub(super) fn new(storage: Arc<dyn Storage>) -> Self {
+        Self {
+            storage,
+            transport: None,
+            wake: Arc::new(InProcessWake::new()),
+            blobs: None,
+            clock: Arc::new(SystemClock::new()),
+            chance: Arc::new(SystemChance::default()),
+            retry: RetryPolicy::default(),
+            algorithm: Algorithm::default(),
+            header_prefix: "X-Sapien".to_owned(),
+            callbacks: CallbackPolicy::default(),
+            payload_bytes_max: 256 * 1024,
+            attempt_timeout: Duration::from_secs(15),
+            grace: Duration::from_secs(20),
+            in_flight_max: Limits::default().in_flight,
+        }
+    }
+
+    /// What carries events to their receivers; an engine without one accepts events and keeps them
+    /// until one with a transport runs.
+    pub fn transport(mut self, transport: impl Transport) -> Self {
+        self.transport = Some(Arc::new(transport));
+        self
+    }
+
+    /// How hints reach the other engines over the same storage. Defaults to none being there.
+    pub fn wake(mut self, wake: impl Wake) -> Self {
+        self.wake = Arc::new(wake);
+        self
+    }
+
+    /// Where data goes that is too large to go inline. Without one, such events are refused.
+    pub fn blobs(mut self, blobs: impl BlobStore) -> Self {
+        self.blobs = Some(Arc::new(blobs));
+        self
+    }
+
+    /// The time. Give the storage the same one.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Where jitter and ids come from.
+    pub fn chance(mut self, chance: Arc<dyn Chance>) -> Self {
+        self.chance = chance;
+        self
+    }
+
+    /// When to try again. Defaults to 5 retries after 1, 2, 4, 8 and 16 s.
+    pub fn retry(mut self, retry: RetryPolicy) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// The hash of the documented signature. Defaults to SHA-256.
+    pub fn signature_algorithm(mut self, algorithm: Algorithm) -> Self {
+        self.algorithm = algorithm;
+        self
+    }
+
+    /// What ESL's own headers begin with. Defaults to `X-Sapien`.
+    pub fn header_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.header_prefix = prefix.into();
+        self
+    }
+
+    /// Which callback URLs may be subscribed. Give the transport the same policy. Defaults to
+    /// public addresses over https.
+    pub fn callbacks(mut self, policy: CallbackPolicy) -> Self {
+        self.callbacks = policy;
+        self
+    }
+
+    /// The largest envelope that carries its data inline. Defaults to 256 KiB, as documented.
+    pub fn payload_bytes_max(mut self, bytes: usize) -> Self {
+        self.payload_bytes_max = bytes;
+        self
+    }
+
+    /// The deadline of an attempt, from 1 to 20 s. Defaults to 15 s: a receiver that needs longer
+    /// should accept the event first and work on it afterwards. Other values are clamped.
+    pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
+        self.attempt_timeout = timeout.clamp(Duration::from_secs(1), Duration::from_secs(20));
+        self
+    }
+
+    /// How long a shutdown waits for sends that are under way. Defaults to 20 s: the longest
+    /// attempt.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// How many sends may be under way at once. Defaults to 4 096; an open file is needed for each.
+    pub fn in_flight_max(mut self, sends: u32) -> Self {
+        self.in_flight_max = sends.max(1);
+        self
+    }
+
+    /// Begins an epoch in the storage and starts the engine, on the current tokio runtime.
+    ///
+    /// # Errors
+    /// When the storage cannot be used, or serves one engine at a time and another has it.
+    pub async fn build(self) -> Result<Esl, StorageError> {
+        let limits = Limits { in_flight: self.in_flight_max, ..Limits::default() };
+        let mut lanes = Lanes::new(limits, self.attempt_timeout);
+        let transport = self.transport.unwrap_or_else(|| {
+            lanes.stop();
+            Arc::new(NoTransport)
+        });
+        let driver = Driver::new(Parts {
+            storage: self.storage,
+            transport,
+            wake: self.wake,
+            clock: self.clock,
+            chance: self.chance,
+            retry: self.retry,
+            algorithm: self.algorithm,
+            headers: HeaderNames::new(&self.header_prefix),
+            attempt_timeout: self.attempt_timeout,
+            lanes,
+        });
+        let sealer = Sealer { payload_bytes_max: self.payload_bytes_max, blobs: self.blobs };
+        Esl::start(driver, sealer, self.callbacks, self.grace).await
+    }
+}
+
+/// In place of a transport where none was named; the lanes send nothing then.
+#[derive(Debug)]
+struct NoTransport;
+
+#[async_trait::async_trait]
+impl Transport for NoTransport {
+    async fn send(&self, _outbound: crate::Outbound) -> crate::Sent {
+        std::future::pending().await
+    }
+}

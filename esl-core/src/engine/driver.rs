@@ -1,0 +1,129 @@
+//! What the engine's tasks share, and how a change of the lanes turns into work.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use tokio::sync::Notify;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    headers::HeaderNames,
+    ids::Ids,
+    inbox::Inbox,
+    lanes::{Lanes, Now, Sending, Target},
+    routes::RouteIndex,
+    send,
+};
+use crate::{
+    Algorithm, Chance, Clock, Draw, RetryPolicy, Signer, Subscription, Transport, Wake,
+    storage::Storage,
+};
+
+/// Everything that the engine's tasks share.
+#[derive(Debug)]
+pub(crate) struct Driver {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) wake: Arc<dyn Wake>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) chance: Arc<dyn Chance>,
+    pub(crate) ids: Ids,
+    pub(crate) retry: RetryPolicy,
+    pub(crate) algorithm: Algorithm,
+    pub(crate) headers: HeaderNames,
+    pub(crate) attempt_timeout: Duration,
+    pub(crate) routes: RouteIndex,
+    pub(crate) inbox: Inbox,
+    lanes: Mutex<Lanes>,
+    /// The claimer has something to do.
+    pub(crate) claims: Notify,
+    /// There may be intake rows.
+    pub(crate) intake: Notify,
+    /// Lanes may have work that nobody told of.
+    pub(crate) poll: Notify,
+    /// The sends under way.
+    pub(crate) sends: TaskTracker,
+    /// Ends what is under way.
+    pub(crate) abort: CancellationToken,
+}
+
+/// The parts that a [`Driver`] is built from.
+pub(crate) struct Parts {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) wake: Arc<dyn Wake>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) chance: Arc<dyn Chance>,
+    pub(crate) retry: RetryPolicy,
+    pub(crate) algorithm: Algorithm,
+    pub(crate) headers: HeaderNames,
+    pub(crate) attempt_timeout: Duration,
+    pub(crate) lanes: Lanes,
+}
+
+impl Driver {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let ids = Ids::new(Arc::clone(&parts.clock), Arc::clone(&parts.chance));
+        Self {
+            storage: parts.storage,
+            transport: parts.transport,
+            wake: parts.wake,
+            clock: parts.clock,
+            chance: parts.chance,
+            ids,
+            retry: parts.retry,
+            algorithm: parts.algorithm,
+            headers: parts.headers,
+            attempt_timeout: parts.attempt_timeout,
+            routes: RouteIndex::default(),
+            inbox: Inbox::default(),
+            lanes: Mutex::new(parts.lanes),
+            claims: Notify::new(),
+            intake: Notify::new(),
+            poll: Notify::new(),
+            sends: TaskTracker::new(),
+            abort: CancellationToken::new(),
+        }
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        Now { utc: self.clock.utc(), monotonic: self.clock.monotonic() }
+    }
+
+    pub(crate) fn draw(&self) -> Draw {
+        Draw(self.chance.bits())
+    }
+
+    pub(crate) fn target(&self, subscription: Subscription) -> Arc<Target> {
+        let signer = Signer::new(&subscription.secret, self.algorithm);
+        Arc::new(Target { subscription, signer })
+    }
+
+    /// The lanes, to read or to change in a way that brings no work about.
+    pub(crate) fn lanes(&self) -> MutexGuard<'_, Lanes> {
+        self.lanes.lock().expect("no code panics while it holds this lock")
+    }
+
+    /// Changes the lanes, and begins the sends that the change has made possible.
+    pub(crate) fn update<R>(self: &Arc<Self>, change: impl FnOnce(&mut Lanes) -> R) -> R {
+        let now = self.clock.monotonic();
+        let mut sends: Vec<Sending> = Vec::new();
+        let (result, is_calling) = {
+            let mut lanes = self.lanes();
+            let result = change(&mut lanes);
+            while let Some(send) = lanes.next(now) {
+                sends.push(send);
+            }
+            (result, lanes.is_calling())
+        };
+        for send in sends {
+            self.sends.spawn(send::run(Arc::clone(self), send));
+        }
+        if is_calling {
+            self.claims.notify_one();
+        }
+        result
+    }
+}

@@ -1,0 +1,174 @@
+//! What waits for the next commit: publishes, and settlements that ride along.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use tokio::sync::{Notify, oneshot};
+
+use crate::{
+    Clock, Monotonic,
+    storage::{Committed, LaneState, Publish, Refused, Settlement, StorageError, SwitchOff, Worker},
+};
+
+/// A group has so many publishes at most …
+const PUBLISHES_MAX: usize = 1000;
+/// … with so many bytes of bodies, unless a single one has more.
+const PUBLISH_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// So many settlements do not wait for a publish …
+const SETTLEMENTS_RIPE: usize = 1000;
+/// … and none waits longer.
+const SETTLEMENT_AGE_MAX: Duration = Duration::from_millis(10);
+
+/// A publish that waits for its commit.
+#[derive(Debug)]
+pub(crate) struct PublishRequest {
+    pub(crate) publish: Publish,
+    pub(crate) reply: oneshot::Sender<Result<Committed, CommitFailure>>,
+}
+
+/// Why a publish was not committed.
+#[derive(Debug, Clone)]
+pub(crate) enum CommitFailure {
+    Refused(Refused),
+    Storage(Arc<StorageError>),
+}
+
+/// A settlement that waits for its commit.
+#[derive(Debug, Clone)]
+pub(crate) struct SettleRequest {
+    pub(crate) worker: Worker,
+    pub(crate) settlement: Settlement,
+    pub(crate) lane_state: Option<LaneState>,
+    pub(crate) switch_off: Option<SwitchOff>,
+}
+
+/// What goes into one commit.
+#[derive(Debug, Default)]
+pub(crate) struct Group {
+    pub(crate) publishes: Vec<PublishRequest>,
+    pub(crate) settlements: Vec<SettleRequest>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    waiting: Mutex<Waiting>,
+    filled: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    group: Group,
+    /// When the first of the settlements came.
+    settlements_since: Option<Monotonic>,
+    is_closed: bool,
+}
+
+impl Inbox {
+    /// Puts a publish into the next group. When the engine has stopped it is dropped, and so is the
+    /// sender of its answer.
+    pub(crate) fn publish(&self, request: PublishRequest) {
+        let mut waiting = self.lock();
+        if !waiting.is_closed {
+            waiting.group.publishes.push(request);
+            drop(waiting);
+            self.filled.notify_one();
+        }
+    }
+
+    /// Puts a settlement into the next group.
+    pub(crate) fn settle(&self, request: SettleRequest, now: Monotonic) {
+        let mut waiting = self.lock();
+        waiting.group.settlements.push(request);
+        let count = waiting.group.settlements.len();
+        if count == 1 {
+            waiting.settlements_since = Some(now);
+        }
+        drop(waiting);
+        // The first arms the committer's timer; in between nobody need be woken.
+        if count == 1 || count == SETTLEMENTS_RIPE {
+            self.filled.notify_one();
+        }
+    }
+
+    /// Puts settlements back that a failed commit left open.
+    pub(crate) fn settle_again(&self, requests: Vec<SettleRequest>, now: Monotonic) {
+        let mut waiting = self.lock();
+        waiting.group.settlements.splice(0..0, requests);
+        waiting.settlements_since = Some(now);
+    }
+
+    /// Takes no more publishes; [`next`](Self::next) gives out what is left and then ends.
+    pub(crate) fn close(&self) {
+        self.lock().is_closed = true;
+        self.filled.notify_one();
+    }
+
+    /// Gives up what waits, after the committer is gone.
+    pub(crate) fn abandon(&self) {
+        let mut waiting = self.lock();
+        waiting.is_closed = true;
+        // Dropped replies tell the publishers.
+        waiting.group = Group::default();
+    }
+
+    /// The next group, once there is reason to commit; `None` when all is done after a close.
+    ///
+    /// # Cancellation
+    /// A dropped call takes nothing.
+    pub(crate) async fn next(&self, clock: &dyn Clock) -> Option<Group> {
+        loop {
+            let ripe_at = {
+                let mut waiting = self.lock();
+                let ripe_at = waiting.settlements_since.map(|since| since + SETTLEMENT_AGE_MAX);
+                let is_ripe = !waiting.group.publishes.is_empty()
+                    || waiting.group.settlements.len() >= SETTLEMENTS_RIPE
+                    || ripe_at.is_some_and(|at| at <= clock.monotonic());
+                if is_ripe || waiting.is_closed {
+                    let group = waiting.take();
+                    let is_empty = group.publishes.is_empty() && group.settlements.is_empty();
+                    return (!is_empty).then_some(group);
+                }
+                ripe_at
+            };
+            match ripe_at {
+                // Both arms may be dropped: they hold nothing.
+                Some(at) => tokio::select! {
+                    () = self.filled.notified() => {}
+                    () = clock.sleep_until(at) => {}
+                },
+                None => self.filled.notified().await,
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().expect("no code panics while it holds this lock")
+    }
+}
+
+impl Waiting {
+    fn take(&mut self) -> Group {
+        let publishes = &mut self.group.publishes;
+        let mut bytes = 0;
+        let fits = publishes.iter().take(PUBLISHES_MAX).take_while(|request| {
+            let before = bytes;
+            bytes += request.bytes();
+            before == 0 || bytes <= PUBLISH_BYTES_MAX
+        });
+        let count = fits.count();
+        let later = publishes.split_off(count);
+        self.settlements_since = None;
+        Group {
+            publishes: std::mem::replace(publishes, later),
+            settlements: std::mem::take(&mut self.group.settlements),
+        }
+    }
+}
+
+impl PublishRequest {
+    fn bytes(&self) -> usize {
+        self.publish.events.iter().map(|routed| routed.event.body.len()).sum()
+    }
+}

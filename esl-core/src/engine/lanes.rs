@@ -1,0 +1,824 @@
+//! The lanes: which delivery is sent next.
+//!
+//! A plain data structure without tasks, time or chance of its own: what happened goes in, what is to
+//! be done comes out. [`driver`](super::driver) does it.
+//!
+//! Committed deliveries are pushed straight into the **window** of their lane and sent from there. A
+//! lane whose window is full **spills**: it lets later commits pass and gets them from storage by a
+//! claim, in order. What is committed while a claim runs is kept as **arrivals**; when the claim has
+//! brought everything up to them, they follow it, and the lane takes commits directly again. `after`
+//! is the mark between the two ways: what was never tried and is at or below it was handed out before.
+//!
+//! Retries always come from storage. Between their claim and the commit of their settlement they are
+//! **held**, so that no claim hands them out twice.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::turn::Turn;
+use crate::{
+    LaneId, Monotonic, OrganizationId, RetryPolicy, SealedEvent, Seq, Signer, Subscription,
+    Timestamp,
+    storage::{Claimed, LaneState, Waiting, Want, Worker},
+};
+
+/// How much is kept in memory and under way.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Deliveries in one window.
+    pub(crate) window: usize,
+    /// Deliveries in all windows.
+    pub(crate) windows: usize,
+    /// Bytes of bodies in all windows and under way.
+    pub(crate) bytes: usize,
+    /// Sends under way in one lane, once it has proven itself.
+    pub(crate) lane_in_flight: u32,
+    /// Sends under way in all lanes.
+    pub(crate) in_flight: u32,
+    /// Settlements that wait for their commit.
+    pub(crate) unsettled: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            window: 512,
+            windows: 64 * 1024,
+            bytes: 64 * 1024 * 1024,
+            lane_in_flight: 32,
+            in_flight: 4096,
+            unsettled: 16 * 1024,
+        }
+    }
+}
+
+/// Sends under way in a lane of which nothing is known.
+const LANE_IN_FLIGHT_START: u32 = 4;
+/// A lane may claim so many even when all windows together are full.
+const ROOM_MIN: usize = 4;
+/// After so long without a success a lane that was tried is no longer sure of its share.
+const PROVEN_FOR: Duration = Duration::from_secs(60);
+
+/// The time, on both clocks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Now {
+    pub(crate) utc: Timestamp,
+    pub(crate) monotonic: Monotonic,
+}
+
+impl Now {
+    /// When a time of storage comes, on the clock that is never set. No wait of ours is longer than
+    /// an hour: one that seems to be comes from a clock that jumped.
+    fn until(self, at: Timestamp) -> Monotonic {
+        self.monotonic + at.since(self.utc).min(RetryPolicy::DELAY_MAX)
+    }
+}
+
+/// Where a lane's deliveries go, prepared for sending.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) subscription: Subscription,
+    pub(crate) signer: Signer,
+}
+
+/// A delivery in hand.
+#[derive(Debug, Clone)]
+pub(crate) struct Job {
+    pub(crate) seq: Seq,
+    pub(crate) event: Arc<SealedEvent>,
+    pub(crate) attempts: u32,
+    pub(crate) charged: u32,
+    pub(crate) is_retry: bool,
+}
+
+impl Job {
+    /// One that was never tried.
+    fn new(seq: Seq, event: &Arc<SealedEvent>) -> Self {
+        Self { seq, event: Arc::clone(event), attempts: 0, charged: 0, is_retry: false }
+    }
+}
+
+/// A delivery to be sent now.
+#[derive(Debug)]
+pub(crate) struct Sending {
+    /// In whose name it is settled.
+    pub(crate) worker: Worker,
+    pub(crate) lane: LaneId,
+    pub(crate) target: Arc<Target>,
+    pub(crate) job: Job,
+    pub(crate) is_probe: bool,
+    is_unproven: bool,
+}
+
+/// What an attempt says of the receiver.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Bearing {
+    Well,
+    Failing { retry_after: Option<Duration>, is_strained: bool },
+}
+
+/// What claimer and timekeeper have to do.
+#[derive(Debug, Default)]
+pub(crate) struct Errands {
+    pub(crate) take: Vec<LaneId>,
+    /// Lanes of other workers that have new work.
+    pub(crate) tell: Vec<LaneId>,
+    pub(crate) wants: Vec<Want>,
+    pub(crate) bytes: usize,
+}
+
+#[derive(Debug)]
+pub(crate) struct Lanes {
+    limits: Limits,
+    lanes: HashMap<LaneId, Lane>,
+    organizations: HashMap<OrganizationId, OrganizationLanes>,
+    turn: Turn,
+    /// Lanes that wait for a send to end because lanes of their kind use up their share.
+    parked: Vec<LaneId>,
+    alarms: BTreeSet<(Monotonic, LaneId)>,
+    to_take: Vec<LaneId>,
+    to_tell: Vec<LaneId>,
+    to_claim: VecDeque<LaneId>,
+    jobs: usize,
+    bytes: usize,
+    in_flight: u32,
+    in_flight_unproven: u32,
+    unsettled: usize,
+    is_stopped: bool,
+    /// `None` between two epochs, and after the end of the last.
+    worker: Option<Worker>,
+    /// Nothing is begun that could end after this.
+    epoch_end: Monotonic,
+    attempt_timeout: Duration,
+    /// The first alarm that the claimer knows of.
+    announced: Option<Monotonic>,
+}
+
+#[derive(Debug, Default)]
+struct OrganizationLanes {
+    /// The last seq that came from a commit of ours; `None` if others may have committed since.
+    seen: Option<Seq>,
+    lanes: Vec<LaneId>,
+}
+
+#[derive(Debug)]
+struct Lane {
+    organization: OrganizationId,
+    /// `None` until the lane is taken, and when it is another worker's.
+    target: Option<Arc<Target>>,
+    /// Another worker had it when we last asked.
+    is_foreign: bool,
+    state: LaneState,
+    /// The deliveries behind `state.failed_deliveries`, as far as this worker saw them.
+    failed: Vec<Seq>,
+    retries: VecDeque<Job>,
+    window: VecDeque<Job>,
+    after: Seq,
+    is_spilled: bool,
+    claim: Claim,
+    /// What was committed since the running claim began.
+    arrivals: Vec<Job>,
+    /// Whether something passed since then that is not among the arrivals.
+    is_incomplete: bool,
+    held: HashSet<Seq>,
+    /// When the next retry is due that is not in hand.
+    due: Option<Monotonic>,
+    /// Nothing is sent before.
+    blocked: Option<Monotonic>,
+    alarm: Option<Monotonic>,
+    in_flight: u32,
+    limit: u32,
+    streak: u32,
+    is_in_turn: bool,
+    last_success: Option<Monotonic>,
+    was_tried: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Claim {
+    Idle,
+    Queued,
+    Running { with_new: bool },
+}
+
+impl Lanes {
+    pub(crate) fn new(limits: Limits, attempt_timeout: Duration) -> Self {
+        Self {
+            limits,
+            lanes: HashMap::new(),
+            organizations: HashMap::new(),
+            turn: Turn::default(),
+            parked: Vec::new(),
+            alarms: BTreeSet::new(),
+            to_take: Vec::new(),
+            to_tell: Vec::new(),
+            to_claim: VecDeque::new(),
+            jobs: 0,
+            bytes: 0,
+            in_flight: 0,
+            in_flight_unproven: 0,
+            unsettled: 0,
+            is_stopped: false,
+            worker: None,
+            announced: None,
+            epoch_end: Monotonic::ZERO,
+            attempt_timeout,
+        }
+    }
+
+    /// An epoch has begun, or goes on; it lasts until `end`.
+    pub(crate) fn extend_epoch(&mut self, worker: Worker, end: Monotonic) {
+        self.worker = Some(worker);
+        self.epoch_end = end;
+    }
+
+    /// In whose name lanes are taken; `None` between two epochs.
+    pub(crate) const fn worker(&self) -> Option<Worker> {
+        self.worker
+    }
+
+    /// The epoch is over: nothing in hand is ours any more. What is under way ends by itself.
+    pub(crate) fn end_epoch(&mut self) {
+        self.worker = None;
+        self.lanes.clear();
+        self.organizations.clear();
+        self.turn.clear();
+        self.parked.clear();
+        self.alarms.clear();
+        self.to_take.clear();
+        self.to_tell.clear();
+        self.to_claim.clear();
+        self.bytes = 0;
+        self.jobs = 0;
+        self.epoch_end = Monotonic::ZERO;
+    }
+
+    /// An event was committed by this engine, for these lanes.
+    pub(crate) fn committed(&mut self, seq: Seq, event: &Arc<SealedEvent>, lanes: &[LaneId]) {
+        let organization = self.organizations.entry(event.organization).or_default();
+        if organization.seen.is_none_or(|seen| seen.next() != seq) {
+            self.spill_organization(event.organization);
+        }
+        self.organizations.entry(event.organization).or_default().seen = Some(seq);
+        for &id in lanes {
+            self.enter(id, event.organization);
+            let has_room = self.jobs < self.limits.windows && self.bytes < self.limits.bytes;
+            let lane = self.lanes.get_mut(&id).expect("it has just entered");
+            if seq <= lane.after {
+                continue;
+            }
+            let fits = has_room && lane.window.len() < self.limits.window;
+            if !lane.is_spilled && lane.is_sending() && fits {
+                lane.after = seq;
+                self.bytes += event.body.len();
+                self.jobs += 1;
+                lane.window.push_back(Job::new(seq, event));
+                self.offer(id);
+            } else {
+                lane.is_spilled = true;
+                lane.arrive(seq, event, self.limits.window);
+                if lane.is_foreign {
+                    self.to_tell.push(id);
+                }
+                self.refill(id);
+            }
+        }
+    }
+
+    /// What an organization's commits led to is not known, or others have committed: its lanes look
+    /// in storage.
+    pub(crate) fn spill_organization(&mut self, organization: OrganizationId) {
+        let Some(entry) = self.organizations.get_mut(&organization) else { return };
+        entry.seen = None;
+        for id in entry.lanes.clone() {
+            let lane = self.lanes.get_mut(&id).expect("a listed lane exists");
+            lane.spill();
+            self.refill(id);
+        }
+    }
+
+    /// A lane may have work in storage that nobody told of.
+    pub(crate) fn wake(&mut self, id: LaneId) {
+        match self.lanes.get_mut(&id) {
+            None => self.to_take.push(id),
+            Some(lane) if lane.target.is_none() => self.to_take.push(id),
+            Some(lane) => {
+                lane.spill();
+                // A retry may have come that no alarm is set for.
+                lane.due = Some(Monotonic::ZERO);
+                self.refill(id);
+            }
+        }
+    }
+
+    /// Wakes a lane that storage says has open deliveries, unless it is in hand already.
+    pub(crate) fn wake_if_idle(&mut self, waiting: Waiting, now: Now) {
+        let is_idle = match self.lanes.get(&waiting.lane) {
+            None => true,
+            Some(lane) if lane.target.is_none() => true,
+            Some(lane) => {
+                let is_busy = lane.has_jobs()
+                    || lane.in_flight > 0
+                    || lane.claim != Claim::Idle
+                    || lane.blocked.is_some()
+                    || !lane.held.is_empty();
+                waiting.due_at <= now.utc && !is_busy
+            }
+        };
+        if is_idle {
+            self.wake(waiting.lane);
+        }
+    }
+
+    /// Wakes a lane of which another engine says that it has work, if it is ours.
+    pub(crate) fn wake_if_owned(&mut self, id: LaneId) {
+        if self.lanes.get(&id).is_some_and(|lane| lane.target.is_some()) {
+            self.wake(id);
+        }
+    }
+
+    /// The subscriptions of an organization have changed: its lanes are read anew.
+    pub(crate) fn take_again(&mut self, organization: OrganizationId) {
+        if let Some(entry) = self.organizations.get(&organization) {
+            self.to_take.extend_from_slice(&entry.lanes);
+        }
+    }
+
+    /// Begins no more sends.
+    pub(crate) fn stop(&mut self) {
+        self.is_stopped = true;
+    }
+
+    /// A lane is this worker's, or is so still; its subscription is as `target` says.
+    pub(crate) fn taken(&mut self, target: Arc<Target>, state: LaneState, now: Now) {
+        let id = target.subscription.lane;
+        self.enter(id, target.subscription.organization);
+        let lane = self.lanes.get_mut(&id).expect("it has just entered");
+        if lane.target.is_none() {
+            lane.state = state;
+            lane.blocked = state.not_before.filter(|at| *at > now.utc).map(|at| now.until(at));
+        }
+        self.set_target(id, target);
+    }
+
+    /// The subscription of a lane was changed.
+    pub(crate) fn retarget(&mut self, target: Arc<Target>) {
+        let id = target.subscription.lane;
+        match self.lanes.get_mut(&id) {
+            Some(lane) if lane.target.is_some() => self.set_target(id, target),
+            // Perhaps it was resumed, with deliveries in storage that nobody told of.
+            Some(_) | None => self.to_take.push(id),
+        }
+    }
+
+    /// A lane is not, or no longer, this worker's to send.
+    pub(crate) fn not_taken(&mut self, id: LaneId) {
+        if self.lanes.contains_key(&id) {
+            self.drop_jobs(id);
+            self.lanes.get_mut(&id).expect("it is there").target = None;
+        }
+    }
+
+    /// A lane is another worker's, who is to be told of what is committed for it.
+    pub(crate) fn foreign(&mut self, id: LaneId) {
+        self.not_taken(id);
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.is_foreign = true;
+            self.to_tell.push(id);
+        }
+    }
+
+    /// Forgets a lane whose subscription was deleted.
+    pub(crate) fn remove(&mut self, id: LaneId) {
+        self.not_taken(id);
+        let Some(lane) = self.lanes.remove(&id) else { return };
+        if let Some(alarm) = lane.alarm {
+            self.alarms.remove(&(alarm, id));
+        }
+        if let Some(entry) = self.organizations.get_mut(&lane.organization) {
+            entry.lanes.retain(|other| *other != id);
+        }
+    }
+
+    /// What is to be fetched from storage, at most so many lanes at once.
+    pub(crate) fn errands(&mut self, lanes_max: usize) -> Errands {
+        let mut errands = Errands {
+            take: std::mem::take(&mut self.to_take),
+            tell: std::mem::take(&mut self.to_tell),
+            wants: Vec::new(),
+            bytes: self.limits.bytes.saturating_sub(self.bytes).max(1),
+        };
+        for lanes in [&mut errands.take, &mut errands.tell] {
+            lanes.sort_unstable();
+            lanes.dedup();
+        }
+        while errands.wants.len() < lanes_max {
+            let Some(id) = self.to_claim.pop_front() else { break };
+            let Some(lane) = self.lanes.get_mut(&id) else { continue };
+            if lane.claim != Claim::Queued {
+                continue;
+            }
+            let in_hand = lane.window.len() + lane.retries.len();
+            let room_in_all = self.limits.windows.saturating_sub(self.jobs);
+            let room = self.limits.window.saturating_sub(in_hand).min(room_in_all).max(ROOM_MIN);
+            let with_new = lane.is_spilled;
+            lane.claim = Claim::Running { with_new };
+            lane.arrivals.clear();
+            lane.is_incomplete = false;
+            // The claim answers for what is due now; what comes to be due meanwhile is noted anew.
+            lane.due = None;
+            errands.wants.push(Want {
+                lane: id,
+                room,
+                after: with_new.then_some(lane.after),
+                held: lane.held.iter().copied().collect(),
+            });
+        }
+        errands
+    }
+
+    /// What a claim brought for one of its wants; `None` if the lane was left out.
+    pub(crate) fn claimed(&mut self, id: LaneId, claimed: Option<Claimed>, now: Now) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        let Claim::Running { with_new } = lane.claim else { return };
+        lane.claim = Claim::Idle;
+        let arrivals = std::mem::take(&mut lane.arrivals);
+        let Some(claimed) = claimed.filter(|_| lane.is_sending()) else { return };
+        for due in claimed.due {
+            let job = Job {
+                seq: due.seq,
+                event: due.event,
+                attempts: due.attempts,
+                charged: due.charged,
+                is_retry: due.is_retry,
+            };
+            if job.is_retry {
+                if !lane.held.insert(job.seq) {
+                    continue;
+                }
+            } else if job.seq <= lane.after {
+                continue;
+            } else {
+                lane.after = job.seq;
+            }
+            self.jobs += 1;
+            self.bytes += job.event.body.len();
+            if job.is_retry { lane.retries.push_back(job) } else { lane.window.push_back(job) }
+        }
+        if with_new && claimed.is_all && !lane.is_incomplete {
+            lane.is_spilled = false;
+            for job in arrivals {
+                if job.seq > lane.after {
+                    lane.after = job.seq;
+                    self.jobs += 1;
+                    self.bytes += job.event.body.len();
+                    lane.window.push_back(job);
+                }
+            }
+        }
+        let next_due = claimed.next_due.map(|at| now.until(at));
+        lane.due = lane.due.into_iter().chain(next_due).min();
+        self.set_alarm(id);
+        self.offer(id);
+        self.refill(id);
+    }
+
+    /// A claim failed: its lanes ask again when `now` is past.
+    pub(crate) fn claim_failed(&mut self, id: LaneId, again: Monotonic) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        lane.claim = Claim::Idle;
+        // Before that, an alarm of its own would only run into the same failure.
+        lane.due = Some(again);
+        lane.arrivals.clear();
+        self.set_alarm(id);
+        self.offer(id);
+    }
+
+    /// Whether the claimer has something to do that it does not know of.
+    pub(crate) fn is_calling(&self) -> bool {
+        let is_earlier = match (self.first_alarm(), self.announced) {
+            (Some(first), Some(announced)) => first < announced,
+            (first, _) => first.is_some(),
+        };
+        let has_errands = !self.to_take.is_empty()
+            || !self.to_tell.is_empty()
+            || !self.to_claim.is_empty();
+        is_earlier || has_errands
+    }
+
+    /// When something is to be done that time alone brings about; the caller will be there.
+    pub(crate) fn announce_alarm(&mut self) -> Option<Monotonic> {
+        self.announced = self.first_alarm();
+        self.announced
+    }
+
+    fn first_alarm(&self) -> Option<Monotonic> {
+        self.alarms.first().map(|(at, _)| *at)
+    }
+
+    /// Does what is due by now.
+    pub(crate) fn tick(&mut self, now: Monotonic) {
+        while let Some(&(at, id)) = self.alarms.first() {
+            if at > now {
+                break;
+            }
+            self.alarms.pop_first();
+            let lane = self.lanes.get_mut(&id).expect("a lane's alarm goes with it");
+            lane.alarm = None;
+            if lane.blocked.is_some_and(|blocked| blocked <= now) {
+                lane.blocked = None;
+            }
+            let is_due = lane.due.is_some_and(|due| due <= now);
+            if is_due {
+                lane.due = Some(Monotonic::ZERO);
+            }
+            self.set_alarm(id);
+            self.refill(id);
+            self.offer(id);
+        }
+    }
+
+    /// The next delivery to send, if there is one and room for it.
+    pub(crate) fn next(&mut self, now: Monotonic) -> Option<Sending> {
+        let worker = self.worker?;
+        let fits_epoch = now + self.attempt_timeout < self.epoch_end;
+        let is_full = self.in_flight >= self.limits.in_flight
+            || self.unsettled >= self.limits.unsettled;
+        if is_full || !fits_epoch || self.is_stopped {
+            return None;
+        }
+        loop {
+            let id = self.turn.pop()?;
+            let Some(lane) = self.lanes.get_mut(&id) else { continue };
+            lane.is_in_turn = false;
+            if !lane.can_send() {
+                continue;
+            }
+            let is_unproven = lane.is_unproven(now);
+            if is_unproven && self.in_flight_unproven >= self.limits.in_flight / 4 * 3 {
+                self.parked.push(id);
+                continue;
+            }
+            let is_probe = lane.state.is_open();
+            let job = lane.pop(is_probe);
+            lane.in_flight += 1;
+            lane.was_tried = true;
+            let target = Arc::clone(lane.target.as_ref().expect("a lane that can send has one"));
+            self.jobs -= 1;
+            self.in_flight += 1;
+            self.in_flight_unproven += u32::from(is_unproven);
+            self.offer(id);
+            self.refill(id);
+            return Some(Sending { worker, lane: id, target, job, is_probe, is_unproven });
+        }
+    }
+
+    /// A send is over. Returns the lane's state if it changed.
+    pub(crate) fn finished(&mut self, send: &Sending, bearing: Bearing, now: Now) -> Option<LaneState> {
+        self.in_flight -= 1;
+        self.unsettled += 1;
+        self.bytes = self.bytes.saturating_sub(send.job.event.body.len());
+        if send.is_unproven {
+            self.in_flight_unproven -= 1;
+            for id in std::mem::take(&mut self.parked) {
+                self.offer(id);
+            }
+        }
+        let limit_max = self.limits.lane_in_flight;
+        let lane = self.lanes.get_mut(&send.lane)?;
+        lane.in_flight = lane.in_flight.saturating_sub(1);
+        let before = lane.state;
+        match bearing {
+            Bearing::Well => {
+                lane.state = before.after_success(now.utc);
+                lane.failed.clear();
+                lane.blocked = None;
+                lane.last_success = Some(now.monotonic);
+                lane.widen(limit_max);
+            }
+            Bearing::Failing { retry_after, is_strained } => {
+                let is_new_delivery = !lane.failed.contains(&send.job.seq);
+                if is_new_delivery && lane.failed.len() < crate::circuit::DELIVERIES_TO_OPEN as usize
+                {
+                    lane.failed.push(send.job.seq);
+                }
+                let strike =
+                    crate::circuit::Strike { is_new_delivery, is_probe: send.is_probe, retry_after };
+                lane.state = before.after_failure(strike, now.utc);
+                lane.blocked =
+                    lane.state.not_before.filter(|at| *at > now.utc).map(|at| now.until(at));
+                lane.streak = 0;
+                if is_strained {
+                    lane.limit = (lane.limit / 2).max(1);
+                }
+            }
+        }
+        let state = (lane.state != before).then_some(lane.state);
+        self.set_alarm(send.lane);
+        self.offer(send.lane);
+        self.refill(send.lane);
+        state
+    }
+
+    /// A settlement was committed, or is void because the delivery is no longer this worker's;
+    /// `retry_at` if the delivery is still owed.
+    pub(crate) fn settled(&mut self, id: LaneId, seq: Seq, retry_at: Option<Timestamp>, now: Now) {
+        self.unsettled -= 1;
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        lane.held.remove(&seq);
+        if let Some(at) = retry_at {
+            let at = now.until(at);
+            lane.due = Some(lane.due.map_or(at, |due| due.min(at)));
+            self.set_alarm(id);
+            self.refill(id);
+        }
+    }
+
+    /// How many sends are under way.
+    pub(crate) const fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+
+    fn set_target(&mut self, id: LaneId, target: Arc<Target>) {
+        let lane = self.lanes.get_mut(&id).expect("the caller has looked it up");
+        let was_sending = lane.is_sending();
+        lane.target = Some(target);
+        lane.is_foreign = false;
+        let is_sending = lane.is_sending();
+        if was_sending && !is_sending {
+            self.drop_jobs(id);
+        } else if !was_sending && is_sending {
+            self.wake(id);
+        }
+        self.set_alarm(id);
+    }
+
+    fn enter(&mut self, id: LaneId, organization: OrganizationId) {
+        self.lanes.entry(id).or_insert_with(|| {
+            self.organizations.entry(organization).or_default().lanes.push(id);
+            self.to_take.push(id);
+            Lane::new(organization)
+        });
+    }
+
+    /// Puts a lane in the turn if it can send.
+    fn offer(&mut self, id: LaneId) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        if !lane.is_in_turn && lane.can_send() {
+            lane.is_in_turn = true;
+            self.turn.push(lane.organization, id);
+        }
+    }
+
+    /// Asks for a claim if storage has something for the lane and there is room for it.
+    fn refill(&mut self, id: LaneId) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        let is_due = lane.due == Some(Monotonic::ZERO);
+        let is_low = lane.window.len() + lane.retries.len() <= self.limits.window / 2;
+        let is_wanted = (lane.is_spilled && is_low) || is_due;
+        if is_wanted && lane.is_sending() && lane.blocked.is_none() && lane.claim == Claim::Idle {
+            lane.claim = Claim::Queued;
+            self.to_claim.push_back(id);
+        }
+    }
+
+    /// Lets go of what waits in memory; storage has it.
+    fn drop_jobs(&mut self, id: LaneId) {
+        let lane = self.lanes.get_mut(&id).expect("the caller has looked it up");
+        if let Some(first) = lane.window.front() {
+            // Windows are in the order of seq, so everything under way is below.
+            lane.after = Seq::new(first.seq.get() - 1);
+        }
+        for job in lane.window.drain(..).chain(lane.retries.drain(..)) {
+            self.jobs -= 1;
+            self.bytes = self.bytes.saturating_sub(job.event.body.len());
+            if job.is_retry {
+                lane.held.remove(&job.seq);
+            }
+        }
+        lane.spill();
+        lane.due = Some(Monotonic::ZERO);
+        if lane.claim != Claim::Idle {
+            // What it brings was asked for with another mark.
+            lane.claim = Claim::Idle;
+        }
+    }
+
+    fn set_alarm(&mut self, id: LaneId) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        let wanted = if lane.is_sending() { lane.blocked.or(lane.due_later()) } else { None };
+        if wanted != lane.alarm {
+            if let Some(old) = lane.alarm {
+                self.alarms.remove(&(old, id));
+            }
+            if let Some(new) = wanted {
+                self.alarms.insert((new, id));
+            }
+            lane.alarm = wanted;
+        }
+    }
+}
+
+impl Lane {
+    fn new(organization: OrganizationId) -> Self {
+        Self {
+            organization,
+            target: None,
+            is_foreign: false,
+            state: LaneState::default(),
+            failed: Vec::new(),
+            retries: VecDeque::new(),
+            window: VecDeque::new(),
+            after: Seq::ZERO,
+            is_spilled: true,
+            claim: Claim::Idle,
+            arrivals: Vec::new(),
+            is_incomplete: false,
+            held: HashSet::new(),
+            due: None,
+            blocked: None,
+            alarm: None,
+            in_flight: 0,
+            limit: LANE_IN_FLIGHT_START,
+            streak: 0,
+            is_in_turn: false,
+            last_success: None,
+            was_tried: false,
+        }
+    }
+
+    /// Whether it is this worker's and active.
+    fn is_sending(&self) -> bool {
+        self.target.as_ref().is_some_and(|target| target.subscription.active)
+    }
+
+    /// It has to look in storage, whatever a running claim brings.
+    fn spill(&mut self) {
+        self.is_spilled = true;
+        self.is_incomplete = true;
+    }
+
+    /// Lets a commit pass; keeps it in mind if a running claim may not see it.
+    fn arrive(&mut self, seq: Seq, event: &Arc<SealedEvent>, arrivals_max: usize) {
+        let is_awaited = self.claim == Claim::Running { with_new: true };
+        if is_awaited && self.arrivals.len() < arrivals_max {
+            self.arrivals.push(Job::new(seq, event));
+        } else {
+            self.is_incomplete = true;
+        }
+    }
+
+    fn has_jobs(&self) -> bool {
+        !self.window.is_empty() || !self.retries.is_empty()
+    }
+
+    fn can_send(&self) -> bool {
+        let limit = if self.state.is_open() { 1 } else { self.limit };
+        // A probe is made with the oldest delivery, so it waits for a claim that may bring it.
+        let is_ready = !self.state.is_open() || self.claim == Claim::Idle;
+        let has_room = self.has_jobs() && self.in_flight < limit;
+        has_room && is_ready && self.blocked.is_none() && self.is_sending()
+    }
+
+    fn is_unproven(&self, now: Monotonic) -> bool {
+        let is_proven = self.last_success.is_some_and(|at| now.saturating_sub(at) < PROVEN_FOR);
+        self.was_tried && !is_proven
+    }
+
+    /// A due retry, or else the next in order; the oldest of all for a probe.
+    fn pop(&mut self, is_probe: bool) -> Job {
+        if is_probe {
+            let oldest = (0..self.retries.len()).min_by_key(|&index| self.retries[index].seq);
+            let is_older = |retry: &Job| self.window.front().is_none_or(|job| retry.seq < job.seq);
+            if let Some(index) = oldest
+                && is_older(&self.retries[index])
+            {
+                return self.retries.remove(index).expect("the index was just found");
+            }
+            if let Some(job) = self.window.pop_front() {
+                return job;
+            }
+        }
+        self.retries
+            .pop_front()
+            .or_else(|| self.window.pop_front())
+            .expect("a lane that can send has a job")
+    }
+
+    /// A retry's time that is not yet passed to a claim.
+    fn due_later(&self) -> Option<Monotonic> {
+        self.due.filter(|due| *due > Monotonic::ZERO)
+    }
+
+    /// Lets a lane that succeeds at its limit have twice as many sends at a time.
+    fn widen(&mut self, limit_max: u32) {
+        self.streak += 1;
+        if self.streak >= self.limit && self.limit < limit_max {
+            self.limit = (self.limit * 2).min(limit_max);
+            self.streak = 0;
+        }
+    }
+}

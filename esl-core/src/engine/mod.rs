@@ -1,0 +1,346 @@
+//! The engine: what an embedder holds, and what runs behind it.
+//!
+//! Data flows one way, and each step has a file:
+//!
+//! ```text
+//! publish ──▶ inbox ──▶ commit ──▶ lanes ──▶ send ──┐
+//! (seal,        ▲         │          ▲              │
+//!  size, route) │      storage ──▶ claim            │
+//!               └──────────── settlements ◀─────────┘
+//! ```
+
+mod builder;
+mod claim;
+mod commit;
+mod driver;
+mod headers;
+mod ids;
+mod inbox;
+mod intake;
+mod lanes;
+mod publish;
+mod publisher;
+mod routes;
+mod send;
+mod tenure;
+mod turn;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::{Mutex, Semaphore};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use self::{
+    builder::EslBuilder,
+    publish::{PublishError, Published},
+    publisher::Publisher,
+};
+use self::{driver::Driver, lanes::Now, publish::Sealer};
+use crate::{
+    CallbackPolicy, Delivery, DeliveryId, NewEvent, NewSubscription, OrganizationId, Prepared,
+    RequestId, Secret, Subscription, SubscriptionId, SubscriptionUpdate, Timestamp,
+    storage::{Idempotency, Storage, StorageError, StorageErrorKind},
+};
+
+/// So many publishes may wait for their commits; more wait for room.
+const PUBLISHES_MAX: usize = 8192;
+
+/// A running engine: publishes events and delivers them to whoever subscribed.
+///
+/// A cheap handle: clones are the same engine. It stops when [`shutdown`](Self::shutdown) is called;
+/// when the last handle is dropped it stops, too, but leaves what is under way unsettled, to be
+/// delivered again.
+#[derive(Debug, Clone)]
+pub struct Esl(Arc<Engine>);
+
+#[derive(Debug)]
+struct Engine {
+    driver: Arc<Driver>,
+    sealer: Sealer,
+    callbacks: CallbackPolicy,
+    grace: Duration,
+    room: Semaphore,
+    /// Ends the tasks that bring work about.
+    stop: CancellationToken,
+    /// Those tasks.
+    tasks: TaskTracker,
+    /// The committer, which goes on until all is settled.
+    committer: TaskTracker,
+    is_shut_down: Mutex<bool>,
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.driver.abort.cancel();
+        self.driver.inbox.close();
+    }
+}
+
+impl Esl {
+    /// Starts to put an engine together over a storage.
+    pub fn builder(storage: impl Storage) -> EslBuilder {
+        EslBuilder::new(Arc::new(storage))
+    }
+
+    /// For a process without an engine: prepares and publishes only. An engine over the same
+    /// storage, in whatever process, delivers.
+    pub fn publisher(storage: impl Storage) -> Publisher {
+        Publisher::new(Arc::new(storage))
+    }
+
+    async fn start(
+        driver: Driver,
+        sealer: Sealer,
+        callbacks: CallbackPolicy,
+        grace: Duration,
+    ) -> Result<Self, StorageError> {
+        let driver = Arc::new(driver);
+        let id = driver.ids.worker();
+        tenure::enlist(&driver, id).await?;
+        let (stop, tasks, committer) =
+            (CancellationToken::new(), TaskTracker::new(), TaskTracker::new());
+        committer.spawn(commit::run(Arc::clone(&driver)));
+        tasks.spawn(claim::run(Arc::clone(&driver), stop.clone()));
+        tasks.spawn(intake::run(Arc::clone(&driver), stop.clone()));
+        tasks.spawn(tenure::keep(Arc::clone(&driver), id, stop.clone()));
+        tasks.spawn(tenure::look_round(Arc::clone(&driver), stop.clone()));
+        tasks.spawn(tenure::listen(Arc::clone(&driver), stop.clone()));
+        tasks.spawn(tenure::sweep(Arc::clone(&driver), stop.clone()));
+        let room = Semaphore::new(PUBLISHES_MAX);
+        let is_shut_down = Mutex::new(false);
+        let engine =
+            Engine { driver, sealer, callbacks, grace, room, stop, tasks, committer, is_shut_down };
+        Ok(Self(Arc::new(engine)))
+    }
+
+    /// Publishes an event. When this returns, it is durable and on its way.
+    ///
+    /// It goes to every active subscription whose creation had returned before this was called; a
+    /// paused one gets it when it is resumed.
+    ///
+    /// # Errors
+    /// See [`PublishError`]. After [`PublishError::Storage`] the event may have been committed.
+    ///
+    /// # Cancellation
+    /// A dropped call may or may not have published.
+    pub async fn publish(&self, event: NewEvent) -> Result<Published, PublishError> {
+        let organization = event.organization;
+        let published = self.publish_batch(organization, vec![event], None).await?;
+        Ok(*published.first().expect("one event, one answer"))
+    }
+
+    /// Publishes events of one organization, all or none, with consecutive seqs in their order.
+    ///
+    /// With an [`Idempotency`] key, a repetition within 24 h publishes nothing and gives the first
+    /// answer. No events are published as none.
+    ///
+    /// # Errors
+    /// See [`PublishError`]; an event of another organization is
+    /// [`PublishError::UnknownOrganization`].
+    pub async fn publish_batch(
+        &self,
+        organization: OrganizationId,
+        events: Vec<NewEvent>,
+        idempotency: Option<Idempotency>,
+    ) -> Result<Vec<Published>, PublishError> {
+        let driver = &self.0.driver;
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        if events.iter().any(|event| event.organization != organization) {
+            return Err(PublishError::UnknownOrganization);
+        }
+        let _room = self.0.room.acquire().await.expect("it is never closed");
+        let mut sealed = Vec::with_capacity(events.len());
+        for event in &events {
+            sealed.push((self.0.sealer.seal(event, driver.ids.event()).await?, None));
+        }
+        let committed =
+            publish::publish(driver, organization, &sealed, idempotency.as_ref()).await?;
+        let published = |event: &crate::storage::Accepted| Published {
+            id: event.id,
+            seq: event.seq,
+            deliveries: event.deliveries,
+        };
+        Ok(committed.events.iter().map(published).collect())
+    }
+
+    /// Seals an event that the caller's own transaction will insert (`publish_in` of the storage).
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish), but nothing is stored yet.
+    pub async fn prepare(&self, event: NewEvent) -> Result<Prepared, PublishError> {
+        let stamp = self.0.driver.ids.event();
+        let sealed = self.0.sealer.seal(&event, stamp).await?;
+        Ok(Prepared::new(sealed, stamp.1))
+    }
+
+    /// Subscribes. The answer holds the secret, which was generated if none was given.
+    ///
+    /// # Errors
+    /// [`NotFound`](StorageErrorKind::NotFound) if there is no such organization.
+    pub async fn subscribe(
+        &self,
+        organization: OrganizationId,
+        new: NewSubscription,
+    ) -> Result<Subscription, StorageError> {
+        let driver = &self.0.driver;
+        let secret = match new.secret {
+            Some(secret) => secret,
+            None => generate_secret()?,
+        };
+        let now = self.now();
+        let subscription = Subscription {
+            id: driver.ids.subscription(),
+            lane: crate::LaneId::new(0),
+            organization,
+            callback_url: new.callback_url,
+            events: new.events,
+            secret,
+            active: new.active,
+            disabled_reason: None,
+            created_at: now,
+            updated_at: now,
+        };
+        let created = driver.storage.create_subscription(subscription).await?;
+        driver.routes.forget(organization);
+        Ok(created)
+    }
+
+    /// Changes a subscription. What is sent from now on follows the change.
+    ///
+    /// # Errors
+    /// [`NotFound`](StorageErrorKind::NotFound).
+    pub async fn update_subscription(
+        &self,
+        organization: OrganizationId,
+        id: SubscriptionId,
+        update: SubscriptionUpdate,
+    ) -> Result<Subscription, StorageError> {
+        let driver = &self.0.driver;
+        let has_new_events = update.events.is_some();
+        let updated = driver.storage.update_subscription(organization, id, update).await?;
+        if has_new_events {
+            driver.routes.forget(organization);
+        }
+        let target = driver.target(updated.clone());
+        driver.update(|lanes| lanes.retarget(target));
+        Ok(updated)
+    }
+
+    /// Deletes a subscription. Its open deliveries are cancelled.
+    ///
+    /// # Errors
+    /// [`NotFound`](StorageErrorKind::NotFound).
+    pub async fn delete_subscription(
+        &self,
+        organization: OrganizationId,
+        id: SubscriptionId,
+    ) -> Result<(), StorageError> {
+        let driver = &self.0.driver;
+        let lane = driver.storage.delete_subscription(organization, id).await?;
+        driver.routes.forget(organization);
+        driver.update(|lanes| lanes.remove(lane));
+        Ok(())
+    }
+
+    /// Sends a delivery again that is exhausted or expired: now, with a fresh retry budget. Its id
+    /// stays, and its attempt numbers go on.
+    ///
+    /// # Errors
+    /// [`NotFound`](StorageErrorKind::NotFound); [`Conflict`](StorageErrorKind::Conflict) if it is
+    /// in another state.
+    pub async fn redeliver(
+        &self,
+        organization: OrganizationId,
+        id: DeliveryId,
+    ) -> Result<Delivery, StorageError> {
+        let driver = &self.0.driver;
+        let not_found = || StorageError::new(StorageErrorKind::NotFound, "redeliver");
+        // Read first, because only that tells a made-up id from a real one.
+        driver.storage.delivery(organization, id).await?.ok_or_else(not_found)?;
+        driver.storage.reopen(organization, id.lane(), id.seq()).await?;
+        driver.update(|lanes| lanes.wake(id.lane()));
+        let (delivery, _) =
+            driver.storage.delivery(organization, id).await?.ok_or_else(not_found)?;
+        Ok(delivery)
+    }
+
+    /// The storage, for reads and for organizations, clients and tokens.
+    #[must_use]
+    pub fn storage(&self) -> &Arc<dyn Storage> {
+        &self.0.driver.storage
+    }
+
+    /// Which callback URLs may be subscribed.
+    #[must_use]
+    pub fn callback_policy(&self) -> &CallbackPolicy {
+        &self.0.callbacks
+    }
+
+    /// The engine's time.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        let Now { utc, .. } = self.0.driver.now();
+        utc
+    }
+
+    /// A fresh id for a request.
+    #[must_use]
+    pub fn request_id(&self) -> RequestId {
+        self.0.driver.ids.request()
+    }
+
+    /// How many sends are under way.
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        self.0.driver.lanes().in_flight()
+    }
+
+    /// Stops: begins no more sends, lets those under way end within the grace, commits what they
+    /// came to, and frees the lanes. Publishes are accepted until the last commit begins.
+    ///
+    /// Calling it twice is fine; the second call waits for the first.
+    pub async fn shutdown(&self) {
+        let engine = &self.0;
+        let mut is_shut_down = engine.is_shut_down.lock().await;
+        if *is_shut_down {
+            return;
+        }
+        let driver = &engine.driver;
+        driver.lanes().stop();
+        driver.sends.close();
+        let deadline = driver.clock.monotonic() + engine.grace;
+        tokio::select! {
+            () = driver.sends.wait() => {}
+            () = driver.clock.sleep_until(deadline) => {
+                tracing::warn!(sends = self.in_flight(), "sends cut off; they are made again");
+            }
+        }
+        driver.abort.cancel();
+        driver.sends.wait().await;
+        engine.stop.cancel();
+        engine.tasks.close();
+        engine.tasks.wait().await;
+        driver.inbox.close();
+        engine.committer.close();
+        engine.committer.wait().await;
+        let worker = driver.lanes().worker();
+        if let Some(worker) = worker
+            && let Err(error) = driver.storage.resign(&worker).await
+        {
+            tracing::error!(error = &error as &dyn std::error::Error, "epoch not ended");
+        }
+        *is_shut_down = true;
+    }
+}
+
+fn generate_secret() -> Result<Secret, StorageError> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|error| {
+        StorageError::new(StorageErrorKind::Unavailable, "generate a secret")
+            .with_source(error.to_string())
+    })?;
+    Ok(Secret::from_random(&bytes))
+}

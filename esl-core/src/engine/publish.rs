@@ -1,0 +1,205 @@
+//! Publishing: seal, size, route, and wait for the commit.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::{
+    driver::Driver,
+    inbox::{CommitFailure, PublishRequest},
+};
+use crate::{
+    BlobError, BlobStore, DataRef, EventId, NewEvent, OrganizationId, SealedEvent, Seq, Timestamp,
+    seal, seal_with_reference,
+    storage::{
+        Committed, Idempotency, IntakeRow, Publish, Refused, Routed, StorageError,
+    },
+};
+
+/// What a published event became.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Published {
+    /// Its id.
+    pub id: EventId,
+    /// Its place in its organization.
+    pub seq: Seq,
+    /// To how many subscriptions it goes.
+    pub deliveries: u32,
+}
+
+/// Why an event was not published.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// With everything inline the envelope is too large, and there is no blob store to put the data
+    /// into; or even without the data it is.
+    #[error("the event has {bytes} bytes in its envelope; at most {bytes_max} go inline")]
+    TooLarge {
+        /// What it has.
+        bytes: usize,
+        /// What it may have.
+        bytes_max: usize,
+    },
+    /// `system.*` is ESL's own.
+    #[error("events of type system.* are published by ESL alone")]
+    SystemType,
+    /// An event of that id exists with other content.
+    #[error("event {0} exists with other content")]
+    EventConflict(EventId),
+    /// The idempotency key was used for another request.
+    #[error("the idempotency key was used for another request")]
+    IdempotencyConflict,
+    /// There is no such organization.
+    #[error("there is no such organization")]
+    UnknownOrganization,
+    /// The engine is stopping, or has stopped.
+    #[error("the engine has stopped")]
+    Stopped,
+    /// Storage failed; whether the event was committed is not known. Publishing it again with the
+    /// same id, or under the same idempotency key, is safe.
+    #[error("the event could not be stored")]
+    Storage(#[source] Arc<StorageError>),
+    /// The blob store failed; nothing was committed.
+    #[error("the data could not be put aside")]
+    Blob(#[source] Arc<BlobError>),
+}
+
+impl PublishError {
+    /// Whether the same call may succeed later.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Storage(error) => error.is_transient(),
+            Self::Stopped | Self::Blob(_) => true,
+            Self::TooLarge { .. }
+            | Self::SystemType
+            | Self::EventConflict(_)
+            | Self::IdempotencyConflict
+            | Self::UnknownOrganization => false,
+        }
+    }
+}
+
+impl From<StorageError> for PublishError {
+    fn from(error: StorageError) -> Self {
+        Self::Storage(Arc::new(error))
+    }
+}
+
+/// Puts events into their final bytes.
+#[derive(Debug)]
+pub(crate) struct Sealer {
+    pub(crate) payload_bytes_max: usize,
+    pub(crate) blobs: Option<Arc<dyn BlobStore>>,
+}
+
+/// A link to a blob works for this long, and on to the next full hour.
+const LINK_LIFETIME_MILLIS: i64 = 24 * 60 * 60 * 1000;
+const HOUR_MILLIS: i64 = 60 * 60 * 1000;
+
+impl Sealer {
+    /// Seals an event, and puts its data into the blob store if it is too large to go inline.
+    pub(crate) async fn seal(
+        &self,
+        event: &NewEvent,
+        (id, now): (EventId, Timestamp),
+    ) -> Result<Arc<SealedEvent>, PublishError> {
+        if event.event_type.is_system() {
+            return Err(PublishError::SystemType);
+        }
+        let sealed = seal(event, id, now);
+        let bytes = sealed.body.len();
+        let bytes_max = self.payload_bytes_max;
+        if bytes <= bytes_max {
+            return Ok(Arc::new(sealed));
+        }
+        let Some(blobs) = &self.blobs else {
+            return Err(PublishError::TooLarge { bytes, bytes_max });
+        };
+        let millis = now.as_millis() + LINK_LIFETIME_MILLIS;
+        let expires_at = Timestamp::from_millis((millis + HOUR_MILLIS - 1) / HOUR_MILLIS * HOUR_MILLIS);
+        let blob = bytes::Bytes::copy_from_slice(event.data.get().as_bytes());
+        let reference = DataRef::to_blob(&blob, blobs.link(sealed.id, expires_at), expires_at);
+        let referenced = [true, false]
+            .map(|with_changes| seal_with_reference(event, id, now, &reference, with_changes))
+            .into_iter()
+            .find(|sealed| sealed.body.len() <= bytes_max)
+            .ok_or(PublishError::TooLarge { bytes, bytes_max })?;
+        let put = blobs.put(sealed.id, blob).await;
+        put.map_err(|error| PublishError::Blob(Arc::new(error)))?;
+        Ok(Arc::new(referenced))
+    }
+}
+
+/// An event to be committed, and the intake row it came from.
+pub(crate) type Sealed = (Arc<SealedEvent>, Option<IntakeRow>);
+
+/// Routes events and commits them as one unit, again and again while their routes are outdated.
+pub(crate) async fn publish(
+    driver: &Driver,
+    organization: OrganizationId,
+    events: &[Sealed],
+    idempotency: Option<&Idempotency>,
+) -> Result<Committed, PublishError> {
+    let mut stale = None;
+    loop {
+        let publish = route(driver, organization, events, idempotency, stale).await?;
+        let version = publish.route_version;
+        match submit(driver, publish).await {
+            Ok(Ok(committed)) => return Ok(committed),
+            Ok(Err(CommitFailure::Refused(Refused::Rerouted))) => stale = Some(version),
+            Ok(Err(failure)) => return Err(failure.into()),
+            Err(_dropped) => return Err(PublishError::Stopped),
+        }
+    }
+}
+
+/// Adds to events the lanes they go to.
+pub(crate) async fn route(
+    driver: &Driver,
+    organization: OrganizationId,
+    events: &[Sealed],
+    idempotency: Option<&Idempotency>,
+    stale: Option<crate::storage::RouteVersion>,
+) -> Result<Publish, PublishError> {
+    let routes = driver.routes.get(&*driver.storage, organization, stale).await?;
+    let routes = routes.ok_or(PublishError::UnknownOrganization)?;
+    let routed = |(event, intake): &Sealed| Routed {
+        event: Arc::clone(event),
+        lanes: routes.lanes(&event.event_type),
+        intake: *intake,
+    };
+    Ok(Publish {
+        organization,
+        route_version: routes.version(),
+        events: events.iter().map(routed).collect(),
+        idempotency: idempotency.cloned(),
+    })
+}
+
+/// Puts a unit into the next group. The answer comes after its commit, or never when the engine has
+/// stopped.
+pub(crate) fn submit(
+    driver: &Driver,
+    publish: Publish,
+) -> oneshot::Receiver<Result<Committed, CommitFailure>> {
+    let (reply, answer) = oneshot::channel();
+    driver.inbox.publish(PublishRequest { publish, reply });
+    answer
+}
+
+impl From<CommitFailure> for PublishError {
+    fn from(failure: CommitFailure) -> Self {
+        match failure {
+            CommitFailure::Storage(error) => Self::Storage(error),
+            CommitFailure::Refused(refused) => match refused {
+                Refused::EventConflict(id) => Self::EventConflict(id),
+                Refused::IdempotencyConflict => Self::IdempotencyConflict,
+                Refused::UnknownOrganization(_) => Self::UnknownOrganization,
+                // The first is tried again by the callers; the second is refused to workers alone.
+                Refused::Rerouted | Refused::StaleEpoch => Self::Stopped,
+            },
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Routing: which lanes an event goes to, from memory.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, RwLock},
+};
+
+use crate::{
+    EventPattern, EventType, LaneId, OrganizationId,
+    storage::{RouteTable, RouteVersion, Storage, StorageError},
+};
+
+/// The routes of every organization that has published.
+#[derive(Debug, Default)]
+pub(crate) struct RouteIndex {
+    organizations: RwLock<HashMap<OrganizationId, Arc<Routes>>>,
+    /// One read from storage at a time: publishers that wait for the same routes share it.
+    loading: tokio::sync::Mutex<()>,
+}
+
+impl RouteIndex {
+    /// The routes of an organization; `None` if there is no such organization.
+    ///
+    /// A caller that was refused with some version passes it as `stale`, and gets another.
+    pub(crate) async fn get(
+        &self,
+        storage: &dyn Storage,
+        organization: OrganizationId,
+        stale: Option<RouteVersion>,
+    ) -> Result<Option<Arc<Routes>>, StorageError> {
+        if let Some(routes) = self.known(organization, stale) {
+            return Ok(Some(routes));
+        }
+        let _alone = self.loading.lock().await;
+        if let Some(routes) = self.known(organization, stale) {
+            return Ok(Some(routes));
+        }
+        let Some(table) = storage.routes(organization).await? else {
+            return Ok(None);
+        };
+        let routes = Arc::new(Routes::new(table));
+        let mut organizations = self.organizations.write().expect("a map without panics");
+        organizations.insert(organization, Arc::clone(&routes));
+        Ok(Some(routes))
+    }
+
+    /// Drops what is known of an organization, since its subscriptions have changed.
+    pub(crate) fn forget(&self, organization: OrganizationId) {
+        self.organizations.write().expect("a map without panics").remove(&organization);
+    }
+
+    /// Drops everything.
+    pub(crate) fn forget_all(&self) {
+        self.organizations.write().expect("a map without panics").clear();
+    }
+
+    fn known(
+        &self,
+        organization: OrganizationId,
+        stale: Option<RouteVersion>,
+    ) -> Option<Arc<Routes>> {
+        let organizations = self.organizations.read().expect("a map without panics");
+        organizations.get(&organization).filter(|routes| stale != Some(routes.version)).cloned()
+    }
+}
+
+/// The routes of one organization, as of one version.
+#[derive(Debug)]
+pub(crate) struct Routes {
+    version: RouteVersion,
+    exactly: HashMap<EventType, Vec<LaneId>>,
+    below: HashMap<Arc<str>, Vec<LaneId>>,
+    all: Vec<LaneId>,
+    /// Answers given before. Publishers use few types; one who does not is kept from filling memory.
+    answers: RwLock<HashMap<EventType, Arc<[LaneId]>>>,
+}
+
+impl Routes {
+    const ANSWERS_MAX: usize = 1024;
+
+    pub(crate) fn new(table: RouteTable) -> Self {
+        let mut routes = Self {
+            version: table.version,
+            exactly: HashMap::new(),
+            below: HashMap::new(),
+            all: Vec::new(),
+            answers: RwLock::default(),
+        };
+        for (lane, patterns) in table.lanes {
+            for pattern in patterns {
+                match pattern {
+                    EventPattern::All => routes.all.push(lane),
+                    EventPattern::Below(name) => routes.below.entry(name).or_default().push(lane),
+                    EventPattern::Exactly(event_type) => {
+                        routes.exactly.entry(event_type).or_default().push(lane);
+                    }
+                }
+            }
+        }
+        routes
+    }
+
+    pub(crate) const fn version(&self) -> RouteVersion {
+        self.version
+    }
+
+    /// The lanes that events of this type go to, ascending, each once.
+    pub(crate) fn lanes(&self, event_type: &EventType) -> Arc<[LaneId]> {
+        if let Some(lanes) = self.answers.read().expect("a map without panics").get(event_type) {
+            return Arc::clone(lanes);
+        }
+        let lanes = self.find(event_type);
+        let mut answers = self.answers.write().expect("a map without panics");
+        if answers.len() >= Self::ANSWERS_MAX {
+            answers.clear();
+        }
+        answers.insert(event_type.clone(), Arc::clone(&lanes));
+        lanes
+    }
+
+    fn find(&self, event_type: &EventType) -> Arc<[LaneId]> {
+        let below = event_type.ancestors().filter_map(|name| self.below.get(name));
+        let mut lanes: Vec<LaneId> =
+            below.chain(self.exactly.get(event_type)).chain([&self.all]).flatten().copied().collect();
+        lanes.sort_unstable();
+        lanes.dedup();
+        lanes.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Seq;
+
+    #[test]
+    fn routes_agree_with_the_patterns_one_by_one() {
+        let patterns = ["*", "a.*", "a.b.*", "a.b", "a.b.c", "b.c"];
+        let types = ["a.b", "a.b.c", "a.b.c.d", "b.c", "c.d", "ab.c"];
+        let lanes: Vec<(LaneId, Vec<EventPattern>)> = (0..64_u64)
+            .map(|mask| {
+                let chosen = patterns.iter().enumerate().filter(|(bit, _)| mask >> bit & 1 == 1);
+                (LaneId::new(mask), chosen.map(|(_, text)| text.parse().expect(text)).collect())
+            })
+            .collect();
+        let version = RouteVersion(3);
+        let routes =
+            Routes::new(RouteTable { version, last_seq: Seq::ZERO, lanes: lanes.clone() });
+        for text in types {
+            let event_type: EventType = text.parse().expect(text);
+            let expected: Vec<LaneId> = lanes
+                .iter()
+                .filter(|(_, patterns)| patterns.iter().any(|one| one.matches(&event_type)))
+                .map(|(lane, _)| *lane)
+                .collect();
+            for _ in 0..2 {
+                assert_eq!(*routes.lanes(&event_type), *expected, "{text}");
+            }
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Sending: sign, POST, judge, and hand the settlement on.
+
+use std::sync::Arc;
+
+use super::{
+    driver::Driver,
+    inbox::SettleRequest,
+    lanes::{Bearing, Sending},
+};
+use crate::{
+    AfterFailure, Answer, Attempt, AttemptError, DeliveryId, DisabledReason, Failure, Outbound,
+    Sent, Timestamp, Verdict, judge,
+    storage::{Outcome, Settlement, SwitchOff},
+};
+
+/// Sends a delivery, and then whatever is next, until there is nothing left to send.
+pub(crate) async fn run(driver: Arc<Driver>, mut send: Sending) {
+    loop {
+        // Dropped in mid-attempt, a send is not settled: it is made again by whoever has the lane
+        // next. The receiver may see it twice, with the same id.
+        let tries = tokio::select! {
+            biased;
+            () = driver.abort.cancelled() => return,
+            tries = attempt(&driver, &send) => tries,
+        };
+        let Some(next) = finish(&driver, &send, tries) else { return };
+        send = next;
+    }
+}
+
+/// One try, as it came out.
+struct Tried {
+    number: u32,
+    started_at: Timestamp,
+    sent: Sent,
+}
+
+/// One attempt; two, where the first ran into a pooled connection that was closed already.
+async fn attempt(driver: &Driver, send: &Sending) -> Vec<Tried> {
+    let mut tries = Vec::with_capacity(1);
+    for number in [send.job.attempts + 1, send.job.attempts + 2] {
+        let started_at = driver.clock.utc();
+        let outbound = Outbound {
+            url: send.target.subscription.callback_url.clone(),
+            headers: driver.headers.of(&send.target, &send.job, number, started_at),
+            body: send.job.event.body.clone(),
+            timeout: driver.attempt_timeout,
+        };
+        let sent = driver.transport.send(outbound).await;
+        let is_stale = judge(&sent.result, started_at) == Verdict::Stale;
+        tries.push(Tried { number, started_at, sent });
+        if !is_stale {
+            break;
+        }
+    }
+    tries
+}
+
+/// Turns what came out into a settlement and the lane's new bearing; returns the next send.
+fn finish(driver: &Driver, send: &Sending, tries: Vec<Tried>) -> Option<Sending> {
+    let now = driver.now();
+    let last = tries.last().expect("there is always a first try");
+    let verdict = judge(&last.sent.result, now.utc);
+    let bearing = match verdict {
+        Verdict::Accepted => Bearing::Well,
+        Verdict::Gone | Verdict::Stale => Bearing::Failing { retry_after: None, is_strained: false },
+        Verdict::Failed { retry_after, is_strained } => {
+            Bearing::Failing { retry_after, is_strained }
+        }
+    };
+    report(send, last, verdict);
+
+    let mut lanes = driver.lanes();
+    let lane_state = lanes.finished(send, bearing, now);
+    let charged = send.job.charged + u32::from(!send.is_probe);
+    let outcome = match verdict {
+        Verdict::Accepted => Outcome::Delivered,
+        Verdict::Gone | Verdict::Stale | Verdict::Failed { .. } if send.is_probe => {
+            // The lane waits for the next probe; the delivery itself is ready for it.
+            Outcome::RetryAt(now.utc)
+        }
+        Verdict::Gone | Verdict::Stale | Verdict::Failed { .. } => {
+            match driver.retry.after_failure(charged, now.utc, driver.draw()) {
+                AfterFailure::RetryAt(at) => Outcome::RetryAt(at),
+                AfterFailure::Exhausted => Outcome::Exhausted,
+            }
+        }
+    };
+    let reason = match verdict {
+        Verdict::Gone => Some(DisabledReason::Gone),
+        Verdict::Accepted => None,
+        Verdict::Stale | Verdict::Failed { .. } => {
+            lane_state.and_then(|state| state.to_switch_off(now.utc))
+        }
+    };
+    if reason.is_some() {
+        // Nothing more goes there; the lane comes back when the commit has made it so.
+        lanes.not_taken(send.lane);
+    }
+    let next = lanes.next(now.monotonic);
+    let is_calling = lanes.is_calling();
+    drop(lanes);
+
+    if is_calling {
+        driver.claims.notify_one();
+    }
+    let status = last.sent.result.as_ref().ok().map(|answer| answer.status);
+    let error = error_of(&last.sent.result);
+    let attempts = last.number;
+    let is_first_try_success = attempts == 1 && outcome == Outcome::Delivered;
+    let count = tries.len();
+    let log = if is_first_try_success {
+        Vec::new()
+    } else {
+        let is_charged = |index| index + 1 == count && !send.is_probe;
+        let tries = tries.into_iter().enumerate();
+        tries.map(|(index, tried)| tried.log(send.is_probe, is_charged(index))).collect()
+    };
+    let settlement = Settlement {
+        lane: send.lane,
+        seq: send.job.seq,
+        outcome,
+        attempts,
+        charged,
+        at: now.utc,
+        status,
+        error,
+        log,
+    };
+    let switch_off = reason.map(|reason| SwitchOff { lane: send.lane, reason });
+    let request = SettleRequest { worker: send.worker, settlement, lane_state, switch_off };
+    driver.inbox.settle(request, now.monotonic);
+    next
+}
+
+impl Tried {
+    fn log(self, probe: bool, charged: bool) -> Attempt {
+        let error = error_of(&self.sent.result);
+        let (status, detail) = match self.sent.result {
+            Ok(answer) => {
+                let text = String::from_utf8_lossy(&answer.excerpt).into_owned();
+                (Some(answer.status), (!text.is_empty()).then_some(text))
+            }
+            Err(failure) => (None, Some(failure.detail)),
+        };
+        Attempt {
+            number: self.number,
+            started_at: self.started_at,
+            status,
+            error,
+            detail,
+            probe,
+            charged,
+            timings: self.sent.timings,
+        }
+    }
+}
+
+fn error_of(result: &Result<Answer, Failure>) -> Option<AttemptError> {
+    match result {
+        Ok(answer) if (200..300).contains(&answer.status) => None,
+        Ok(_) => Some(AttemptError::Status),
+        Err(failure) => Some(failure.error),
+    }
+}
+
+/// The one log line of an attempt.
+fn report(send: &Sending, last: &Tried, verdict: Verdict) {
+    let subscription = &send.target.subscription;
+    let delivery = DeliveryId::new(send.job.event.id, send.job.seq, send.lane);
+    let status = last.sent.result.as_ref().ok().map(|answer| answer.status);
+    let error = error_of(&last.sent.result).map(AttemptError::as_str);
+    macro_rules! line {
+        ($level:ident, $message:literal) => {
+            tracing::$level!(
+                %delivery,
+                subscription = %subscription.id,
+                organization = %subscription.organization,
+                event = %send.job.event.id,
+                event_type = %send.job.event.event_type,
+                attempt = last.number,
+                probe = send.is_probe,
+                status,
+                error,
+                total = ?last.sent.timings.total,
+                $message
+            )
+        };
+    }
+    match verdict {
+        Verdict::Accepted => line!(debug, "delivered"),
+        Verdict::Gone | Verdict::Stale | Verdict::Failed { .. } => line!(warn, "attempt failed"),
+    }
+}

@@ -1,0 +1,154 @@
+//! Tenure: the worker's epoch, and looking round for lanes that have work.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+
+use super::driver::Driver;
+use crate::{
+    Monotonic, WorkerId,
+    storage::{Change, EPOCH, StorageError, StorageErrorKind, Worker},
+};
+
+const RENEW_EVERY: Duration = Duration::from_secs(5);
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// Lanes that nobody told of are found within this time.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+const LOOK_PAGE: usize = 1000;
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+const SWEEP_SLICE: usize = 500;
+
+/// Begins the worker's first epoch.
+pub(crate) async fn enlist(driver: &Arc<Driver>, id: WorkerId) -> Result<Worker, StorageError> {
+    let asked_at = driver.clock.monotonic();
+    let worker = driver.storage.enlist(id).await?;
+    driver.update(|lanes| lanes.extend_epoch(worker, asked_at + EPOCH));
+    driver.poll.notify_one();
+    Ok(worker)
+}
+
+/// Renews the epoch until it is stopped, and begins another when it was lost.
+pub(crate) async fn keep(driver: Arc<Driver>, id: WorkerId, stop: CancellationToken) {
+    let mut wait = RENEW_EVERY;
+    while pause(&driver, wait, &stop).await {
+        let asked_at = driver.clock.monotonic();
+        let worker = driver.lanes().worker();
+        let result = match worker {
+            Some(worker) => driver.storage.renew(&worker).await.map(|()| worker),
+            None => enlist(&driver, id).await,
+        };
+        wait = match result {
+            Ok(worker) => {
+                driver.update(|lanes| lanes.extend_epoch(worker, asked_at + EPOCH));
+                RENEW_EVERY
+            }
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "epoch not renewed");
+                if error.kind() == StorageErrorKind::Fenced && worker.is_some() {
+                    driver.lanes().end_epoch();
+                    driver.routes.forget_all();
+                    Duration::ZERO
+                } else {
+                    AGAIN_AFTER
+                }
+            }
+        };
+    }
+}
+
+/// Looks for lanes that have work and are not in hand: at the start of an epoch, when a change by
+/// others was seen, and every few seconds, as the net beneath.
+pub(crate) async fn look_round(driver: Arc<Driver>, stop: CancellationToken) {
+    loop {
+        let worker = driver.lanes().worker();
+        if let Some(worker) = worker
+            && let Err(error) = look(&driver, &worker).await
+        {
+            tracing::error!(error = &error as &dyn std::error::Error, "could not look for work");
+        }
+        let next = driver.clock.monotonic() + LOOK_EVERY;
+        // All arms may be dropped: they hold nothing.
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = driver.poll.notified() => {}
+            () = driver.clock.sleep_until(next) => {}
+        }
+    }
+}
+
+async fn look(driver: &Arc<Driver>, worker: &Worker) -> Result<(), StorageError> {
+    let mut after = None;
+    loop {
+        let page = driver.storage.waiting(worker, after, LOOK_PAGE).await?;
+        let is_last = page.len() < LOOK_PAGE;
+        after = page.last().map(|waiting| waiting.lane);
+        let now = driver.now();
+        driver.update(|lanes| {
+            for waiting in page {
+                lanes.wake_if_idle(waiting, now);
+            }
+        });
+        if is_last {
+            return Ok(());
+        }
+    }
+}
+
+/// Hears of what others commit, and of their hints.
+pub(crate) async fn listen(driver: Arc<Driver>, stop: CancellationToken) {
+    loop {
+        // All arms may be dropped: storage keeps its changes, and hints are hints.
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            changes = driver.storage.changed() => {
+                changes.into_iter().for_each(|change| follow(&driver, change));
+            }
+            lanes = driver.wake.listen() => {
+                driver.update(|known| lanes.iter().for_each(|id| known.wake_if_owned(*id)));
+            }
+        }
+    }
+}
+
+fn follow(driver: &Arc<Driver>, change: Change) {
+    match change {
+        Change::Intake => driver.intake.notify_one(),
+        Change::Subscriptions(organization) => {
+            driver.routes.forget(organization);
+            driver.update(|lanes| lanes.take_again(organization));
+            driver.poll.notify_one();
+        }
+        Change::Lanes => driver.poll.notify_one(),
+        // Whoever keeps tokens in memory looks at them again within a second.
+        Change::Tenancy => {}
+    }
+}
+
+/// Does the chores, a slice at a time.
+pub(crate) async fn sweep(driver: Arc<Driver>, stop: CancellationToken) {
+    let mut wait = SWEEP_EVERY;
+    while pause(&driver, wait, &stop).await {
+        let Some(worker) = driver.lanes().worker() else { continue };
+        wait = match driver.storage.sweep(&worker, SWEEP_SLICE).await {
+            // Between two slices the publishers' commits have their turn.
+            Ok(swept) if swept.more => Duration::from_millis(20),
+            Ok(_) => SWEEP_EVERY,
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "could not sweep");
+                SWEEP_EVERY
+            }
+        };
+    }
+}
+
+/// Waits; false when stopped.
+async fn pause(driver: &Driver, wait: Duration, stop: &CancellationToken) -> bool {
+    let until: Monotonic = driver.clock.monotonic() + wait;
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => false,
+        () = driver.clock.sleep_until(until) => true,
+    }
+}

@@ -1,0 +1,253 @@
+use std::{collections::BTreeMap, time::Duration};
+
+use async_trait::async_trait;
+
+use super::{
+    MemoryStorage, State,
+    changes::HandleId,
+    rows::{Ending, EventRow, IdempotencyRow, Standing},
+};
+use crate::{
+    EventId, LaneId, SealedEvent, Seq, Timestamp,
+    storage::{
+        Accepted, Change, Commit, Committed, Outcome, Publish, Refused, Routed, Settle, Settlement,
+        StorageError, SwitchOff, Unit,
+    },
+};
+
+/// For how long a repetition under an idempotency key is known as one.
+pub(super) const IDEMPOTENCY_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+
+#[async_trait]
+impl Commit for MemoryStorage {
+    async fn commit(
+        &self,
+        units: Vec<Unit>,
+    ) -> Result<Vec<Result<Committed, Refused>>, StorageError> {
+        let mut state = self.state();
+        Ok(units.into_iter().map(|unit| state.commit(unit, self.handle)).collect())
+    }
+}
+
+/// Where an event of a unit belongs.
+#[derive(Clone, Copy)]
+enum Place {
+    New(Seq),
+    /// An event of that id is there already.
+    Known(Accepted),
+}
+
+/// An event under an id, as far as telling it from another goes.
+#[derive(Clone, Copy)]
+struct Known {
+    accepted: Accepted,
+    digest: Option<[u8; 16]>,
+    /// Whether it is the same organization's.
+    is_own: bool,
+}
+
+impl State {
+    fn commit(&mut self, unit: Unit, by: HandleId) -> Result<Committed, Refused> {
+        let now = self.now();
+        // All checks come before the first write, so a refusal leaves nothing behind.
+        if let Some(publish) = &unit.publish
+            && let Some(answer) = self.repeated_answer(publish, now)?
+        {
+            return Ok(Committed { events: answer });
+        }
+        if let Some(settle) = &unit.settle
+            && !self.is_running(&settle.worker, now)
+        {
+            return Err(Refused::StaleEpoch);
+        }
+        let placed =
+            unit.publish.map(|publish| self.places(&publish).map(|places| (publish, places)));
+        let placed = placed.transpose()?;
+
+        if let Some(settle) = unit.settle {
+            self.settle(settle, now, by);
+        }
+        let events = placed.map(|(publish, places)| self.store(publish, &places, now, by));
+        Ok(Committed { events: events.unwrap_or_default() })
+    }
+
+    /// The answer that was given under the unit's idempotency key.
+    fn repeated_answer(
+        &self,
+        publish: &Publish,
+        now: Timestamp,
+    ) -> Result<Option<Vec<Accepted>>, Refused> {
+        let organization = self
+            .organizations
+            .get(&publish.organization)
+            .ok_or(Refused::UnknownOrganization(publish.organization))?;
+        let Some(idempotency) = &publish.idempotency else { return Ok(None) };
+        let used = organization.idempotency_keys.get(&idempotency.key);
+        let Some(used) = used.filter(|used| !used.is_expired(now)) else { return Ok(None) };
+        if used.fingerprint != idempotency.fingerprint {
+            return Err(Refused::IdempotencyConflict);
+        }
+        Ok(Some(used.answer.iter().map(|first| Accepted { repeated: true, ..*first }).collect()))
+    }
+
+    /// One place for each event of the unit.
+    fn places(&self, publish: &Publish) -> Result<Vec<Place>, Refused> {
+        let organization = &self.organizations[&publish.organization];
+        if organization.route_version != publish.route_version {
+            return Err(Refused::Rerouted);
+        }
+        let mut in_this_unit = BTreeMap::new();
+        let mut last_seq = organization.last_seq;
+        let mut places = Vec::with_capacity(publish.events.len());
+        for routed in &publish.events {
+            let event = &routed.event;
+            let known = in_this_unit.get(&event.id).copied();
+            let known = known.or_else(|| self.known(event));
+            places.push(match known {
+                None => {
+                    last_seq = last_seq.next();
+                    in_this_unit.insert(event.id, Known::new(routed, last_seq));
+                    Place::New(last_seq)
+                }
+                // Whoever committed the intake row is not there to be told of a conflict.
+                Some(known) if known.is(event) || routed.intake.is_some() => {
+                    Place::Known(known.accepted)
+                }
+                Some(_) => return Err(Refused::EventConflict(event.id)),
+            });
+        }
+        Ok(places)
+    }
+
+    fn known(&self, event: &SealedEvent) -> Option<Known> {
+        let (organization, seq) = self.events_by_id.get(&event.id)?;
+        let row = &self.organizations[organization].events[seq];
+        let accepted =
+            Accepted { id: event.id, seq: *seq, deliveries: row.deliveries, repeated: true };
+        let is_own = *organization == event.organization;
+        Some(Known { accepted, digest: row.event.digest, is_own })
+    }
+
+    fn store(
+        &mut self,
+        publish: Publish,
+        places: &[Place],
+        now: Timestamp,
+        by: HandleId,
+    ) -> Vec<Accepted> {
+        let mut answer = Vec::with_capacity(places.len());
+        for (routed, place) in publish.events.iter().zip(places) {
+            if let Some(row) = routed.intake {
+                self.intake.remove(row, &routed.event);
+            }
+            answer.push(match place {
+                Place::New(seq) => self.store_event(routed, *seq, now, by),
+                Place::Known(accepted) => *accepted,
+            });
+        }
+        if let Some(idempotency) = publish.idempotency {
+            let row = IdempotencyRow {
+                fingerprint: idempotency.fingerprint,
+                used_at: now,
+                answer: answer.clone(),
+            };
+            let organization = self.organizations.get_mut(&publish.organization);
+            let organization = organization.expect("the unit was checked");
+            organization.idempotency_keys.insert(idempotency.key, row);
+        }
+        answer
+    }
+
+    fn store_event(&mut self, routed: &Routed, seq: Seq, now: Timestamp, by: HandleId) -> Accepted {
+        let event = &routed.event;
+        for lane in &*routed.lanes {
+            let row = self.lanes.get_mut(lane);
+            let row = row.expect("a current route version names only lanes that are there");
+            row.owe(seq, event.timestamp);
+        }
+        // Whoever owns a lane of the event cannot see what came through another handle.
+        if routed.lanes.iter().any(|lane| !self.is_owned_through(*lane, by, now)) {
+            self.listeners.tell_others(by, Change::Lanes);
+        }
+        let deliveries = deliveries(routed);
+        let organization = self.organizations.get_mut(&event.organization);
+        let organization = organization.expect("the unit was checked");
+        organization.last_seq = seq;
+        organization.events.insert(seq, EventRow { event: event.clone(), deliveries });
+        self.events_by_id.insert(event.id, (event.organization, seq));
+        Accepted { id: event.id, seq, deliveries, repeated: false }
+    }
+
+    fn is_owned_through(&self, lane: LaneId, handle: HandleId, now: Timestamp) -> bool {
+        let owner = self.lanes[&lane].owner.filter(|owner| self.is_running(owner, now));
+        owner.is_some_and(|owner| self.workers[&owner.id].handle == handle)
+    }
+
+    fn settle(&mut self, settle: Settle, now: Timestamp, by: HandleId) {
+        for settlement in settle.settlements {
+            self.settle_delivery(settlement);
+        }
+        for (lane, state) in settle.lanes {
+            if let Some(row) = self.lanes.get_mut(&lane) {
+                row.state = state;
+            }
+        }
+        for switch_off in settle.switch_offs {
+            self.switch_off(switch_off, now, by);
+        }
+    }
+
+    fn settle_delivery(&mut self, settlement: Settlement) {
+        let Some(lane) = self.lanes.get_mut(&settlement.lane) else { return };
+        let Some(row) = lane.deliveries.get_mut(&settlement.seq) else { return };
+        // The deletion of its subscription has closed it, whether or not its row says so yet.
+        if !row.is_open() || lane.deleted_at.is_some() {
+            return;
+        }
+        row.attempts = settlement.attempts;
+        row.charged = settlement.charged;
+        row.last_status = settlement.status.or(row.last_status);
+        row.last_error = settlement.error;
+        row.log.extend(settlement.log);
+        let standing = match settlement.outcome {
+            Outcome::Delivered => Standing::Closed(Ending::Delivered, settlement.at),
+            Outcome::RetryAt(due_at) => Standing::RetryAt(due_at),
+            Outcome::Exhausted => Standing::Closed(Ending::Exhausted, settlement.at),
+        };
+        lane.set_standing(settlement.seq, standing);
+    }
+
+    fn switch_off(&mut self, switch_off: SwitchOff, now: Timestamp, by: HandleId) {
+        let lane = self.lanes.get_mut(&switch_off.lane);
+        // One that a person has paused meanwhile stays paused by that person.
+        let Some(lane) = lane.filter(|lane| lane.is_running()) else { return };
+        lane.subscription.active = false;
+        lane.subscription.disabled_reason = Some(switch_off.reason);
+        lane.subscription.updated_at = now;
+        let organization = lane.subscription.organization;
+        self.listeners.tell_others(by, Change::Subscriptions(organization));
+    }
+}
+
+impl Known {
+    fn new(routed: &Routed, seq: Seq) -> Self {
+        let id: EventId = routed.event.id;
+        let accepted = Accepted { id, seq, deliveries: deliveries(routed), repeated: true };
+        Self { accepted, digest: routed.event.digest, is_own: true }
+    }
+
+    /// Whether it is this event, and not another one under the same id.
+    fn is(&self, event: &SealedEvent) -> bool {
+        self.is_own && self.digest == event.digest
+    }
+}
+
+impl IdempotencyRow {
+    pub(super) fn is_expired(&self, now: Timestamp) -> bool {
+        now.since(self.used_at) >= IDEMPOTENCY_AGE
+    }
+}
+
+fn deliveries(routed: &Routed) -> u32 {
+    u32::try_from(routed.lanes.len()).expect("an organization has fewer lanes")
+}

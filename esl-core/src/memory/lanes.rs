@@ -1,0 +1,291 @@
+use std::{collections::BTreeSet, ops::Bound, sync::Arc};
+
+use async_trait::async_trait;
+
+use super::{
+    MemoryStorage, State, conflict, not_found,
+    rows::{Ending, LaneRow, Standing, WorkerRow},
+};
+use crate::{
+    LaneId, OrganizationId, SealedEvent, Seq, Timestamp, WorkerId,
+    storage::{
+        Change, Claimed, Due, EPOCH, IntakeRow, Lanes, StorageError, StorageErrorKind, Swept,
+        Taken, Waiting, Want, Worker,
+    },
+};
+
+#[async_trait]
+impl Lanes for MemoryStorage {
+    async fn enlist(&self, worker: WorkerId) -> Result<Worker, StorageError> {
+        let mut state = self.state();
+        state.last_epoch += 1;
+        let epoch = state.last_epoch;
+        let lapses_at = state.now() + EPOCH;
+        // An earlier epoch of the same worker is over with this, and with it what it owned.
+        state.workers.insert(worker, WorkerRow { epoch, lapses_at, handle: self.handle });
+        Ok(Worker { id: worker, epoch })
+    }
+
+    async fn renew(&self, worker: &Worker) -> Result<(), StorageError> {
+        let mut state = self.state();
+        let now = state.demand_running(worker, "renew the epoch")?;
+        let row = state.workers.get_mut(&worker.id).expect("a running worker has a row");
+        row.lapses_at = now + EPOCH;
+        Ok(())
+    }
+
+    async fn resign(&self, worker: &Worker) -> Result<(), StorageError> {
+        let mut state = self.state();
+        if state.workers.get(&worker.id).is_some_and(|row| row.epoch == worker.epoch) {
+            state.workers.remove(&worker.id);
+            state.listeners.tell_others(self.handle, Change::Lanes);
+        }
+        Ok(())
+    }
+
+    async fn take(&self, worker: &Worker, lanes: &[LaneId]) -> Result<Vec<Taken>, StorageError> {
+        let mut state = self.state();
+        let now = state.demand_running(worker, "take lanes")?;
+        let mut taken = Vec::new();
+        for lane in lanes {
+            if !state.is_takeable(*lane, worker, now) {
+                continue;
+            }
+            let row = state.lanes.get_mut(lane).expect("a lane that can be taken has a row");
+            row.owner = Some(*worker);
+            taken.push(Taken { subscription: row.subscription.clone(), state: row.state });
+        }
+        Ok(taken)
+    }
+
+    async fn waiting(
+        &self,
+        worker: &Worker,
+        after: Option<LaneId>,
+        limit: usize,
+    ) -> Result<Vec<Waiting>, StorageError> {
+        let mut state = self.state();
+        let now = state.now();
+        let after = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let waiting = state
+            .lanes
+            .range((after, Bound::Unbounded))
+            .filter(|(lane, row)| row.is_running() && state.is_takeable(**lane, worker, now))
+            .filter_map(|(lane, row)| Some(Waiting { lane: *lane, due_at: row.first_due(now)? }));
+        Ok(waiting.take(limit).collect())
+    }
+
+    async fn claim(
+        &self,
+        worker: &Worker,
+        wants: &[Want],
+        bytes_max: usize,
+    ) -> Result<Vec<Claimed>, StorageError> {
+        let mut state = self.state();
+        let now = state.demand_running(worker, "claim deliveries")?;
+        let mut bytes_left = bytes_max;
+        let mut claimed = Vec::new();
+        for want in wants {
+            let row = state.lanes.get(&want.lane);
+            if let Some(row) = row.filter(|row| row.is_running() && row.owner == Some(*worker)) {
+                claimed.push(state.claim_lane(row, want, now, &mut bytes_left));
+            }
+        }
+        Ok(claimed)
+    }
+
+    async fn reopen(
+        &self,
+        organization: OrganizationId,
+        lane: LaneId,
+        seq: Seq,
+    ) -> Result<(), StorageError> {
+        const OPERATION: &str = "open a delivery again";
+        let mut state = self.state();
+        let now = state.now();
+        let row = state
+            .lanes
+            .get_mut(&lane)
+            .filter(|row| row.subscription.organization == organization && !row.is_deleted());
+        let row = row.ok_or(not_found(OPERATION))?;
+        let delivery = row.deliveries.get_mut(&seq).ok_or(not_found(OPERATION))?;
+        match delivery.standing {
+            Standing::Closed(Ending::Exhausted, _) => {}
+            Standing::Closed(Ending::Delivered | Ending::Cancelled, _)
+            | Standing::Untried
+            | Standing::RetryAt(_) => return Err(conflict(OPERATION)),
+        }
+        delivery.charged = 0;
+        delivery.created_at = now;
+        row.set_standing(seq, Standing::RetryAt(now));
+        state.listeners.tell_others(self.handle, Change::Lanes);
+        Ok(())
+    }
+
+    async fn intake(
+        &self,
+        after: Option<IntakeRow>,
+        limit: usize,
+    ) -> Result<Vec<(IntakeRow, Arc<SealedEvent>)>, StorageError> {
+        let state = self.state();
+        let after = after.map_or(Bound::Unbounded, |row| Bound::Excluded(row.0));
+        let rows = state.intake.rows.range((after, Bound::Unbounded));
+        Ok(rows.take(limit).map(|(row, event)| (IntakeRow(*row), Arc::clone(event))).collect())
+    }
+
+    async fn enqueue(&self, events: Vec<Arc<SealedEvent>>) -> Result<(), StorageError> {
+        let mut state = self.state();
+        for event in events {
+            state.intake.push(event);
+        }
+        state.listeners.tell_all(Change::Intake);
+        Ok(())
+    }
+
+    async fn changed(&self) -> Vec<Change> {
+        loop {
+            let untold = self.state().listeners.take(self.handle);
+            if !untold.is_empty() {
+                return untold;
+            }
+            // Dropped here, nothing is lost: what is untold stays untold.
+            self.news.notified().await;
+        }
+    }
+
+    async fn sweep(&self, worker: &Worker, limit: usize) -> Result<Swept, StorageError> {
+        let mut state = self.state();
+        let now = state.demand_running(worker, "sweep")?;
+        let mut swept = Swept::default();
+        swept.idempotency_keys = state.sweep_idempotency_keys(now, limit);
+        swept.tokens = state.sweep_tokens(now, limit - swept.idempotency_keys);
+        swept.cancelled = state.sweep_cancelled(limit - swept.idempotency_keys - swept.tokens);
+        swept.more = state.has_chores(now);
+        Ok(swept)
+    }
+}
+
+impl State {
+    /// Whether a worker's epoch runs.
+    pub(super) fn is_running(&self, worker: &Worker, now: Timestamp) -> bool {
+        let row = self.workers.get(&worker.id);
+        row.is_some_and(|row| row.epoch == worker.epoch && now < row.lapses_at)
+    }
+
+    /// The time, if at that time the worker's epoch runs.
+    fn demand_running(
+        &mut self,
+        worker: &Worker,
+        operation: &'static str,
+    ) -> Result<Timestamp, StorageError> {
+        let now = self.now();
+        if self.is_running(worker, now) {
+            Ok(now)
+        } else {
+            Err(StorageError::new(StorageErrorKind::Fenced, operation))
+        }
+    }
+
+    /// Whether a lane is the worker's, or free.
+    fn is_takeable(&self, lane: LaneId, worker: &Worker, now: Timestamp) -> bool {
+        let Some(row) = self.lanes.get(&lane).filter(|row| !row.is_deleted()) else { return false };
+        row.owner.is_none_or(|owner| owner == *worker || !self.is_running(&owner, now))
+    }
+
+    fn claim_lane(
+        &self,
+        row: &LaneRow,
+        want: &Want,
+        now: Timestamp,
+        bytes_left: &mut usize,
+    ) -> Claimed {
+        let held = BTreeSet::from_iter(&want.held);
+        let retries = || row.retries.iter().filter(|(_, seq)| !held.contains(seq));
+        let due_retries = retries().filter(|(due_at, _)| *due_at <= now).map(|(_, seq)| *seq);
+        let untried = || {
+            let after = want.after.map(|after| (Bound::Excluded(after), Bound::Unbounded));
+            after.into_iter().flat_map(|range| row.untried.range(range)).copied()
+        };
+
+        let mut due = Vec::new();
+        for seq in due_retries.chain(untried()).take(want.room) {
+            let handed_out = self.due(row, seq);
+            let bytes = handed_out.event.body.len();
+            // The first one of a lane goes in any case, so that no lane waits for ever.
+            if bytes > *bytes_left && !due.is_empty() {
+                break;
+            }
+            *bytes_left = bytes_left.saturating_sub(bytes);
+            due.push(handed_out);
+        }
+
+        let handed_out: BTreeSet<Seq> = due.iter().map(|handed_out| handed_out.seq).collect();
+        let is_all = untried().all(|seq| handed_out.contains(&seq));
+        let mut left = retries().filter(|(_, seq)| !handed_out.contains(seq));
+        let next_due = left.next().map(|(due_at, _)| *due_at);
+        Claimed { lane: want.lane, due, is_all, next_due }
+    }
+
+    fn due(&self, row: &LaneRow, seq: Seq) -> Due {
+        let delivery = &row.deliveries[&seq];
+        let organization = &self.organizations[&row.subscription.organization];
+        Due {
+            seq,
+            event: Arc::clone(&organization.events[&seq].event),
+            is_retry: delivery.standing != Standing::Untried,
+            attempts: delivery.attempts,
+            charged: delivery.charged,
+        }
+    }
+
+    fn sweep_idempotency_keys(&mut self, now: Timestamp, limit: usize) -> usize {
+        let mut removed = 0;
+        for organization in self.organizations.values_mut() {
+            organization.idempotency_keys.retain(|_, row| {
+                let is_kept = removed == limit || !row.is_expired(now);
+                removed += usize::from(!is_kept);
+                is_kept
+            });
+        }
+        removed
+    }
+
+    fn sweep_tokens(&mut self, now: Timestamp, limit: usize) -> usize {
+        let mut removed = 0;
+        self.tokens.retain(|_, token| {
+            let is_kept = removed == limit || token.expires_at > now;
+            removed += usize::from(!is_kept);
+            is_kept
+        });
+        removed
+    }
+
+    fn sweep_cancelled(&mut self, limit: usize) -> usize {
+        let mut closed = 0;
+        for row in self.lanes.values_mut() {
+            let Some(deleted_at) = row.deleted_at else { continue };
+            let seqs: Vec<_> = row.open_seqs().take(limit - closed).collect();
+            for seq in &seqs {
+                row.set_standing(*seq, Standing::Closed(Ending::Cancelled, deleted_at));
+            }
+            closed += seqs.len();
+        }
+        closed
+    }
+
+    fn has_chores(&self, now: Timestamp) -> bool {
+        let mut keys = self.organizations.values().flat_map(|row| row.idempotency_keys.values());
+        keys.any(|key| key.is_expired(now))
+            || self.tokens.values().any(|token| token.expires_at <= now)
+            || self.lanes.values().any(|row| row.is_deleted() && row.has_open())
+    }
+}
+
+impl LaneRow {
+    /// When the first open delivery is due.
+    fn first_due(&self, now: Timestamp) -> Option<Timestamp> {
+        let untried = self.untried.first().map(|seq| self.deliveries[seq].created_at.min(now));
+        let retry = self.retries.first().map(|(due_at, _)| *due_at);
+        untried.into_iter().chain(retry).min()
+    }
+}

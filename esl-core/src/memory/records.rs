@@ -1,0 +1,94 @@
+use std::ops::Bound;
+
+use async_trait::async_trait;
+
+use super::{MemoryStorage, rows::EventRow, subscriptions::page_of};
+use crate::{
+    Attempt, Delivery, DeliveryId, DeliveryState, EventId, EventType, OrganizationId, Seq,
+    SubscriptionId,
+    storage::{Page, PageOf, Records, StorageError, StoredEvent},
+};
+
+#[async_trait]
+impl Records for MemoryStorage {
+    async fn event(
+        &self,
+        organization: OrganizationId,
+        id: EventId,
+    ) -> Result<Option<StoredEvent>, StorageError> {
+        let state = self.state();
+        let place = state.events_by_id.get(&id).filter(|(owner, _)| *owner == organization);
+        Ok(place.map(|(owner, seq)| stored(*seq, &state.organizations[owner].events[seq])))
+    }
+
+    async fn events(
+        &self,
+        organization: OrganizationId,
+        event_type: Option<EventType>,
+        page: Page<Seq>,
+    ) -> Result<PageOf<StoredEvent>, StorageError> {
+        let state = self.state();
+        let organization = state.organizations.get(&organization);
+        let rows = organization.into_iter().flat_map(|row| row.events.range(below(page.after)));
+        let wanted = rows
+            .rev()
+            .filter(|(_, row)| event_type.as_ref().is_none_or(|it| *it == row.event.event_type))
+            .map(|(seq, row)| stored(*seq, row));
+        Ok(page_of(wanted, page.limit))
+    }
+
+    async fn deliveries(
+        &self,
+        organization: OrganizationId,
+        subscription: SubscriptionId,
+        state: Option<DeliveryState>,
+        page: Page<Seq>,
+    ) -> Result<Option<PageOf<Delivery>>, StorageError> {
+        let stored = self.state();
+        let Some(lane) = stored.lane(organization, subscription) else { return Ok(None) };
+        let events = &stored.organizations[&organization];
+        let wanted = lane
+            .deliveries
+            .range(below(page.after))
+            .rev()
+            .filter(|(_, row)| state.is_none_or(|state| state == lane.delivery_state(row)))
+            .map(|(seq, row)| lane.delivery(*seq, row, &events.events[seq].event));
+        Ok(Some(page_of(wanted, page.limit)))
+    }
+
+    async fn delivery(
+        &self,
+        organization: OrganizationId,
+        id: DeliveryId,
+    ) -> Result<Option<(Delivery, Vec<Attempt>)>, StorageError> {
+        let state = self.state();
+        let lane = state.lanes.get(&id.lane());
+        let lane = lane.filter(|lane| lane.subscription.organization == organization);
+        let Some(lane) = lane else { return Ok(None) };
+        let Some(row) = lane.deliveries.get(&id.seq()) else { return Ok(None) };
+        let event = &state.organizations[&organization].events[&id.seq()].event;
+        if !id.is_of(event.id) {
+            return Ok(None);
+        }
+        Ok(Some((lane.delivery(id.seq(), row, event), row.log.clone())))
+    }
+
+    async fn check(&self) -> Result<(), StorageError> {
+        Ok(())
+    }
+}
+
+fn below(seq: Option<Seq>) -> (Bound<Seq>, Bound<Seq>) {
+    (Bound::Unbounded, seq.map_or(Bound::Unbounded, Bound::Excluded))
+}
+
+fn stored(seq: Seq, row: &EventRow) -> StoredEvent {
+    StoredEvent {
+        id: row.event.id,
+        event_type: row.event.event_type.clone(),
+        seq,
+        timestamp: row.event.timestamp,
+        deliveries: row.deliveries,
+        body: row.event.body.clone(),
+    }
+}

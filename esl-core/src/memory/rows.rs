@@ -1,0 +1,223 @@
+//! What is kept of each thing.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use super::changes::HandleId;
+use crate::{
+    Attempt, AttemptError, Delivery, DeliveryId, DeliveryState, Organization, SealedEvent, Seq,
+    Subscription, Timestamp,
+    storage::{Accepted, IntakeRow, LaneState, RouteVersion, Worker},
+};
+
+pub(super) struct OrganizationRow {
+    pub(super) organization: Organization,
+    pub(super) route_version: RouteVersion,
+    pub(super) last_seq: Seq,
+    pub(super) events: BTreeMap<Seq, EventRow>,
+    pub(super) idempotency_keys: BTreeMap<String, IdempotencyRow>,
+}
+
+pub(super) struct EventRow {
+    pub(super) event: Arc<SealedEvent>,
+    pub(super) deliveries: u32,
+}
+
+pub(super) struct IdempotencyRow {
+    pub(super) fingerprint: [u8; 32],
+    pub(super) used_at: Timestamp,
+    /// The first answer.
+    pub(super) answer: Vec<Accepted>,
+}
+
+#[derive(Default)]
+pub(super) struct Intake {
+    pub(super) rows: BTreeMap<i64, Arc<SealedEvent>>,
+    pub(super) last_row: i64,
+}
+
+impl Intake {
+    pub(super) fn push(&mut self, event: Arc<SealedEvent>) {
+        self.last_row += 1;
+        self.rows.insert(self.last_row, event);
+    }
+
+    /// Removes a row, if it is that event's.
+    pub(super) fn remove(&mut self, row: IntakeRow, event: &SealedEvent) {
+        if self.rows.get(&row.0).is_some_and(|held| held.id == event.id) {
+            self.rows.remove(&row.0);
+        }
+    }
+}
+
+pub(super) struct WorkerRow {
+    pub(super) epoch: u64,
+    /// From then on the epoch is over.
+    pub(super) lapses_at: Timestamp,
+    /// Through which handle it was enlisted.
+    pub(super) handle: HandleId,
+}
+
+/// A subscription, how its receiver has fared, and its deliveries.
+pub(super) struct LaneRow {
+    pub(super) subscription: Subscription,
+    pub(super) deleted_at: Option<Timestamp>,
+    pub(super) state: LaneState,
+    /// Its owner, as long as that worker's epoch runs.
+    pub(super) owner: Option<Worker>,
+    pub(super) deliveries: BTreeMap<Seq, DeliveryRow>,
+    /// The deliveries that stand at [`Standing::Untried`].
+    pub(super) untried: BTreeSet<Seq>,
+    /// The deliveries that stand at [`Standing::RetryAt`], by due time.
+    pub(super) retries: BTreeSet<(Timestamp, Seq)>,
+}
+
+pub(super) struct DeliveryRow {
+    pub(super) standing: Standing,
+    /// When it came to be owed.
+    pub(super) created_at: Timestamp,
+    pub(super) attempts: u32,
+    pub(super) charged: u32,
+    pub(super) last_status: Option<u16>,
+    pub(super) last_error: Option<AttemptError>,
+    pub(super) log: Vec<Attempt>,
+}
+
+/// Where a delivery stands, before one looks at its subscription.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Open, and due at once.
+    Untried,
+    /// Open, and due then: after a failure, or because it was opened again.
+    RetryAt(Timestamp),
+    /// Closed, since when.
+    Closed(Ending, Timestamp),
+}
+
+/// How a closed delivery ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    Delivered,
+    Exhausted,
+    Cancelled,
+}
+
+impl LaneRow {
+    pub(super) const fn new(subscription: Subscription) -> Self {
+        Self {
+            subscription,
+            deleted_at: None,
+            state: LaneState {
+                failures: 0,
+                failed_deliveries: 0,
+                failing_since: None,
+                open_probes: None,
+                not_before: None,
+                last_success_at: None,
+            },
+            owner: None,
+            deliveries: BTreeMap::new(),
+            untried: BTreeSet::new(),
+            retries: BTreeSet::new(),
+        }
+    }
+
+    pub(super) const fn is_deleted(&self) -> bool {
+        self.deleted_at.is_some()
+    }
+
+    /// Whether its deliveries may be handed out.
+    pub(super) const fn is_running(&self) -> bool {
+        self.subscription.active && !self.is_deleted()
+    }
+
+    pub(super) fn has_open(&self) -> bool {
+        !self.untried.is_empty() || !self.retries.is_empty()
+    }
+
+    pub(super) fn open_seqs(&self) -> impl Iterator<Item = Seq> {
+        self.untried.iter().copied().chain(self.retries.iter().map(|(_, seq)| *seq))
+    }
+
+    /// Adds a delivery of an event that was never tried.
+    pub(super) fn owe(&mut self, seq: Seq, created_at: Timestamp) {
+        let row = DeliveryRow {
+            standing: Standing::Untried,
+            created_at,
+            attempts: 0,
+            charged: 0,
+            last_status: None,
+            last_error: None,
+            log: Vec::new(),
+        };
+        self.deliveries.insert(seq, row);
+        self.untried.insert(seq);
+    }
+
+    /// Moves a delivery from where it stands to elsewhere. All moves come through here.
+    pub(super) fn set_standing(&mut self, seq: Seq, standing: Standing) {
+        let row = self.deliveries.get_mut(&seq).expect("callers have looked the delivery up");
+        match std::mem::replace(&mut row.standing, standing) {
+            Standing::Untried => self.untried.remove(&seq),
+            Standing::RetryAt(due_at) => self.retries.remove(&(due_at, seq)),
+            Standing::Closed(..) => true,
+        };
+        match standing {
+            Standing::Untried => self.untried.insert(seq),
+            Standing::RetryAt(due_at) => self.retries.insert((due_at, seq)),
+            Standing::Closed(..) => true,
+        };
+    }
+
+    /// A delivery as its organization sees it.
+    pub(super) fn delivery(&self, seq: Seq, row: &DeliveryRow, event: &SealedEvent) -> Delivery {
+        let state = self.delivery_state(row);
+        let finished_at = match row.standing {
+            Standing::Closed(_, at) => Some(at),
+            Standing::Untried | Standing::RetryAt(_) => self.deleted_at,
+        };
+        let due_at = match row.standing {
+            Standing::Untried => Some(row.created_at),
+            Standing::RetryAt(due_at) => Some(due_at),
+            Standing::Closed(..) => None,
+        };
+        Delivery {
+            id: DeliveryId::new(event.id, seq, self.subscription.lane),
+            event_id: event.id,
+            event_type: event.event_type.clone(),
+            subscription_id: self.subscription.id,
+            seq,
+            state,
+            attempts: row.attempts,
+            created_at: row.created_at,
+            next_attempt_at: due_at.filter(|_| state == DeliveryState::Pending),
+            finished_at,
+            last_status: row.last_status,
+            last_error: row.last_error,
+        }
+    }
+
+    /// What an open delivery is called follows from its subscription.
+    pub(super) const fn delivery_state(&self, row: &DeliveryRow) -> DeliveryState {
+        match row.standing {
+            Standing::Closed(Ending::Delivered, _) => DeliveryState::Delivered,
+            Standing::Closed(Ending::Exhausted, _) => DeliveryState::Exhausted,
+            Standing::Closed(Ending::Cancelled, _) => DeliveryState::Cancelled,
+            Standing::Untried | Standing::RetryAt(_) if self.is_deleted() => {
+                DeliveryState::Cancelled
+            }
+            Standing::Untried | Standing::RetryAt(_) if self.subscription.active => {
+                DeliveryState::Pending
+            }
+            Standing::Untried | Standing::RetryAt(_) => DeliveryState::Held,
+        }
+    }
+}
+
+impl DeliveryRow {
+    pub(super) const fn is_open(&self) -> bool {
+        matches!(self.standing, Standing::Untried | Standing::RetryAt(_))
+    }
+}

@@ -1,0 +1,143 @@
+//! Events on their way from somebody else's transaction into ordinary commits.
+
+use std::sync::Arc;
+
+use super::world::{WORKS, World, numbers};
+use crate::{
+    SealedEvent,
+    storage::{Committed, IntakeRow, Publish, Refused, RouteVersion, Routed, Unit},
+};
+
+pub(super) async fn intake_rows_come_in_their_order(world: World) {
+    let (one, other) = (world.organization().await, world.organization().await);
+    let mut events = Vec::new();
+    for group in [&[one, other][..], &[one], &[other, one]] {
+        let group: Vec<_> = group.iter().map(|organization| world.event(*organization)).collect();
+        world.storage.enqueue(group.clone()).await.expect(WORKS);
+        events.extend(group);
+    }
+    let rows = world.storage.intake(None, 100).await.expect(WORKS);
+    assert!(rows.is_sorted_by_key(|(row, _)| row.0));
+    assert_eq!(rows.iter().map(|(_, event)| event).collect::<Vec<_>>(), events.iter().collect::<Vec<_>>());
+    // They stay, and a page begins where the last one ended.
+    assert_eq!(world.storage.intake(None, 2).await.expect(WORKS), rows[..2]);
+    assert_eq!(world.storage.intake(Some(rows[1].0), 2).await.expect(WORKS), rows[2..4]);
+    assert_eq!(world.storage.intake(Some(rows[4].0), 2).await.expect(WORKS), []);
+}
+
+pub(super) async fn an_intake_event_keeps_what_its_publisher_said(world: World) {
+    let organization = world.organization().await;
+    let chosen = world.event_with_id(organization, world.event_id(), r#"{"a":1.0}"#);
+    assert!(chosen.digest.is_some());
+    let generated = world.event(organization);
+    world.storage.enqueue(vec![Arc::clone(&chosen), Arc::clone(&generated)]).await.expect(WORKS);
+    let rows = world.storage.intake(None, 9).await.expect(WORKS);
+    assert_eq!(rows.into_iter().map(|(_, event)| event).collect::<Vec<_>>(), [chosen, generated]);
+}
+
+pub(super) async fn a_committed_unit_removes_its_intake_rows(world: World) {
+    let organization = world.organization().await;
+    let subscription = world.subscription(organization).await;
+    let rows = enqueued(&world, &world.events(organization, 3)).await;
+    let committed = world.commit(moving(&world, &rows[..2]).await).await.expect("in order");
+    let seqs: Vec<_> = committed.events.iter().map(|accepted| accepted.seq).collect();
+    assert_eq!(seqs, numbers([1, 2]));
+    assert_eq!(world.storage.intake(None, 9).await.expect(WORKS), rows[2..]);
+    assert_eq!(world.deliveries(&subscription).await.len(), 2);
+}
+
+pub(super) async fn a_repeated_intake_event_is_dropped(world: World) {
+    let organization = world.organization().await;
+    let subscription = world.subscription(organization).await;
+    let event = world.event(organization);
+    let [first] = world.publish(&[Arc::clone(&event)]).await.try_into().expect("one event");
+    let rows = enqueued(&world, &[Arc::clone(&event), event]).await;
+    // Both at once, and the same unit again: its rows are gone, and it is no error.
+    let unit = moving(&world, &rows).await;
+    for _ in 0..2 {
+        let committed = world.commit(unit.clone()).await.expect("in order");
+        assert_eq!(committed.events.len(), 2);
+        for accepted in committed.events {
+            assert_eq!((accepted.seq, accepted.repeated), (first.seq, true));
+        }
+        assert_eq!(world.storage.intake(None, 9).await.expect(WORKS), []);
+    }
+    assert_eq!(world.deliveries(&subscription).await.len(), 1);
+}
+
+pub(super) async fn a_conflicting_intake_event_is_dropped(world: World) {
+    let (organization, other) = (world.organization().await, world.organization().await);
+    let event = world.event_with_id(organization, world.event_id(), "1");
+    let foreign = world.event(other);
+    world.publish(&[Arc::clone(&event)]).await;
+    world.publish(&[Arc::clone(&foreign)]).await;
+    let conflicting = world.event_with_id(organization, event.id, "2");
+    let taken = Arc::new(SealedEvent { organization, ..(*foreign).clone() });
+    let new = world.event(organization);
+    let rows = enqueued(&world, &[conflicting, taken, Arc::clone(&new)]).await;
+    let committed = world.commit(moving(&world, &rows).await).await.expect("in order");
+    let accepted: Vec<_> = committed.events.iter().map(|it| (it.id, it.repeated)).collect();
+    assert_eq!(accepted, [(event.id, true), (foreign.id, true), (new.id, false)]);
+    assert_eq!(world.storage.intake(None, 9).await.expect(WORKS), []);
+    let stored = world.storage.event(organization, event.id).await.expect(WORKS);
+    assert_eq!(stored.expect("the first one stays").body, event.body);
+    assert_eq!(world.storage.event(organization, foreign.id).await.expect(WORKS), None);
+}
+
+pub(super) async fn a_refused_unit_leaves_its_intake_rows(world: World) {
+    let (organization, unknown) = (world.organization().await, world.organization_id());
+    let rows = enqueued(&world, &[world.event(organization), world.event(unknown)]).await;
+    let publish = |row: &(IntakeRow, Arc<SealedEvent>), organization, version| Publish {
+        organization,
+        route_version: RouteVersion(version),
+        events: vec![Routed {
+            event: Arc::clone(&row.1),
+            lanes: [].into(),
+            intake: Some(row.0),
+        }],
+        idempotency: None,
+    };
+    let stale = Unit::publish(publish(&rows[0], organization, 77));
+    assert_eq!(world.commit(stale).await, Err(Refused::Rerouted));
+    let nobodys = Unit::publish(publish(&rows[1], unknown, 0));
+    assert_eq!(world.commit(nobodys).await, Err(Refused::UnknownOrganization(unknown)));
+    assert_eq!(world.storage.intake(None, 9).await.expect(WORKS), rows);
+}
+
+pub(super) async fn an_intake_row_is_removed_only_for_its_own_event(world: World) {
+    let organization = world.organization().await;
+    let rows = enqueued(&world, &world.events(organization, 2)).await;
+    let mut publish = world.route(&[world.event(organization), world.event(organization)]).await;
+    publish.events[0].intake = Some(rows[0].0);
+    publish.events[1].intake = Some(IntakeRow(i64::MAX));
+    let committed = world.commit(Unit::publish(publish)).await.expect("in order");
+    assert_eq!(committed.events.len(), 2);
+    assert_eq!(world.storage.intake(None, 9).await.expect(WORKS), rows);
+}
+
+pub(super) async fn an_empty_intake_is_nothing(world: World) {
+    assert_eq!(world.storage.intake(None, 9).await.expect(WORKS), []);
+    world.storage.enqueue(Vec::new()).await.expect(WORKS);
+    assert_eq!(world.storage.intake(None, 9).await.expect(WORKS), []);
+    assert_eq!(world.commit(Unit::default()).await, Ok(Committed::default()));
+}
+
+async fn enqueued(
+    world: &World,
+    events: &[Arc<SealedEvent>],
+) -> Vec<(IntakeRow, Arc<SealedEvent>)> {
+    world.storage.enqueue(events.to_vec()).await.expect(WORKS);
+    let rows = world.storage.intake(None, 1_000).await.expect(WORKS);
+    assert_eq!(rows.len(), events.len());
+    rows
+}
+
+/// The unit that moves intake rows of one organization into its events.
+async fn moving(world: &World, rows: &[(IntakeRow, Arc<SealedEvent>)]) -> Unit {
+    let events: Vec<_> = rows.iter().map(|(_, event)| Arc::clone(event)).collect();
+    let mut publish = world.route(&events).await;
+    for (routed, (row, _)) in publish.events.iter_mut().zip(rows) {
+        routed.intake = Some(*row);
+    }
+    Unit::publish(publish)
+}

@@ -1,0 +1,163 @@
+use std::{future::Future, sync::Arc, time::Duration};
+
+use esl_core::{
+    CallbackPolicy, CallbackUrl, Clock, Delivery, DeliveryId, DeliveryState, Esl, EslBuilder, EventType,
+    MemoryStorage, NewEvent, NewSubscription, Organization, OrganizationId, Published, Subscription,
+    Timestamp,
+    storage::{Page, Tenancy},
+    testing::{ManualClock, ScriptedTransport, SeededChance},
+};
+
+pub const ORGANIZATION: OrganizationId = OrganizationId::from_bytes([7; 16]);
+pub const START: Timestamp = Timestamp::from_millis(1_705_329_120_000);
+
+/// An engine, and everything around it that a test wants to turn.
+pub struct World {
+    pub clock: ManualClock,
+    pub storage: MemoryStorage,
+    pub transport: ScriptedTransport,
+    pub esl: Esl,
+}
+
+/// Runs a test on one thread, where the tasks run in the same order every time.
+pub fn run<F: Future<Output = ()>>(test: impl FnOnce(World) -> F) {
+    run_with(|builder| builder, test);
+}
+
+pub fn run_with<F: Future<Output = ()>>(
+    configure: impl FnOnce(EslBuilder) -> EslBuilder,
+    test: impl FnOnce(World) -> F,
+) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let clock = ManualClock::new(START);
+        let storage = MemoryStorage::with_clock(Arc::new(clock.clone()));
+        let organization =
+            Organization { id: ORGANIZATION, name: "acme".into(), created_at: START };
+        storage.create_organization(organization).await.unwrap();
+        let transport = ScriptedTransport::new(Arc::new(clock.clone()));
+        let builder = engine(&storage, &clock, &transport);
+        let esl = configure(builder).build().await.unwrap();
+        test(World { clock, storage, transport, esl }).await;
+    });
+}
+
+pub fn engine(
+    storage: &MemoryStorage,
+    clock: &ManualClock,
+    transport: &ScriptedTransport,
+) -> EslBuilder {
+    Esl::builder(storage.clone())
+        .clock(Arc::new(clock.clone()))
+        .chance(Arc::new(SeededChance::new(1)))
+        .transport(transport.clone())
+}
+
+pub fn url(path: &str) -> CallbackUrl {
+    CallbackUrl::parse(&format!("https://example.com/{path}"), &CallbackPolicy::default()).unwrap()
+}
+
+pub fn event(event_type: &str, data: u64) -> NewEvent {
+    let event_type: EventType = event_type.parse().unwrap();
+    NewEvent::new(ORGANIZATION, event_type, &serde_json::json!({ "n": data })).unwrap()
+}
+
+impl World {
+    pub async fn subscribe(&self, path: &str, pattern: &str) -> Subscription {
+        let new = NewSubscription::new(url(path), vec![pattern.parse().unwrap()]);
+        self.esl.subscribe(ORGANIZATION, new).await.unwrap()
+    }
+
+    pub async fn publish(&self, event_type: &str, data: u64) -> Published {
+        self.esl.publish(event(event_type, data)).await.unwrap()
+    }
+
+    pub async fn deliveries(&self, subscription: &Subscription) -> Vec<Delivery> {
+        deliveries(&self.esl, subscription).await
+    }
+
+    pub async fn delivery(&self, subscription: &Subscription, of: Published) -> Delivery {
+        let id = DeliveryId::new(of.id, of.seq, subscription.lane);
+        self.esl.storage().delivery(ORGANIZATION, id).await.unwrap().unwrap().0
+    }
+
+    /// Lets the engine work and the clock run until something has come about.
+    pub async fn until<T, F: Future<Output = Option<T>>>(&self, seen: impl Fn() -> F) -> T {
+        until(&self.clock, seen).await
+    }
+
+    /// Waits until a delivery has a state.
+    pub async fn until_state(
+        &self,
+        subscription: &Subscription,
+        of: Published,
+        state: DeliveryState,
+    ) -> Delivery {
+        self.until(|| async {
+            let delivery = self.delivery(subscription, of).await;
+            (delivery.state == state).then_some(delivery)
+        })
+        .await
+    }
+
+    /// Waits until so many of a subscription's deliveries are done.
+    pub async fn until_delivered(&self, subscription: &Subscription, count: usize) {
+        self.until(|| async {
+            let deliveries = self.deliveries(subscription).await;
+            let done = deliveries.iter().filter(|one| one.state == DeliveryState::Delivered);
+            (done.count() == count).then_some(())
+        })
+        .await;
+    }
+
+    /// Lets the engine do all that it can do without time passing.
+    pub async fn settle_down(&self) {
+        settle_down().await;
+    }
+
+    /// The data of the events that were sent to a path, in the order of the sends.
+    pub fn sent_to(&self, path: &str) -> Vec<u64> {
+        sent_to(&self.transport, path)
+    }
+}
+
+pub fn sent_to(transport: &ScriptedTransport, path: &str) -> Vec<u64> {
+    let numbers = transport.sightings_at(&url(path)).into_iter().map(|sighting| {
+        let body: serde_json::Value = serde_json::from_slice(&sighting.outbound.body).unwrap();
+        body["data"]["n"].as_u64().unwrap()
+    });
+    numbers.collect()
+}
+
+pub async fn deliveries(esl: &Esl, subscription: &Subscription) -> Vec<Delivery> {
+    let page = Page { after: None, limit: 100_000 };
+    let storage = esl.storage();
+    let list = storage.deliveries(ORGANIZATION, subscription.id, None, page).await.unwrap();
+    list.unwrap().items
+}
+
+/// How often every task gets its turn before time moves on. No task needs as many steps between
+/// two sleeps.
+const TURNS: usize = 300;
+
+pub async fn settle_down() {
+    for _ in 0..TURNS {
+        tokio::task::yield_now().await;
+    }
+}
+
+pub async fn until<T, F: Future<Output = Option<T>>>(
+    clock: &ManualClock,
+    seen: impl Fn() -> F,
+) -> T {
+    let limit = clock.monotonic() + Duration::from_secs(3 * 60 * 60);
+    loop {
+        settle_down().await;
+        if let Some(value) = seen().await {
+            return value;
+        }
+        assert!(clock.monotonic() < limit, "it has not come about in three hours");
+        let next = clock.next_deadline().expect("the engine renews its epoch");
+        clock.advance(next.saturating_sub(clock.monotonic()));
+    }
+}

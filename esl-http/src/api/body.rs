@@ -1,0 +1,81 @@
+//! Reading bodies, in bounded space and time.
+
+use axum::{
+    body::{Body, HttpBody},
+    extract::{FromRequest, Request},
+    http::{
+        HeaderMap,
+        header::{CONTENT_ENCODING, CONTENT_TYPE},
+    },
+};
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use tokio::time::timeout;
+
+use super::{
+    Api,
+    fault::Faults,
+    json,
+    problem::{Code, Problem},
+};
+
+/// The largest body of a route that does not publish.
+pub(super) const SMALL: usize = 64 * 1024;
+
+/// A body that says it is JSON, at most `BYTES_MAX` bytes, not parsed yet.
+#[derive(Debug)]
+pub(super) struct JsonBody<const BYTES_MAX: usize>(pub(super) Bytes);
+
+impl<const BYTES_MAX: usize> FromRequest<Api> for JsonBody<BYTES_MAX> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
+        check_media_type(request.headers())?;
+        read(request.into_body(), BYTES_MAX, api).await.map(Self)
+    }
+}
+
+/// A route that takes no body, or one that says nothing.
+#[derive(Debug)]
+pub(super) struct NoBody;
+
+impl FromRequest<Api> for NoBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
+        let body = read(request.into_body(), SMALL, api).await?;
+        if !body.is_empty() {
+            let mut faults = Faults::default();
+            json::object(&body)?.finish("", &[], &mut faults);
+            faults.check()?;
+        }
+        Ok(Self)
+    }
+}
+
+/// Reads a body to its end, in bounded space and time.
+pub(super) async fn read(body: Body, bytes_max: usize, api: &Api) -> Result<Bytes, Problem> {
+    let too_large =
+        || Problem::new(Code::TooLarge, format!("a body here has at most {bytes_max} bytes"));
+    if body.size_hint().lower() > bytes_max as u64 {
+        return Err(too_large());
+    }
+    match timeout(api.config.body_timeout, Limited::new(body, bytes_max).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) => Err(Problem::new(Code::Malformed, "the body broke off")),
+        Err(_) => Err(Problem::new(Code::BodyTimeout, "the body took too long to arrive")),
+    }
+}
+
+fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
+    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?").trim());
+    let refuse = |detail| Err(Problem::new(Code::UnsupportedMediaType, detail));
+    if text(CONTENT_ENCODING).is_some_and(|coding| !coding.eq_ignore_ascii_case("identity")) {
+        return refuse("a body is taken as it is, without Content-Encoding");
+    }
+    let media_type = text(CONTENT_TYPE).unwrap_or("").split(';').next().unwrap_or("").trim_end();
+    let is_json = media_type.eq_ignore_ascii_case("application/json")
+        || media_type.eq_ignore_ascii_case("application/merge-patch+json");
+    if is_json { Ok(()) } else { refuse("expected Content-Type: application/json") }
+}

@@ -1,0 +1,53 @@
+use std::time::Duration;
+
+/// What an operator may choose about the API.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ApiConfig {
+    /// How long an access token is good. Defaults to an hour, as documented
+    /// (`OAUTH_TOKEN_LIFETIME`).
+    pub access_token_lifetime: Duration,
+    /// How long a refresh token is good. Defaults to a day, as documented
+    /// (`OAUTH_REFRESH_LIFETIME`).
+    pub refresh_token_lifetime: Duration,
+    /// How long a client may take to send a body. Defaults to 30 s: 16 MiB at 5 Mbit/s.
+    pub body_timeout: Duration,
+    /// How long a request may take in all. Defaults to 60 s, so that storage's own deadlines, which
+    /// say more, come first.
+    pub request_timeout: Duration,
+}
+
+impl Default for ApiConfig {
+    fn default() -> Self {
+        Self {
+            access_token_lifetime: Duration::from_secs(3600),
+            refresh_token_lifetime: Duration::from_secs(86_400),
+            body_timeout: Duration::from_secs(30),
+            request_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+impl ApiConfig {
+    /// Other lifetimes for the tokens it gives out.
+    #[must_use]
+    pub const fn with_token_lifetimes(mut self, access: Duration, refresh: Duration) -> Self {
+        self.access_token_lifetime = access;
+        self.refresh_token_lifetime = refresh;
+        self
+    }
+
+    /// Another time for sending a body.
+    #[must_use]
+    pub const fn with_body_timeout(mut self, timeout: Duration) -> Self {
+        self.body_timeout = timeout;
+        self
+    }
+
+    /// Another time for a request as a whole.
+    #[must_use]
+    pub const fn with_request_timeout(mut self, timeout: Duration) -> Self {
+        self.request_timeout = timeout;
+        self
+    }
+}

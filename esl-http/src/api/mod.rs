@@ -1,0 +1,127 @@
+//! The documented HTTP API as a service to serve or to mount.
+//!
+//! [`router`] makes it from an [`Esl`]; [`serve`] puts it on a listener with the limits that an open
+//! port needs. An embedder who serves HTTP already mounts it below a path, or behind the own routes:
+//!
+//! ```no_run
+//! # fn app(esl: esl_core::Esl) -> axum::Router {
+//! use esl_http::api::{self, ApiConfig};
+//!
+//! let api = api::router(esl, ApiConfig::default());
+//! axum::Router::new()
+//!     .route("/", axum::routing::get(|| async { "my own" }))
+//!     .fallback_service(api) // or .nest("/esl", api)
+//! # }
+//! ```
+//!
+//! Every answer carries `X-Request-Id`; every error is a problem (RFC 9457), except that the token
+//! route speaks OAuth's own dialect (RFC 6749, section 5.2). What a route takes, answers and refuses
+//! stands in `docs/api.md`.
+//!
+//! What this module does not do: TLS, which belongs to whatever stands in front, and limits per
+//! client, which are storage's to count.
+
+mod auth;
+mod body;
+mod config;
+mod deliveries;
+mod events;
+mod fault;
+mod health;
+mod json;
+mod oauth;
+mod page;
+mod path;
+mod problem;
+mod request;
+mod serve;
+mod subscriptions;
+
+use std::{ops::Deref, panic, sync::Arc};
+
+use axum::{
+    Router,
+    http::{HeaderValue, StatusCode, header::CONTENT_TYPE},
+    middleware,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use esl_core::Esl;
+use serde::Serialize;
+
+use self::{auth::CallerCache, health::LastCheck};
+pub use self::{
+    config::ApiConfig,
+    serve::{ServerLimits, serve},
+};
+
+/// The routes of the API, complete with their errors.
+///
+/// What is not a route of the API is a 404 of its own, so `Router::merge` with a router that has a
+/// fallback, too, panics: mount it by `fallback_service` or `nest`.
+pub fn router(esl: Esl, config: ApiConfig) -> Router {
+    let api = Api(Arc::new(Shared {
+        esl,
+        config,
+        callers: CallerCache::default(),
+        last_check: LastCheck::default(),
+    }));
+    Router::new()
+        .route("/health", get(health::health))
+        .route("/oauth/token", post(oauth::token))
+        .route("/api/v1/events", post(events::publish).get(events::list))
+        .route("/api/v1/events/{id}", get(events::one))
+        .route("/api/v1/subscriptions", post(subscriptions::create).get(subscriptions::list))
+        .route(
+            "/api/v1/subscriptions/{id}",
+            get(subscriptions::one).patch(subscriptions::update).delete(subscriptions::delete),
+        )
+        .route("/api/v1/subscriptions/{id}/deliveries", get(deliveries::list))
+        .route("/api/v1/deliveries/{id}", get(deliveries::one))
+        .route("/api/v1/deliveries/{id}/redeliver", post(deliveries::redeliver))
+        .fallback(problem::no_route)
+        .method_not_allowed_fallback(problem::no_method)
+        .layer(middleware::from_fn_with_state(api.clone(), request::accompany))
+        .with_state(api)
+}
+
+/// Runs work to its end, even if the request that asked for it is cut off: a client that hangs up
+/// between a change and what the engine makes of it must not leave the two apart.
+async fn to_its_end<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+    match tokio::spawn(work).await {
+        Ok(result) => result,
+        Err(error) => panic::resume_unwind(error.into_panic()),
+    }
+}
+
+/// What all requests share.
+#[derive(Debug, Clone)]
+struct Api(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    esl: Esl,
+    config: ApiConfig,
+    callers: CallerCache,
+    last_check: LastCheck,
+}
+
+impl Deref for Api {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+/// An answer in JSON.
+fn answer(status: StatusCode, view: &impl Serialize) -> Response {
+    answer_bytes(status, serde_json::to_vec(view).expect("views are JSON"))
+}
+
+/// An answer that is JSON already.
+fn answer_bytes(status: StatusCode, json: Vec<u8>) -> Response {
+    let mut response = (status, json).into_response();
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

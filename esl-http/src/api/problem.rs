@@ -1,0 +1,266 @@
+//! Errors as the API's callers read them: `application/problem+json` (RFC 9457).
+
+use std::{borrow::Cow, error::Error, fmt::Write as _, sync::Arc};
+
+use axum::{
+    http::{
+        HeaderName, HeaderValue, StatusCode,
+        header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
+    },
+    response::{IntoResponse, Response},
+};
+use esl_core::{
+    PublishError,
+    storage::{StorageError, StorageErrorKind},
+};
+use serde::Serialize;
+
+use super::fault::Fault;
+
+/// An answer that says what was wrong.
+#[derive(Debug)]
+pub(super) struct Problem(Box<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    code: Code,
+    detail: Cow<'static, str>,
+    errors: Vec<Fault>,
+    header: Option<(HeaderName, HeaderValue)>,
+    cause: Option<Cause>,
+}
+
+/// What the operator's log says about an error and its caller does not read; travels in the
+/// response's extensions.
+#[derive(Debug, Clone)]
+pub(super) struct Cause(pub(super) Arc<str>);
+
+/// The kinds of problem. A caller's program goes by these, so a spelling never changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Code {
+    Malformed,
+    Unauthorized,
+    InsufficientScope,
+    NotFound,
+    MethodNotAllowed,
+    BodyTimeout,
+    EventConflict,
+    IdempotencyConflict,
+    Conflict,
+    TooLarge,
+    UnsupportedMediaType,
+    Invalid,
+    Internal,
+    Unavailable,
+    Timeout,
+}
+
+impl Code {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Unauthorized => "unauthorized",
+            Self::InsufficientScope => "insufficient_scope",
+            Self::NotFound => "not_found",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::BodyTimeout => "body_timeout",
+            Self::EventConflict => "event_conflict",
+            Self::IdempotencyConflict => "idempotency_conflict",
+            Self::Conflict => "conflict",
+            Self::TooLarge => "too_large",
+            Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::Invalid => "invalid",
+            Self::Internal => "internal",
+            Self::Unavailable => "unavailable",
+            Self::Timeout => "timeout",
+        }
+    }
+
+    const fn status(self) -> StatusCode {
+        match self {
+            Self::Malformed => StatusCode::BAD_REQUEST,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::InsufficientScope => StatusCode::FORBIDDEN,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::EventConflict | Self::IdempotencyConflict | Self::Conflict => {
+                StatusCode::CONFLICT
+            }
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Unavailable | Self::Timeout => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
+impl Problem {
+    pub(super) fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
+        let detail = detail.into();
+        Self(Box::new(Parts { code, detail, errors: Vec::new(), header: None, cause: None }))
+    }
+
+    /// What storage says about one thing that the path names.
+    pub(super) fn about(what: &str, error: &StorageError) -> Self {
+        match error.kind() {
+            StorageErrorKind::NotFound => Self::not_found(what),
+            _ => error.into(),
+        }
+    }
+
+    /// What the organization does not have, whether or not another one does.
+    pub(super) fn not_found(what: &str) -> Self {
+        Self::new(Code::NotFound, format!("there is no such {what}"))
+    }
+
+    /// 401 with the challenge of RFC 6750, section 3.
+    pub(super) fn unauthorized(challenge: &'static str, detail: &'static str) -> Self {
+        Self::new(Code::Unauthorized, detail)
+            .with_header(WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
+    }
+
+    /// Something of ours failed; its caller learns no more than that.
+    pub(super) fn internal(cause: &dyn Error) -> Self {
+        let detail = "something failed on this side; the log knows more under X-Request-Id";
+        Self::new(Code::Internal, detail).with_cause(cause)
+    }
+
+    /// 503, with a word on when to come back.
+    pub(super) fn unavailable(detail: &'static str, retry_after_seconds: u16) -> Self {
+        Self::new(Code::Unavailable, detail)
+            .with_header(RETRY_AFTER, HeaderValue::from(retry_after_seconds))
+    }
+
+    pub(super) fn with_errors(mut self, errors: Vec<Fault>) -> Self {
+        self.0.errors = errors;
+        self
+    }
+
+    pub(super) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.0.header = Some((name, value));
+        self
+    }
+
+    fn with_cause(mut self, cause: &dyn Error) -> Self {
+        self.0.cause = Some(Cause::of(cause));
+        self
+    }
+}
+
+impl Cause {
+    /// An error and everything that led to it.
+    pub(super) fn of(error: &dyn Error) -> Self {
+        let mut text = error.to_string();
+        let mut source = error.source();
+        while let Some(error) = source {
+            write!(text, ": {error}").expect("a String takes everything");
+            source = error.source();
+        }
+        Self(text.into())
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        #[derive(Serialize)]
+        struct View<'a> {
+            r#type: &'static str,
+            title: &'static str,
+            status: u16,
+            code: &'static str,
+            detail: &'a str,
+            #[serde(skip_serializing_if = "<[Fault]>::is_empty")]
+            errors: &'a [Fault],
+        }
+
+        let Parts { code, detail, errors, header, cause } = *self.0;
+        let status = code.status();
+        let view = View {
+            // The status says all that a generic client can use; `code` says the rest.
+            r#type: "about:blank",
+            title: status.canonical_reason().expect("every status of Code is a registered one"),
+            status: status.as_u16(),
+            code: code.as_str(),
+            detail: &detail,
+            errors: &errors,
+        };
+        let body = serde_json::to_vec(&view).expect("strings and numbers are JSON");
+        let mut response = (status, body).into_response();
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some((name, value)) = header {
+            response.headers_mut().insert(name, value);
+        }
+        if let Some(cause) = cause {
+            response.extensions_mut().insert(cause);
+        }
+        response
+    }
+}
+
+impl From<StorageError> for Problem {
+    fn from(error: StorageError) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<&StorageError> for Problem {
+    fn from(error: &StorageError) -> Self {
+        match error.kind() {
+            StorageErrorKind::Busy => {
+                Self::unavailable("storage is busy; try again", 1).with_cause(error)
+            }
+            StorageErrorKind::Unavailable | StorageErrorKind::Fenced => {
+                Self::unavailable("storage is not available", 5).with_cause(error)
+            }
+            StorageErrorKind::NotFound => Self::not_found("thing in this organization"),
+            StorageErrorKind::Conflict => {
+                Self::new(Code::Conflict, "the present state does not allow this")
+            }
+            _ => Self::internal(error),
+        }
+    }
+}
+
+impl From<PublishError> for Problem {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::TooLarge { bytes, bytes_max } => Self::new(
+                Code::TooLarge,
+                format!("sealed, the event has {bytes} bytes; {bytes_max} are the most"),
+            ),
+            PublishError::SystemType => {
+                Self::new(Code::Invalid, "the types below system are ESL's own")
+            }
+            PublishError::EventConflict(id) => Self::new(
+                Code::EventConflict,
+                format!("event {id} has been published before, with other content"),
+            ),
+            PublishError::IdempotencyConflict => Self::new(
+                Code::IdempotencyConflict,
+                "this Idempotency-Key has been used for another request",
+            ),
+            PublishError::UnknownOrganization => super::auth::organization_gone(),
+            PublishError::Stopped => Self::unavailable("the service is stopping", 5),
+            PublishError::Storage(error) => Self::from(&*error),
+            PublishError::Blob(error) => {
+                Self::unavailable("the store for large payloads is not available", 5)
+                    .with_cause(&*error)
+            }
+            _ => Self::internal(&error),
+        }
+    }
+}
+
+/// What is asked for where no route is.
+pub(super) async fn no_route() -> Problem {
+    Problem::new(Code::NotFound, "there is no such route")
+}
+
+/// A route that does not know the method; the router adds `Allow`.
+pub(super) async fn no_method() -> Problem {
+    Problem::new(Code::MethodNotAllowed, "this route does not know the method; Allow names those")
+}

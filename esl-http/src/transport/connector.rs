@@ -1,0 +1,223 @@
+//! Opens connections: resolves, refuses, connects, shakes hands.
+
+use std::{
+    error, fmt,
+    future::Future,
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use esl_core::{AttemptError, CallbackPolicy, Failure};
+use hyper::{Uri, http::uri::Scheme};
+use hyper_util::rt::TokioIo;
+use tokio::time::timeout;
+use tower_service::Service;
+
+use super::{
+    connection::{Connections, Io, OpenConnection},
+    dial::dial,
+    failure, progress,
+    resolve::Resolver,
+    tls::Tls,
+};
+
+/// What the pool calls when it has no connection to a host.
+#[derive(Debug, Clone)]
+pub(super) struct Connector {
+    pub(super) policy: CallbackPolicy,
+    pub(super) resolver: Arc<dyn Resolver>,
+    pub(super) tls: Tls,
+    pub(super) connect_timeout: Duration,
+    pub(super) connections: Connections,
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(super) struct ConnectError(pub(super) Failure);
+
+impl Service<Uri> for Connector {
+    type Response = TokioIo<OpenConnection>;
+    type Error = ConnectError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, ConnectError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, to: Uri) -> Self::Future {
+        let connector = self.clone();
+        Box::pin(async move { connector.open(&to).await.map(TokioIo::new) })
+    }
+}
+
+impl Connector {
+    async fn open(&self, to: &Uri) -> Result<OpenConnection, ConnectError> {
+        let is_tls = to.scheme() == Some(&Scheme::HTTPS);
+        if !self.policy.permits_scheme(to.scheme_str().unwrap_or_default()) {
+            return Err(ConnectError::refused("plain http is not allowed"));
+        }
+        let host = to.host().unwrap_or_default();
+        let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+        let port = to.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
+
+        let addresses = self.addresses(host, port).await?;
+
+        let began = Instant::now();
+        let tcp = timeout(self.connect_timeout, dial(&addresses))
+            .await
+            .map_err(|_| ConnectError::no_connection_within(self.connect_timeout))?
+            .map_err(|error| ConnectError::new(AttemptError::Connect, error.to_string()))?;
+        progress::note(|timings| timings.connect = Some(began.elapsed()));
+
+        let io = if is_tls {
+            let began = Instant::now();
+            let tls = self.tls.handshake(host, tcp).await?;
+            progress::note(|timings| timings.tls = Some(began.elapsed()));
+            Io::Tls(Box::new(tls))
+        } else {
+            Io::Plain(tcp)
+        };
+        let connection = self.connections.add(io);
+        progress::note_opened(connection.marker());
+        Ok(connection)
+    }
+
+    /// Where to connect to: only what the policy permits, and at least one.
+    async fn addresses(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, ConnectError> {
+        if let Ok(address) = host.parse::<IpAddr>() {
+            return if self.policy.permits(address) {
+                Ok(vec![SocketAddr::new(address, port)])
+            } else {
+                Err(ConnectError::refused("the host is not a public address"))
+            };
+        }
+        if !self.policy.permits_name(host) {
+            return Err(ConnectError::refused("the host is local by its name"));
+        }
+        let began = Instant::now();
+        let resolved = self.resolver.resolve(host).await;
+        progress::note(|timings| timings.resolve = Some(began.elapsed()));
+        let resolved = resolved.map_err(|error| {
+            ConnectError::new(AttemptError::Dns, failure::bounded(error.to_string()))
+        })?;
+        if resolved.is_empty() {
+            return Err(ConnectError::new(AttemptError::Dns, "the name has no address"));
+        }
+        let permitted: Vec<_> = resolved
+            .into_iter()
+            .filter(|&address| self.policy.permits(address))
+            .take(ADDRESSES_MAX)
+            .map(|address| SocketAddr::new(address, port))
+            .collect();
+        if permitted.is_empty() {
+            // Which address it was is the operator's business, not the subscriber's.
+            return Err(ConnectError::refused("the host leads to an address that is not public"));
+        }
+        Ok(permitted)
+    }
+}
+
+impl ConnectError {
+    pub(super) fn new(error: AttemptError, detail: impl Into<String>) -> Self {
+        Self(Failure { error, detail: detail.into() })
+    }
+
+    fn refused(detail: &str) -> Self {
+        Self::new(AttemptError::RefusedAddress, detail)
+    }
+
+    fn no_connection_within(timeout: Duration) -> Self {
+        Self::new(AttemptError::Connect, format!("no connection within {timeout:?}"))
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.detail)
+    }
+}
+
+impl error::Error for ConnectError {}
+
+/// Of a name that leads to very many, so many addresses are tried.
+const ADDRESSES_MAX: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::VecDeque,
+        io,
+        sync::{Mutex, PoisonError},
+    };
+
+    use async_trait::async_trait;
+
+    use super::*;
+
+    /// Answers each question with the next of its answers.
+    #[derive(Debug)]
+    struct Scripted(Mutex<VecDeque<Vec<IpAddr>>>);
+
+    #[async_trait]
+    impl Resolver for Scripted {
+        async fn resolve(&self, _: &str) -> io::Result<Vec<IpAddr>> {
+            let mut answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            answers.pop_front().ok_or_else(|| io::Error::other("no such name"))
+        }
+    }
+
+    fn connector(policy: CallbackPolicy, answers: &[&[&str]]) -> Connector {
+        let answers =
+            answers.iter().map(|answer| answer.iter().map(|a| a.parse().unwrap()).collect());
+        Connector {
+            policy,
+            resolver: Arc::new(Scripted(Mutex::new(answers.collect()))),
+            tls: Tls::new(Vec::new()).unwrap(),
+            connect_timeout: Duration::from_secs(5),
+            connections: Connections::new(1),
+        }
+    }
+
+    async fn addresses(connector: &Connector, host: &str) -> Result<Vec<String>, AttemptError> {
+        match connector.addresses(host, 443).await {
+            Ok(addresses) => Ok(addresses.iter().map(ToString::to_string).collect()),
+            Err(ConnectError(failure)) => Err(failure.error),
+        }
+    }
+
+    #[tokio::test]
+    async fn of_what_a_name_leads_to_only_public_addresses_are_connected_to() {
+        let mixed = ["10.0.0.1", "8.8.8.8", "::1", "2606:4700:4700::1111", "fd00::1"];
+        let connector = connector(CallbackPolicy::public(), &[&mixed]);
+        let permitted = vec!["8.8.8.8:443".to_owned(), "[2606:4700:4700::1111]:443".to_owned()];
+        assert_eq!(addresses(&connector, "your-app.com").await, Ok(permitted));
+    }
+
+    #[tokio::test]
+    async fn a_name_that_leads_elsewhere_the_second_time_is_refused_then() {
+        let connector = connector(CallbackPolicy::public(), &[&["8.8.8.8"], &["127.0.0.1"]]);
+        let first = addresses(&connector, "rebind.your-app.com").await;
+        assert_eq!(first, Ok(vec!["8.8.8.8:443".to_owned()]));
+        let second = addresses(&connector, "rebind.your-app.com").await;
+        assert_eq!(second, Err(AttemptError::RefusedAddress));
+    }
+
+    #[tokio::test]
+    async fn a_name_without_addresses_is_a_failure_of_dns() {
+        let connector = connector(CallbackPolicy::public(), &[&[]]);
+        assert_eq!(addresses(&connector, "empty.your-app.com").await, Err(AttemptError::Dns));
+        assert_eq!(addresses(&connector, "absent.your-app.com").await, Err(AttemptError::Dns));
+    }
+
+    #[tokio::test]
+    async fn a_name_with_very_many_addresses_is_not_tried_for_ever() {
+        let many: Vec<String> = (0..255).map(|last| format!("8.8.8.{last}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let connector = connector(CallbackPolicy::public(), &[&many]);
+        let tried = addresses(&connector, "many.your-app.com").await.unwrap();
+        assert_eq!(tried.len(), ADDRESSES_MAX);
+    }
+}

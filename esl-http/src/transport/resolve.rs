@@ -1,0 +1,56 @@
+//! Resolves the names of receivers.
+
+use std::{
+    fmt, io,
+    net::{IpAddr, ToSocketAddrs},
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use tokio::{sync::Semaphore, task::spawn_blocking};
+
+/// Finds the addresses of a name.
+///
+/// It is asked whenever a connection is opened. It need not filter: an address that must not be
+/// called is refused whoever answered it.
+#[async_trait]
+pub trait Resolver: fmt::Debug + Send + Sync + 'static {
+    /// The addresses of a host, in the order in which they should be tried.
+    ///
+    /// # Errors
+    /// When there are none, or nobody could be asked. The text is shown to the subscriber.
+    async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>>;
+}
+
+/// The operating system's resolver (`getaddrinfo`), with its hosts file and its settings.
+///
+/// It blocks a thread while it asks, so at most 64 names are asked for at once; the runtime's other
+/// blocking work keeps its threads even when a name server hangs.
+#[derive(Debug, Clone)]
+pub struct SystemResolver {
+    turns: Arc<Semaphore>,
+}
+
+impl Default for SystemResolver {
+    fn default() -> Self {
+        Self { turns: Arc::new(Semaphore::new(LOOKUPS_MAX)) }
+    }
+}
+
+#[async_trait]
+impl Resolver for SystemResolver {
+    async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
+        let turn = Arc::clone(&self.turns).acquire_owned().await;
+        let host = host.to_owned();
+        spawn_blocking(move || {
+            // A caller that gives up does not free the thread, so the turn ends here.
+            let _turn = turn;
+            let addresses = (host.as_str(), 0).to_socket_addrs()?;
+            Ok(addresses.map(|address| address.ip()).collect())
+        })
+        .await
+        .unwrap_or_else(|_| Err(io::Error::other("the resolver was stopped")))
+    }
+}
+
+const LOOKUPS_MAX: usize = 64;

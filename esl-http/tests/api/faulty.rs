@@ -1,0 +1,299 @@
+//! Storage that fails on command.
+
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use esl_core::{
+    Attempt, Client, Delivery, DeliveryId, DeliveryState, Digest, EventId, EventType, LaneId,
+    MemoryStorage, Organization, OrganizationId, SealedEvent, Seq, Subscription, SubscriptionId,
+    SubscriptionUpdate, Token, WorkerId,
+    storage::{
+        Change, Claimed, Commit, Committed, IntakeRow, Lanes, Page, PageOf, Records, Refused,
+        RouteTable, StorageError, StorageErrorKind, StoredEvent, Subscriptions, Swept, Taken,
+        Tenancy, Unit, Waiting, Want, Worker,
+    },
+};
+
+/// Storage in memory that does as [`Fault`] says before each call.
+#[derive(Debug)]
+pub(crate) struct FaultyStorage {
+    pub(crate) inner: MemoryStorage,
+    pub(crate) fault: Fault,
+}
+
+/// A switch. Clones are the same switch.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Fault(Arc<Mutex<Mode>>);
+
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) enum Mode {
+    /// All is well.
+    #[default]
+    None,
+    /// Every call fails.
+    Fail(StorageErrorKind),
+    /// No call ever returns.
+    Hang,
+    /// Every call panics.
+    Panic,
+}
+
+impl Fault {
+    pub(crate) fn set(&self, mode: Mode) {
+        *self.0.lock().unwrap() = mode;
+    }
+
+    async fn strike(&self) -> Result<(), StorageError> {
+        let mode = *self.0.lock().unwrap();
+        match mode {
+            Mode::None => Ok(()),
+            Mode::Fail(kind) => {
+                Err(StorageError::new(kind, "work").with_source("the-operators-secret-detail"))
+            }
+            Mode::Hang => std::future::pending().await,
+            Mode::Panic => panic!("as the test wants"),
+        }
+    }
+}
+
+#[async_trait]
+impl Commit for FaultyStorage {
+    async fn commit(
+        &self,
+        units: Vec<Unit>,
+    ) -> Result<Vec<Result<Committed, Refused>>, StorageError> {
+        self.fault.strike().await?;
+        self.inner.commit(units).await
+    }
+}
+
+#[async_trait]
+impl Lanes for FaultyStorage {
+    async fn enlist(&self, worker: WorkerId) -> Result<Worker, StorageError> {
+        self.fault.strike().await?;
+        self.inner.enlist(worker).await
+    }
+
+    async fn renew(&self, worker: &Worker) -> Result<(), StorageError> {
+        self.fault.strike().await?;
+        self.inner.renew(worker).await
+    }
+
+    async fn resign(&self, worker: &Worker) -> Result<(), StorageError> {
+        self.fault.strike().await?;
+        self.inner.resign(worker).await
+    }
+
+    async fn take(&self, worker: &Worker, lanes: &[LaneId]) -> Result<Vec<Taken>, StorageError> {
+        self.fault.strike().await?;
+        self.inner.take(worker, lanes).await
+    }
+
+    async fn waiting(
+        &self,
+        worker: &Worker,
+        after: Option<LaneId>,
+        limit: usize,
+    ) -> Result<Vec<Waiting>, StorageError> {
+        self.fault.strike().await?;
+        self.inner.waiting(worker, after, limit).await
+    }
+
+    async fn claim(
+        &self,
+        worker: &Worker,
+        wants: &[Want],
+        bytes_max: usize,
+    ) -> Result<Vec<Claimed>, StorageError> {
+        self.fault.strike().await?;
+        self.inner.claim(worker, wants, bytes_max).await
+    }
+
+    async fn reopen(
+        &self,
+        organization: OrganizationId,
+        lane: LaneId,
+        seq: Seq,
+    ) -> Result<(), StorageError> {
+        self.fault.strike().await?;
+        self.inner.reopen(organization, lane, seq).await
+    }
+
+    async fn intake(
+        &self,
+        after: Option<IntakeRow>,
+        limit: usize,
+    ) -> Result<Vec<(IntakeRow, Arc<SealedEvent>)>, StorageError> {
+        self.fault.strike().await?;
+        self.inner.intake(after, limit).await
+    }
+
+    async fn enqueue(&self, events: Vec<Arc<SealedEvent>>) -> Result<(), StorageError> {
+        self.fault.strike().await?;
+        self.inner.enqueue(events).await
+    }
+
+    async fn changed(&self) -> Vec<Change> {
+        self.inner.changed().await
+    }
+
+    async fn sweep(&self, worker: &Worker, limit: usize) -> Result<Swept, StorageError> {
+        self.fault.strike().await?;
+        self.inner.sweep(worker, limit).await
+    }
+}
+
+#[async_trait]
+impl Subscriptions for FaultyStorage {
+    async fn create_subscription(
+        &self,
+        subscription: Subscription,
+    ) -> Result<Subscription, StorageError> {
+        self.fault.strike().await?;
+        self.inner.create_subscription(subscription).await
+    }
+
+    async fn subscription(
+        &self,
+        organization: OrganizationId,
+        id: SubscriptionId,
+    ) -> Result<Option<Subscription>, StorageError> {
+        self.fault.strike().await?;
+        self.inner.subscription(organization, id).await
+    }
+
+    async fn subscriptions(
+        &self,
+        organization: OrganizationId,
+        page: Page<LaneId>,
+    ) -> Result<PageOf<Subscription>, StorageError> {
+        self.fault.strike().await?;
+        self.inner.subscriptions(organization, page).await
+    }
+
+    async fn update_subscription(
+        &self,
+        organization: OrganizationId,
+        id: SubscriptionId,
+        update: SubscriptionUpdate,
+    ) -> Result<Subscription, StorageError> {
+        self.fault.strike().await?;
+        self.inner.update_subscription(organization, id, update).await
+    }
+
+    async fn delete_subscription(
+        &self,
+        organization: OrganizationId,
+        id: SubscriptionId,
+    ) -> Result<LaneId, StorageError> {
+        self.fault.strike().await?;
+        self.inner.delete_subscription(organization, id).await
+    }
+
+    async fn routes(
+        &self,
+        organization: OrganizationId,
+    ) -> Result<Option<RouteTable>, StorageError> {
+        self.fault.strike().await?;
+        self.inner.routes(organization).await
+    }
+}
+
+#[async_trait]
+impl Records for FaultyStorage {
+    async fn event(
+        &self,
+        organization: OrganizationId,
+        id: EventId,
+    ) -> Result<Option<StoredEvent>, StorageError> {
+        self.fault.strike().await?;
+        self.inner.event(organization, id).await
+    }
+
+    async fn events(
+        &self,
+        organization: OrganizationId,
+        event_type: Option<EventType>,
+        page: Page<Seq>,
+    ) -> Result<PageOf<StoredEvent>, StorageError> {
+        self.fault.strike().await?;
+        self.inner.events(organization, event_type, page).await
+    }
+
+    async fn deliveries(
+        &self,
+        organization: OrganizationId,
+        subscription: SubscriptionId,
+        state: Option<DeliveryState>,
+        page: Page<Seq>,
+    ) -> Result<Option<PageOf<Delivery>>, StorageError> {
+        self.fault.strike().await?;
+        self.inner.deliveries(organization, subscription, state, page).await
+    }
+
+    async fn delivery(
+        &self,
+        organization: OrganizationId,
+        id: DeliveryId,
+    ) -> Result<Option<(Delivery, Vec<Attempt>)>, StorageError> {
+        self.fault.strike().await?;
+        self.inner.delivery(organization, id).await
+    }
+
+    async fn check(&self) -> Result<(), StorageError> {
+        self.fault.strike().await?;
+        self.inner.check().await
+    }
+}
+
+#[async_trait]
+impl Tenancy for FaultyStorage {
+    async fn create_organization(&self, organization: Organization) -> Result<(), StorageError> {
+        self.fault.strike().await?;
+        self.inner.create_organization(organization).await
+    }
+
+    async fn organization(&self, id: OrganizationId) -> Result<Option<Organization>, StorageError> {
+        self.fault.strike().await?;
+        self.inner.organization(id).await
+    }
+
+    async fn organizations(&self) -> Result<Vec<Organization>, StorageError> {
+        self.fault.strike().await?;
+        self.inner.organizations().await
+    }
+
+    async fn create_client(&self, client: Client) -> Result<(), StorageError> {
+        self.fault.strike().await?;
+        self.inner.create_client(client).await
+    }
+
+    async fn client(&self, id: &str) -> Result<Option<Client>, StorageError> {
+        self.fault.strike().await?;
+        self.inner.client(id).await
+    }
+
+    async fn clients(&self, organization: OrganizationId) -> Result<Vec<Client>, StorageError> {
+        self.fault.strike().await?;
+        self.inner.clients(organization).await
+    }
+
+    async fn delete_client(
+        &self,
+        organization: OrganizationId,
+        id: &str,
+    ) -> Result<(), StorageError> {
+        self.fault.strike().await?;
+        self.inner.delete_client(organization, id).await
+    }
+
+    async fn store_tokens(&self, tokens: Vec<Token>) -> Result<(), StorageError> {
+        self.fault.strike().await?;
+        self.inner.store_tokens(tokens).await
+    }
+
+    async fn token(&self, digest: &Digest) -> Result<Option<Token>, StorageError> {
+        self.fault.strike().await?;
+        self.inner.token(digest).await
+    }
+}

@@ -1,0 +1,13 @@
+//! The API as its callers see it, over the real router.
+
+mod deliveries;
+mod errors;
+mod events;
+mod faulty;
+mod health;
+mod isolation;
+mod oauth;
+mod requests;
+mod serve;
+mod subscriptions;
+mod world;

@@ -1,0 +1,155 @@
+//! Connections are kept, used again, and given up.
+
+use std::sync::Arc;
+
+use esl_core::{AttemptError, CallbackPolicy, Timings, Transport as _};
+use esl_http::HttpTransport;
+use tokio::sync::Notify;
+
+use crate::{
+    answer, error, outbound,
+    receiver::{Receiver, with_body},
+    send, transport,
+};
+
+#[tokio::test]
+async fn ten_attempts_in_a_row_take_one_connection() {
+    for status in ["200 OK", "500 Internal Server Error"] {
+        let receiver = Receiver::answering(with_body(status, &"x".repeat(10_000))).await;
+        let transport = transport();
+        for _ in 0..10 {
+            answer(send(&transport, &receiver.url()).await);
+        }
+        assert_eq!(receiver.accepted(), 1, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_is_opened_again_after_the_receiver_said_close() {
+    let head = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    let receiver = Receiver::answering(head).await;
+    let transport = transport();
+    for _ in 0..3 {
+        answer(send(&transport, &receiver.url()).await);
+    }
+    assert_eq!(receiver.accepted(), 3);
+}
+
+#[tokio::test]
+async fn beyond_the_limit_connections_are_used_only_once() {
+    let receiver = Receiver::answering(with_body("200 OK", "OK")).await;
+    let transport = HttpTransport::builder()
+        .with_policy(CallbackPolicy::allow_private())
+        .with_kept_connections_max(0)
+        .build()
+        .unwrap();
+    for _ in 0..3 {
+        answer(send(&transport, &receiver.url()).await);
+    }
+    assert_eq!(receiver.accepted(), 3);
+}
+
+#[tokio::test]
+async fn opening_takes_time_once_and_is_shown_by_the_attempt_that_waited_for_it() {
+    let receiver = Receiver::answering(with_body("200 OK", "OK")).await;
+    let by_address = receiver.url();
+    let by_name = by_address.replace("127.0.0.1", "localhost");
+    let transport = transport();
+
+    let first = send(&transport, &by_name).await.timings;
+    assert!(first.resolve.is_some() && first.connect.is_some() && first.tls.is_none());
+    let first_byte = first.first_byte.unwrap();
+    assert!(first.resolve.unwrap() + first.connect.unwrap() <= first_byte);
+    assert!(first_byte <= first.total);
+
+    let second = send(&transport, &by_name).await.timings;
+    let Timings { resolve: None, connect: None, tls: None, first_byte: Some(_), .. } = second
+    else {
+        panic!("{second:?}");
+    };
+
+    let third = send(&transport, &by_address).await.timings;
+    assert!(third.resolve.is_none() && third.connect.is_some());
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_turns_out_to_be_closed_is_reported_once() {
+    // Answers one request of each connection and closes when the second one comes.
+    let receiver = Receiver::start(|mut conversation, _| async move {
+        conversation.request().await;
+        conversation.say(with_body("200 OK", "OK")).await;
+        conversation.request().await;
+    })
+    .await;
+    let transport = transport();
+    answer(send(&transport, &receiver.url()).await);
+    let stale = send(&transport, &receiver.url()).await;
+    assert_eq!(error(&stale), AttemptError::StaleConnection);
+    assert_eq!((stale.timings.connect, stale.timings.first_byte), (None, None));
+    assert_eq!(receiver.accepted(), 1, "nothing was tried again in secret");
+    answer(send(&transport, &receiver.url()).await);
+    assert_eq!(receiver.accepted(), 2);
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_is_reset_is_stale_only_before_the_answer_began() {
+    for (begun, expected) in
+        [("", AttemptError::StaleConnection), ("HTTP/1.1 20", AttemptError::Reset)]
+    {
+        let receiver = Receiver::start(move |mut conversation, _| async move {
+            conversation.request().await;
+            conversation.say(with_body("200 OK", "OK")).await;
+            conversation.request().await;
+            conversation.say(begun).await;
+            if begun.is_empty() {
+                conversation.reset();
+            }
+        })
+        .await;
+        let transport = transport();
+        answer(send(&transport, &receiver.url()).await);
+        assert_eq!(error(&send(&transport, &receiver.url()).await), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_attempt_closes_its_connection() {
+    let (arrived, closed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let signals = (Arc::clone(&arrived), Arc::clone(&closed));
+    let receiver = Receiver::start(move |mut conversation, _| {
+        let (arrived, closed) = signals.clone();
+        async move {
+            conversation.request().await;
+            arrived.notify_one();
+            conversation.closed().await;
+            closed.notify_one();
+        }
+    })
+    .await;
+    let transport = transport();
+    tokio::select! {
+        _ = transport.send(outbound(&receiver.url())) => panic!("nobody answers"),
+        () = arrived.notified() => {}
+    }
+    closed.notified().await;
+}
+
+#[tokio::test]
+async fn dropping_the_transport_closes_what_it_kept() {
+    let closed = Arc::new(Notify::new());
+    let signal = Arc::clone(&closed);
+    let receiver = Receiver::start(move |mut conversation, _| {
+        let closed = Arc::clone(&signal);
+        async move {
+            conversation.request().await;
+            conversation.say(with_body("200 OK", "OK")).await;
+            conversation.closed().await;
+            closed.notify_one();
+        }
+    })
+    .await;
+    let transport = transport();
+    answer(send(&transport, &receiver.url()).await);
+    drop(transport);
+    closed.notified().await;
+}

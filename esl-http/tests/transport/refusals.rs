@@ -1,0 +1,86 @@
+//! Addresses that must not be called are not connected to.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr},
+};
+
+use async_trait::async_trait;
+use esl_core::{AttemptError, CallbackPolicy};
+use esl_http::{HttpTransport, Resolver};
+
+use crate::{
+    answer, detail, error,
+    receiver::{Receiver, has_visitor, listen, with_body},
+    send,
+};
+
+/// Sends every name to this machine.
+#[derive(Debug)]
+struct ToLoopback;
+
+#[async_trait]
+impl Resolver for ToLoopback {
+    async fn resolve(&self, _: &str) -> io::Result<Vec<IpAddr>> {
+        Ok(vec![Ipv4Addr::LOCALHOST.into()])
+    }
+}
+
+#[tokio::test]
+async fn no_spelling_of_this_machine_is_connected_to() {
+    let listener = listen().await;
+    let port = listener.local_addr().unwrap().port();
+    let transport = HttpTransport::default();
+    for host in [
+        "127.0.0.1",
+        "127.1",
+        "0.0.0.0",
+        "2130706433",
+        "0x7f.1",
+        "0x7f000001",
+        "0177.0.0.1",
+        "017700000001",
+        "localhost",
+        "LOCALHOST",
+        "localhost.",
+        "api.localhost",
+        "localhost.localdomain",
+        "[::]",
+        "[::1]",
+        "[::127.0.0.1]",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:7f00:1]",
+        "[64:ff9b::127.0.0.1]",
+        "[2002:7f00:1::]",
+    ] {
+        let sent = send(&transport, &format!("https://{host}:{port}/hook")).await;
+        assert_eq!(error(&sent), AttemptError::RefusedAddress, "{host}");
+        assert_eq!(sent.timings.connect, None);
+    }
+    assert!(!has_visitor(&listener).await);
+}
+
+#[tokio::test]
+async fn a_name_that_leads_to_this_machine_is_not_connected_to() {
+    let listener = listen().await;
+    let port = listener.local_addr().unwrap().port();
+    let transport = HttpTransport::builder().with_resolver(ToLoopback).build().unwrap();
+    let sent = send(&transport, &format!("https://rebind.your-app.com:{port}/hook")).await;
+    assert_eq!(error(&sent), AttemptError::RefusedAddress);
+    assert!(!detail(&sent).contains("127.0.0.1"), "what it leads to is not shown");
+    assert!(sent.timings.resolve.is_some() && sent.timings.connect.is_none());
+    assert!(!has_visitor(&listener).await);
+}
+
+#[tokio::test]
+async fn plain_http_needs_the_policy_that_allows_private_callbacks() {
+    let receiver = Receiver::answering(with_body("200 OK", "OK")).await;
+    let url = format!("http://receiver.your-app.com:{}/hook", receiver.address().port());
+    let with = |policy| {
+        HttpTransport::builder().with_policy(policy).with_resolver(ToLoopback).build().unwrap()
+    };
+    let sent = send(&with(CallbackPolicy::public()), &url).await;
+    assert_eq!(error(&sent), AttemptError::RefusedAddress);
+    assert_eq!(receiver.accepted(), 0);
+    assert_eq!(answer(send(&with(CallbackPolicy::allow_private()), &url).await).status, 200);
+}

@@ -1,0 +1,124 @@
+//! Foreign errors, translated once.
+
+use std::{error::Error, fmt, io, sync::Arc};
+
+use esl_core::storage::{StorageError, StorageErrorKind};
+use rusqlite::ErrorCode;
+
+/// Why a piece of work ended early.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// The caller's precondition does not hold; nothing was written.
+    Refused(StorageError),
+    /// The database said no. What was written must be rolled back.
+    Failed(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for Stop {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<StorageError> for Stop {
+    fn from(error: StorageError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl Stop {
+    pub(crate) const fn refused(kind: StorageErrorKind, operation: &'static str) -> Self {
+        Self::Refused(StorageError::new(kind, operation))
+    }
+
+    pub(crate) fn into_error(self, operation: &'static str) -> StorageError {
+        match self {
+            Self::Refused(error) => error,
+            Self::Failed(error) => translate(operation, error),
+        }
+    }
+}
+
+/// An error of the database that several callers are told of.
+#[derive(Debug, Clone)]
+pub(crate) struct SharedError(Arc<rusqlite::Error>);
+
+impl SharedError {
+    pub(crate) fn new(error: rusqlite::Error) -> Self {
+        Self(Arc::new(error))
+    }
+
+    pub(crate) fn to_error(&self, operation: &'static str) -> StorageError {
+        StorageError::new(kind(&self.0), operation).with_source(self.clone())
+    }
+}
+
+impl fmt::Display for SharedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl Error for SharedError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source()
+    }
+}
+
+pub(crate) fn translate(operation: &'static str, error: rusqlite::Error) -> StorageError {
+    StorageError::new(kind(&error), operation).with_source(error)
+}
+
+pub(crate) fn translate_io(operation: &'static str, error: io::Error) -> StorageError {
+    StorageError::new(StorageErrorKind::Unavailable, operation).with_source(error)
+}
+
+/// What is said when the thread that does the work is gone.
+pub(crate) fn closed(operation: &'static str) -> StorageError {
+    StorageError::new(StorageErrorKind::Unavailable, operation).with_source("the storage is closed")
+}
+
+fn kind(error: &rusqlite::Error) -> StorageErrorKind {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StorageErrorKind::Busy,
+        // A constraint of ours can only fail on rows that ESL has not written.
+        Some(
+            ErrorCode::DatabaseCorrupt
+            | ErrorCode::NotADatabase
+            | ErrorCode::ConstraintViolation
+            | ErrorCode::TypeMismatch,
+        ) => StorageErrorKind::Corrupt,
+        Some(ErrorCode::Unknown | ErrorCode::TooBig | ErrorCode::SchemaChanged) => {
+            StorageErrorKind::Unsupported
+        }
+        Some(_) => StorageErrorKind::Unavailable,
+        // Not SQLite's: a column that does not hold what was put there.
+        None => StorageErrorKind::Corrupt,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::ffi;
+
+    use super::*;
+
+    #[test]
+    fn each_error_has_the_kind_that_says_what_to_do() {
+        for (code, expected) in [
+            (ffi::SQLITE_BUSY, StorageErrorKind::Busy),
+            (ffi::SQLITE_BUSY_SNAPSHOT, StorageErrorKind::Busy),
+            (ffi::SQLITE_FULL, StorageErrorKind::Unavailable),
+            (ffi::SQLITE_IOERR_FSYNC, StorageErrorKind::Unavailable),
+            (ffi::SQLITE_READONLY, StorageErrorKind::Unavailable),
+            (ffi::SQLITE_CANTOPEN, StorageErrorKind::Unavailable),
+            (ffi::SQLITE_CORRUPT, StorageErrorKind::Corrupt),
+            (ffi::SQLITE_NOTADB, StorageErrorKind::Corrupt),
+            (ffi::SQLITE_ERROR, StorageErrorKind::Unsupported),
+        ] {
+            let error = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+            assert_eq!(kind(&error), expected, "{code}");
+        }
+        assert_eq!(kind(&rusqlite::Error::InvalidColumnIndex(1)), StorageErrorKind::Corrupt);
+    }
+}

@@ -1,0 +1,232 @@
+//! The tables, and how they come to be.
+//!
+//! ```text
+//! esl_organizations ──┬─ esl_subscriptions (lane) ──┬─ esl_open      owed
+//!   last_seq          │                             ├─ esl_closed    no longer owed
+//!   route_version     │                             ├─ esl_attempts  what was tried, from a failure on
+//!                     │                             └─ esl_lanes     how its receiver fares
+//!                     ├─ esl_events (organization << 40 | seq)
+//!                     ├─ esl_idempotency
+//!                     └─ esl_clients ── esl_tokens
+//! esl_intake    events that an embedder has committed and the engine has yet to move
+//! esl_changes   what others than the engine have changed
+//! esl_engine    one row: whose epoch it is
+//! ```
+//!
+//! A delivery is a row in exactly one of `esl_open` and `esl_closed`. In `esl_open`, `due_at` is 0
+//! for one that was never tried; otherwise it is a retry, or was opened again. That the primary key
+//! has `due_at` between lane and seq keeps the two kinds apart: both are ranges of it, the first row
+//! of a lane says when the lane is due, and a new delivery costs one insertion into one tree.
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+use esl_core::{
+    Timestamp,
+    storage::{StorageError, StorageErrorKind},
+};
+
+use crate::{config::OPEN, error::translate};
+
+/// Every migration, in order; the first one is version 1. What is released is never edited.
+const MIGRATIONS: &[&str] = &["
+CREATE TABLE esl_organizations (
+    key INTEGER PRIMARY KEY,
+    id BLOB NOT NULL UNIQUE,
+    name TEXT NOT NULL UNIQUE,
+    created_at INTEGER NOT NULL,
+    last_seq INTEGER NOT NULL DEFAULT 0,
+    route_version INTEGER NOT NULL DEFAULT 0
+);
+
+CREATE TABLE esl_subscriptions (
+    lane INTEGER PRIMARY KEY AUTOINCREMENT,
+    id BLOB NOT NULL UNIQUE,
+    organization INTEGER NOT NULL,
+    callback_url TEXT NOT NULL,
+    events TEXT NOT NULL,
+    secret TEXT NOT NULL,
+    active INTEGER NOT NULL,
+    disabled_reason TEXT,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    deleted_at INTEGER,
+    is_swept INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX esl_subscriptions_live ON esl_subscriptions (organization, lane)
+    WHERE deleted_at IS NULL;
+CREATE INDEX esl_subscriptions_to_sweep ON esl_subscriptions (lane)
+    WHERE deleted_at IS NOT NULL AND is_swept = 0;
+
+CREATE TABLE esl_events (
+    key INTEGER PRIMARY KEY,
+    id BLOB NOT NULL UNIQUE,
+    event_type TEXT NOT NULL,
+    timestamp INTEGER NOT NULL,
+    digest BLOB,
+    deliveries INTEGER NOT NULL,
+    body BLOB NOT NULL
+);
+
+CREATE TABLE esl_open (
+    lane INTEGER NOT NULL,
+    due_at INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    charged INTEGER NOT NULL,
+    created_at INTEGER,
+    last_status INTEGER,
+    last_error INTEGER,
+    PRIMARY KEY (lane, due_at, seq)
+) WITHOUT ROWID;
+CREATE INDEX esl_open_tried ON esl_open (lane, seq) WHERE due_at > 0;
+
+CREATE TABLE esl_closed (
+    lane INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    state INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    finished_at INTEGER NOT NULL,
+    created_at INTEGER,
+    last_status INTEGER,
+    last_error INTEGER,
+    PRIMARY KEY (lane, seq)
+) WITHOUT ROWID;
+CREATE INDEX esl_closed_undelivered ON esl_closed (lane, state, seq) WHERE state <> 0;
+
+CREATE TABLE esl_attempts (
+    lane INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    started_at INTEGER NOT NULL,
+    status INTEGER,
+    error INTEGER,
+    detail TEXT,
+    probe INTEGER NOT NULL,
+    charged INTEGER NOT NULL,
+    resolve_ns INTEGER,
+    connect_ns INTEGER,
+    tls_ns INTEGER,
+    first_byte_ns INTEGER,
+    total_ns INTEGER NOT NULL,
+    PRIMARY KEY (lane, seq, number)
+) WITHOUT ROWID;
+
+CREATE TABLE esl_lanes (
+    lane INTEGER PRIMARY KEY,
+    failures INTEGER NOT NULL,
+    failed_deliveries INTEGER NOT NULL,
+    failing_since INTEGER,
+    open_probes INTEGER,
+    not_before INTEGER,
+    last_success_at INTEGER
+);
+
+CREATE TABLE esl_idempotency (
+    organization INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    fingerprint BLOB NOT NULL,
+    answer BLOB NOT NULL,
+    created_at INTEGER NOT NULL,
+    PRIMARY KEY (organization, key)
+) WITHOUT ROWID;
+CREATE INDEX esl_idempotency_by_age ON esl_idempotency (created_at);
+
+CREATE TABLE esl_intake (
+    id INTEGER PRIMARY KEY,
+    organization BLOB NOT NULL,
+    event_id BLOB NOT NULL,
+    event_type TEXT NOT NULL,
+    timestamp INTEGER NOT NULL,
+    digest BLOB,
+    body BLOB NOT NULL
+);
+
+CREATE TABLE esl_changes (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    author INTEGER NOT NULL,
+    kind INTEGER NOT NULL,
+    organization BLOB
+);
+
+CREATE TABLE esl_clients (
+    id TEXT PRIMARY KEY,
+    organization INTEGER NOT NULL,
+    secret BLOB NOT NULL,
+    scopes TEXT NOT NULL,
+    created_at INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX esl_clients_by_organization ON esl_clients (organization);
+
+CREATE TABLE esl_tokens (
+    digest BLOB PRIMARY KEY,
+    kind INTEGER NOT NULL,
+    client TEXT NOT NULL,
+    organization INTEGER NOT NULL,
+    scopes TEXT NOT NULL,
+    expires_at INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX esl_tokens_by_client ON esl_tokens (client);
+CREATE INDEX esl_tokens_by_expiry ON esl_tokens (expires_at);
+
+CREATE TABLE esl_engine (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    worker BLOB,
+    epoch INTEGER NOT NULL,
+    lapses_at INTEGER NOT NULL,
+    checked_at INTEGER NOT NULL
+);
+INSERT INTO esl_engine (one, worker, epoch, lapses_at, checked_at) VALUES (1, NULL, 0, 0, 0);
+"];
+
+/// Brings the tables to the version that this build knows, in one transaction.
+pub(crate) fn migrate(connection: &Connection, now: Timestamp) -> Result<(), StorageError> {
+    let failed = |error| translate(OPEN, error);
+    // A look first: opening a database that is up to date waits for no writer.
+    let is_new = !has_table(connection, "esl_migrations").map_err(failed)?;
+    if !is_new && version(connection)? == MIGRATIONS.len() {
+        return Ok(());
+    }
+    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)
+        .map_err(failed)?;
+    transaction.execute_batch(CREATE_MIGRATIONS).map_err(failed)?;
+    let from = version(&transaction)?;
+    for (version, migration) in (1_i64..).zip(MIGRATIONS).skip(from) {
+        transaction.execute_batch(migration).map_err(failed)?;
+        transaction
+            .execute(
+                "INSERT INTO esl_migrations (version, applied_at) VALUES (?1, ?2)",
+                (version, now.as_millis()),
+            )
+            .map_err(failed)?;
+    }
+    transaction.commit().map_err(failed)
+}
+
+const CREATE_MIGRATIONS: &str = "
+CREATE TABLE IF NOT EXISTS esl_migrations (
+    version INTEGER PRIMARY KEY,
+    applied_at INTEGER NOT NULL
+)";
+
+/// How many migrations were applied.
+fn version(connection: &Connection) -> Result<usize, StorageError> {
+    let version: i64 = connection
+        .query_row("SELECT coalesce(max(version), 0) FROM esl_migrations", [], |row| row.get(0))
+        .map_err(|error| translate(OPEN, error))?;
+    match usize::try_from(version) {
+        Ok(known) if known <= MIGRATIONS.len() => Ok(known),
+        _ => {
+            let newest = MIGRATIONS.len();
+            let message = format!(
+                "its tables have version {version}, made by a newer ESL; this one knows {newest}"
+            );
+            Err(StorageError::new(StorageErrorKind::Unsupported, OPEN).with_source(message))
+        }
+    }
+}
+
+pub(crate) fn has_table(connection: &Connection, name: &str) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached("SELECT 1 FROM main.sqlite_schema WHERE type = 'table' AND name = ?1")?
+        .exists([name])
+}
