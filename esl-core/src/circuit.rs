@@ -57,8 +57,8 @@ impl LaneState {
         if strike.is_new_delivery {
             next.failed_deliveries = (self.failed_deliveries + 1).min(DELIVERIES_TO_OPEN);
         }
-        let opens = next.failures >= FAILURES_TO_OPEN
-            && next.failed_deliveries >= DELIVERIES_TO_OPEN;
+        let opens =
+            next.failures >= FAILURES_TO_OPEN && next.failed_deliveries >= DELIVERIES_TO_OPEN;
         let wait = match self.open_probes {
             None if opens => {
                 next.open_probes = Some(0);

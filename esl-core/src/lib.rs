@@ -34,14 +34,14 @@ mod retry;
 pub mod storage;
 #[cfg(feature = "engine")]
 mod subscription;
-#[cfg(feature = "engine")]
-mod verdict;
-#[cfg(feature = "engine")]
-mod wake;
 #[cfg(feature = "testing")]
 pub mod testing;
 #[cfg(feature = "engine")]
 mod transport;
+#[cfg(feature = "engine")]
+mod verdict;
+#[cfg(feature = "engine")]
+mod wake;
 
 pub use catalogue::{CATALOGUE, CatalogueEntry};
 pub use envelope::{
@@ -63,8 +63,8 @@ pub use self::{
     callback::{CallbackPolicy, CallbackUrl, CallbackUrlError},
     clock::{Chance, Clock, Monotonic, SystemChance, SystemClock},
     delivery::{Attempt, AttemptError, Delivery, DeliveryState, Timings},
-    memory::MemoryStorage,
     engine::{Esl, EslBuilder, PublishError, Published, Publisher},
+    memory::MemoryStorage,
     outbox::Prepared,
     retry::{AfterFailure, Draw, RetryPolicy},
     subscription::{DisabledReason, NewSubscription, Subscription, SubscriptionUpdate},

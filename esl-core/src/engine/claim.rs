@@ -59,10 +59,8 @@ async fn run_errands(driver: &Arc<Driver>, errands: Errands) {
         match driver.storage.take(&worker, &errands.take).await {
             Ok(taken) => {
                 let now = driver.now();
-                let taken: HashMap<LaneId, _> = taken
-                    .into_iter()
-                    .map(|taken| (taken.subscription.lane, taken))
-                    .collect();
+                let taken: HashMap<LaneId, _> =
+                    taken.into_iter().map(|taken| (taken.subscription.lane, taken)).collect();
                 driver.update(|lanes| {
                     let foreign = errands.take.iter().filter(|id| !taken.contains_key(id));
                     foreign.for_each(|id| lanes.foreign(*id));

@@ -9,7 +9,9 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::{
     Clock, Monotonic,
-    storage::{Committed, LaneState, Publish, Refused, Settlement, StorageError, SwitchOff, Worker},
+    storage::{
+        Committed, LaneState, Publish, Refused, Settlement, StorageError, SwitchOff, Worker,
+    },
 };
 
 /// A group has so many publishes at most …

@@ -105,4 +105,3 @@ fn report_unknown((event, _): &(Arc<crate::SealedEvent>, Option<IntakeRow>)) {
         "stays in the intake: there is no such organization"
     );
 }
-

@@ -503,9 +503,8 @@ impl Lanes {
             (Some(first), Some(announced)) => first < announced,
             (first, _) => first.is_some(),
         };
-        let has_errands = !self.to_take.is_empty()
-            || !self.to_tell.is_empty()
-            || !self.to_claim.is_empty();
+        let has_errands =
+            !self.to_take.is_empty() || !self.to_tell.is_empty() || !self.to_claim.is_empty();
         is_earlier || has_errands
     }
 
@@ -545,8 +544,8 @@ impl Lanes {
     pub(crate) fn next(&mut self, now: Monotonic) -> Option<Sending> {
         let worker = self.worker?;
         let fits_epoch = now + self.attempt_timeout < self.epoch_end;
-        let is_full = self.in_flight >= self.limits.in_flight
-            || self.unsettled >= self.limits.unsettled;
+        let is_full =
+            self.in_flight >= self.limits.in_flight || self.unsettled >= self.limits.unsettled;
         if is_full || !fits_epoch || self.is_stopped {
             return None;
         }
@@ -577,7 +576,12 @@ impl Lanes {
     }
 
     /// A send is over. Returns the lane's state if it changed.
-    pub(crate) fn finished(&mut self, send: &Sending, bearing: Bearing, now: Now) -> Option<LaneState> {
+    pub(crate) fn finished(
+        &mut self,
+        send: &Sending,
+        bearing: Bearing,
+        now: Now,
+    ) -> Option<LaneState> {
         self.in_flight -= 1;
         self.unsettled += 1;
         self.bytes = self.bytes.saturating_sub(send.job.event.body.len());
@@ -601,12 +605,16 @@ impl Lanes {
             }
             Bearing::Failing { retry_after, is_strained } => {
                 let is_new_delivery = !lane.failed.contains(&send.job.seq);
-                if is_new_delivery && lane.failed.len() < crate::circuit::DELIVERIES_TO_OPEN as usize
+                if is_new_delivery
+                    && lane.failed.len() < crate::circuit::DELIVERIES_TO_OPEN as usize
                 {
                     lane.failed.push(send.job.seq);
                 }
-                let strike =
-                    crate::circuit::Strike { is_new_delivery, is_probe: send.is_probe, retry_after };
+                let strike = crate::circuit::Strike {
+                    is_new_delivery,
+                    is_probe: send.is_probe,
+                    retry_after,
+                };
                 lane.state = before.after_failure(strike, now.utc);
                 lane.blocked =
                     lane.state.not_before.filter(|at| *at > now.utc).map(|at| now.until(at));

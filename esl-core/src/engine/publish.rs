@@ -11,9 +11,7 @@ use super::{
 use crate::{
     BlobError, BlobStore, DataRef, EventId, NewEvent, OrganizationId, SealedEvent, Seq, Timestamp,
     seal, seal_with_reference,
-    storage::{
-        Committed, Idempotency, IntakeRow, Publish, Refused, Routed, StorageError,
-    },
+    storage::{Committed, Idempotency, IntakeRow, Publish, Refused, Routed, StorageError},
 };
 
 /// What a published event became.
@@ -118,7 +116,8 @@ impl Sealer {
             return Err(PublishError::TooLarge { bytes, bytes_max });
         };
         let millis = now.as_millis() + LINK_LIFETIME_MILLIS;
-        let expires_at = Timestamp::from_millis((millis + HOUR_MILLIS - 1) / HOUR_MILLIS * HOUR_MILLIS);
+        let expires_at =
+            Timestamp::from_millis((millis + HOUR_MILLIS - 1) / HOUR_MILLIS * HOUR_MILLIS);
         let blob = bytes::Bytes::copy_from_slice(event.data.get().as_bytes());
         let reference = DataRef::to_blob(&blob, blobs.link(sealed.id, expires_at), expires_at);
         let referenced = [true, false]

@@ -120,8 +120,12 @@ impl Routes {
 
     fn find(&self, event_type: &EventType) -> Arc<[LaneId]> {
         let below = event_type.ancestors().filter_map(|name| self.below.get(name));
-        let mut lanes: Vec<LaneId> =
-            below.chain(self.exactly.get(event_type)).chain([&self.all]).flatten().copied().collect();
+        let mut lanes: Vec<LaneId> = below
+            .chain(self.exactly.get(event_type))
+            .chain([&self.all])
+            .flatten()
+            .copied()
+            .collect();
         lanes.sort_unstable();
         lanes.dedup();
         lanes.into()
@@ -144,8 +148,7 @@ mod tests {
             })
             .collect();
         let version = RouteVersion(3);
-        let routes =
-            Routes::new(RouteTable { version, last_seq: Seq::ZERO, lanes: lanes.clone() });
+        let routes = Routes::new(RouteTable { version, last_seq: Seq::ZERO, lanes: lanes.clone() });
         for text in types {
             let event_type: EventType = text.parse().expect(text);
             let expected: Vec<LaneId> = lanes

@@ -63,7 +63,9 @@ fn finish(driver: &Driver, send: &Sending, tries: Vec<Tried>) -> Option<Sending>
     let verdict = judge(&last.sent.result, now.utc);
     let bearing = match verdict {
         Verdict::Accepted => Bearing::Well,
-        Verdict::Gone | Verdict::Stale => Bearing::Failing { retry_after: None, is_strained: false },
+        Verdict::Gone | Verdict::Stale => {
+            Bearing::Failing { retry_after: None, is_strained: false }
+        }
         Verdict::Failed { retry_after, is_strained } => {
             Bearing::Failing { retry_after, is_strained }
         }

@@ -15,10 +15,12 @@ fn a_receiver_that_fails_gets_one_and_budget_attempts_at_the_documented_delays()
         let subscription = world.subscribe("a", "person.*").await;
         world.transport.script(&url("a"), vec![Reply::status(500); 7]);
         let published = world.publish("person.updated", 1).await;
-        let delivery =
-            world.until_state(&subscription, published, DeliveryState::Exhausted).await;
+        let delivery = world.until_state(&subscription, published, DeliveryState::Exhausted).await;
         assert_eq!(delivery.attempts, 6);
-        assert_eq!((delivery.last_status, delivery.last_error), (Some(500), Some(AttemptError::Status)));
+        assert_eq!(
+            (delivery.last_status, delivery.last_error),
+            (Some(500), Some(AttemptError::Status))
+        );
 
         let sightings = world.transport.sightings_at(&url("a"));
         assert_eq!(sightings.len(), 6, "1 + budget");
@@ -28,13 +30,18 @@ fn a_receiver_that_fails_gets_one_and_budget_attempts_at_the_documented_delays()
             assert!(delay >= documented * 8 / 10, "{delay:?} after attempt {}", index + 1);
             assert!(delay <= documented * 12 / 10, "{delay:?} after attempt {}", index + 1);
         }
-        let numbers: Vec<_> =
-            sightings.iter().map(|one| one.header("x-sapien-attempt").unwrap().to_owned()).collect();
+        let numbers: Vec<_> = sightings
+            .iter()
+            .map(|one| one.header("x-sapien-attempt").unwrap().to_owned())
+            .collect();
         assert_eq!(numbers, ["1", "2", "3", "4", "5", "6"]);
 
         let (_, log) =
             world.esl.storage().delivery(ORGANIZATION, delivery.id).await.unwrap().unwrap();
-        assert_eq!(log.iter().map(|attempt| attempt.number).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
+        assert_eq!(
+            log.iter().map(|attempt| attempt.number).collect::<Vec<_>>(),
+            [1, 2, 3, 4, 5, 6]
+        );
         assert!(log.iter().all(|attempt| attempt.charged && !attempt.probe));
         assert_eq!(log[0].started_at, START);
     });
@@ -65,13 +72,11 @@ fn an_exhausted_delivery_can_be_sent_again_and_its_attempts_count_on() {
         let subscription = world.subscribe("a", "*").await;
         world.transport.script(&url("a"), vec![Reply::status(500); 6]);
         let published = world.publish("person.updated", 1).await;
-        let exhausted =
-            world.until_state(&subscription, published, DeliveryState::Exhausted).await;
+        let exhausted = world.until_state(&subscription, published, DeliveryState::Exhausted).await;
 
         let reopened = world.esl.redeliver(ORGANIZATION, exhausted.id).await.unwrap();
         assert_eq!((reopened.id, reopened.state), (exhausted.id, DeliveryState::Pending));
-        let delivered =
-            world.until_state(&subscription, published, DeliveryState::Delivered).await;
+        let delivered = world.until_state(&subscription, published, DeliveryState::Delivered).await;
         assert_eq!(delivered.attempts, 7);
         let last = world.transport.sightings().pop().unwrap();
         assert_eq!(last.header("x-sapien-attempt"), Some("7"));
@@ -92,7 +97,10 @@ fn a_410_switches_off_and_holds_until_it_is_switched_on_again() {
         let read = || async {
             world.esl.storage().subscription(ORGANIZATION, subscription.id).await.unwrap().unwrap()
         };
-        assert_eq!((read().await.active, read().await.disabled_reason), (false, Some(DisabledReason::Gone)));
+        assert_eq!(
+            (read().await.active, read().await.disabled_reason),
+            (false, Some(DisabledReason::Gone))
+        );
 
         let second = world.publish("person.updated", 2).await;
         world.until_state(&subscription, second, DeliveryState::Held).await;

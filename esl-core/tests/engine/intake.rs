@@ -47,6 +47,10 @@ fn an_event_of_an_organization_that_does_not_exist_holds_up_nobody() {
         world.storage.enqueue(vec![Arc::clone(prepared.event())]).await.unwrap();
         publisher.publish(event("person.updated", 2)).await.unwrap();
         world.until_delivered(&subscription, 1).await;
-        assert_eq!(world.storage.intake(None, 9).await.unwrap().len(), 1, "it waits for its organization");
+        assert_eq!(
+            world.storage.intake(None, 9).await.unwrap().len(),
+            1,
+            "it waits for its organization"
+        );
     });
 }

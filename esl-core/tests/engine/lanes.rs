@@ -1,9 +1,6 @@
 //! Order, pause, delete, spill.
 
-use esl_core::{
-    DeliveryState, SubscriptionUpdate,
-    testing::Reply,
-};
+use esl_core::{DeliveryState, SubscriptionUpdate, testing::Reply};
 
 use crate::world::{ORGANIZATION, event, run, run_with, url};
 
@@ -80,8 +77,7 @@ fn deleting_cancels_what_is_owed_and_the_list_stays() {
         world.esl.update_subscription(ORGANIZATION, subscription.id, active(false)).await.unwrap();
         let published = world.publish("person.updated", 1).await;
         world.esl.delete_subscription(ORGANIZATION, subscription.id).await.unwrap();
-        let delivery =
-            world.until_state(&subscription, published, DeliveryState::Cancelled).await;
+        let delivery = world.until_state(&subscription, published, DeliveryState::Cancelled).await;
         assert_eq!(delivery.attempts, 0);
         assert_eq!(world.publish("person.updated", 2).await.deliveries, 0);
         assert_eq!(world.sent_to("a"), [] as [u64; 0]);

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use esl_core::{
-    testing::{Reply, ScriptedTransport},
     InProcessWake,
+    testing::{Reply, ScriptedTransport},
 };
 
 use crate::world::{engine, event, run_with, settle_down, url};
@@ -21,8 +21,11 @@ fn what_one_node_commits_another_delivers_if_it_owns_the_lane() {
             world.until_delivered(&subscription, 1).await;
 
             let transport = ScriptedTransport::new(std::sync::Arc::new(world.clock.clone()));
-            let second =
-                engine(&world.storage, &world.clock, &transport).wake(joined).build().await.unwrap();
+            let second = engine(2, &world.storage, &world.clock, &transport)
+                .wake(joined)
+                .build()
+                .await
+                .unwrap();
             for number in 1..=50 {
                 let node = if number % 2 == 0 { &world.esl } else { &second };
                 node.publish(event("person.updated", number)).await.unwrap();
@@ -46,7 +49,7 @@ fn a_subscription_made_at_one_node_is_routed_at_the_other() {
         |builder| builder,
         |world| async move {
             let transport = ScriptedTransport::new(std::sync::Arc::new(world.clock.clone()));
-            let second = engine(&world.storage, &world.clock, &transport).build().await.unwrap();
+            let second = engine(2, &world.storage, &world.clock, &transport).build().await.unwrap();
             assert_eq!(second.publish(event("a.b", 1)).await.unwrap().deliveries, 0);
             world.subscribe("a", "*").await;
             // Its routes are stale by now, and storage says so.

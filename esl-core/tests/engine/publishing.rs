@@ -72,7 +72,8 @@ fn one_byte_over_the_limit_goes_by_reference_or_is_refused_without_a_blob_store(
                     esl_core::NewEvent::new(ORGANIZATION, event_type, &data).unwrap()
                 };
                 let overhead = {
-                    let sealed = esl_core::seal(&sized(0), EventId::from_bytes([1; 16]), world.esl.now());
+                    let sealed =
+                        esl_core::seal(&sized(0), EventId::from_bytes([1; 16]), world.esl.now());
                     sealed.body.len()
                 };
                 world.esl.publish(sized(bytes_max - overhead)).await.unwrap();
@@ -89,9 +90,14 @@ fn one_byte_over_the_limit_goes_by_reference_or_is_refused_without_a_blob_store(
                     over.unwrap();
                     assert!(bodies[1].get("data").is_none());
                     let size = bodies[1]["data_ref"]["size_bytes"].as_u64().unwrap();
-                    assert_eq!(size, r#"{"n":1,"text":""}"#.len() as u64 + (bytes_max - overhead + 1) as u64);
+                    assert_eq!(
+                        size,
+                        r#"{"n":1,"text":""}"#.len() as u64 + (bytes_max - overhead + 1) as u64
+                    );
                 } else {
-                    let Err(PublishError::TooLarge { bytes, .. }) = over else { panic!("{over:?}") };
+                    let Err(PublishError::TooLarge { bytes, .. }) = over else {
+                        panic!("{over:?}")
+                    };
                     assert_eq!(bytes, bytes_max + 1);
                 }
             },
@@ -134,7 +140,7 @@ fn shutdown_settles_what_ends_in_time_and_leaves_the_rest_to_the_next_engine() {
         assert!(matches!(refused, Err(PublishError::Stopped)));
         assert_eq!(world.delivery(&quick, published).await.state, DeliveryState::Delivered);
 
-        let next = engine(&world.storage, &world.clock, &world.transport).build().await.unwrap();
+        let next = engine(2, &world.storage, &world.clock, &world.transport).build().await.unwrap();
         world.until_state(&slow, published, DeliveryState::Delivered).await;
         assert_eq!((world.sent_to("quick"), world.sent_to("slow")), (vec![1], vec![1, 1]));
         next.shutdown().await;
@@ -154,7 +160,8 @@ fn an_engine_without_a_transport_keeps_events_for_one_that_has() {
             .unwrap();
         silent.publish(event("person.updated", 1)).await.unwrap();
         silent.shutdown().await;
-        let _next = engine(&world.storage, &world.clock, &world.transport).build().await.unwrap();
+        let _next =
+            engine(2, &world.storage, &world.clock, &world.transport).build().await.unwrap();
         world.until_delivered(&subscription, 1).await;
     });
 }
@@ -168,8 +175,7 @@ fn headers_carry_both_signatures_and_what_the_documentation_promises() {
         let published = world.publish("person.updated", 1).await;
         world.until_delivered(&subscription, 1).await;
         let sighting = world.transport.sightings().pop().unwrap();
-        let signer =
-            esl_core::Signer::new(&subscription.secret, esl_core::Algorithm::Sha256);
+        let signer = esl_core::Signer::new(&subscription.secret, esl_core::Algorithm::Sha256);
         let body = &sighting.outbound.body;
         let id = published.id.to_string();
         let seconds = sighting.at.as_seconds();

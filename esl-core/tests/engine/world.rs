@@ -1,9 +1,9 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use esl_core::{
-    CallbackPolicy, CallbackUrl, Clock, Delivery, DeliveryId, DeliveryState, Esl, EslBuilder, EventType,
-    MemoryStorage, NewEvent, NewSubscription, Organization, OrganizationId, Published, Subscription,
-    Timestamp,
+    CallbackPolicy, CallbackUrl, Clock, Delivery, DeliveryId, DeliveryState, Esl, EslBuilder,
+    EventType, MemoryStorage, NewEvent, NewSubscription, Organization, OrganizationId, Published,
+    Subscription, Timestamp,
     storage::{Page, Tenancy},
     testing::{ManualClock, ScriptedTransport, SeededChance},
 };
@@ -36,20 +36,22 @@ pub fn run_with<F: Future<Output = ()>>(
             Organization { id: ORGANIZATION, name: "acme".into(), created_at: START };
         storage.create_organization(organization).await.unwrap();
         let transport = ScriptedTransport::new(Arc::new(clock.clone()));
-        let builder = engine(&storage, &clock, &transport);
+        let builder = engine(1, &storage, &clock, &transport);
         let esl = configure(builder).build().await.unwrap();
         test(World { clock, storage, transport, esl }).await;
     });
 }
 
+/// Engines over one storage need different seeds, or they take each other for themselves.
 pub fn engine(
+    seed: u64,
     storage: &MemoryStorage,
     clock: &ManualClock,
     transport: &ScriptedTransport,
 ) -> EslBuilder {
     Esl::builder(storage.clone())
         .clock(Arc::new(clock.clone()))
-        .chance(Arc::new(SeededChance::new(1)))
+        .chance(Arc::new(SeededChance::new(seed)))
         .transport(transport.clone())
 }
 

@@ -32,8 +32,6 @@ async fn no_route_shows_or_changes_what_belongs_to_another_organization() {
         let reply = call.send().await;
         assert_eq!(reply.status, StatusCode::NOT_FOUND, "{method} {uri}");
         assert!(!reply.text.contains("a.example"), "{}", reply.text);
-        let nobody = world.get(&uri.replace(['8', '9', 'A', 'B'], "C")).send().await;
-        assert_eq!(nobody.status, StatusCode::NOT_FOUND, "an id that nobody has");
     }
     for uri in ["/api/v1/subscriptions", "/api/v1/events"] {
         let call = world.anonymous(Method::GET, uri).token(&world.stranger_token);

@@ -65,7 +65,8 @@ async fn a_client_may_prove_itself_by_http_basic() {
     // Each part is encoded as a form's value first (RFC 6749, section 2.3.1).
     let pair = "acme-client:the+secret%20of+acme-client%3A+100%25+%26+more";
     let basic = format!("Basic {}", STANDARD.encode(pair));
-    for form in ["grant_type=client_credentials", "grant_type=client_credentials&client_id=acme-client"]
+    for form in
+        ["grant_type=client_credentials", "grant_type=client_credentials&client_id=acme-client"]
     {
         let reply = ask(&world).header("authorization", &basic).form(form).send().await;
         assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);

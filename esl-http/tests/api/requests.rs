@@ -44,12 +44,12 @@ async fn every_answer_carries_a_request_id() {
 #[tokio::test]
 async fn a_request_without_a_good_token_is_challenged() {
     let world = World::new().await;
-    let plain = Some(r#"Bearer realm="esl""#);
-    let invalid = Some(r#"Bearer realm="esl", error="invalid_token""#);
+    let plain = r#"Bearer realm="esl""#;
+    let invalid = r#"Bearer realm="esl", error="invalid_token""#;
     for (authorization, challenge) in [
         (None, plain),
         (Some("Basic YTpi"), plain),
-        (Some("Bearer"), plain.or(invalid)),
+        (Some("Bearer"), invalid),
         (Some("Bearer garbage"), invalid),
     ] {
         let mut call = world.anonymous(Method::GET, "/api/v1/events");
@@ -59,8 +59,7 @@ async fn a_request_without_a_good_token_is_challenged() {
         let reply = call.send().await;
         assert_eq!(reply.status, StatusCode::UNAUTHORIZED, "{authorization:?}");
         assert_eq!(reply.body["code"], "unauthorized");
-        let expected = if authorization == Some("Bearer") { invalid } else { challenge };
-        assert_eq!(reply.header("www-authenticate"), expected, "{authorization:?}");
+        assert_eq!(reply.header("www-authenticate"), Some(challenge), "{authorization:?}");
     }
     let reply = world.anonymous(Method::GET, "/api/v1/events").send().await;
     assert_eq!(
@@ -143,9 +142,8 @@ async fn each_route_asks_for_its_scope_and_names_it() {
             assert_eq!(reply.body["code"], "insufficient_scope");
             assert_eq!(reply.body["detail"], format!("the token lacks the scope {needed}"));
             let first = needed.split(' ').next().expect("a scope");
-            let challenge = format!(
-                r#"Bearer realm="esl", error="insufficient_scope", scope="{first}""#
-            );
+            let challenge =
+                format!(r#"Bearer realm="esl", error="insufficient_scope", scope="{first}""#);
             assert_eq!(reply.header("www-authenticate"), Some(&*challenge));
         }
     }
@@ -234,13 +232,11 @@ async fn after_a_shutdown_publishing_is_503() {
 
 #[tokio::test]
 async fn mounted_below_a_path_it_answers_as_at_the_root() {
-    let world = World::new().await;
+    let mut world = World::new().await;
     let body = json!({ "callback_url": "https://a.example/", "events": ["*"] });
     let nested = axum::Router::new().nest("/esl", world.router.clone());
     let service = axum::Router::new().nest_service("/esl", world.router.clone());
     for router in [nested, service] {
-        let mut world = World::new().await;
-        world.token = world.token_for("acme-client", world.organization, "events:admin").await;
         world.router = router;
         let created = world.post("/esl/api/v1/subscriptions").json(&body).send().await;
         assert_eq!(created.status, StatusCode::CREATED, "{}", created.text);

@@ -9,9 +9,7 @@ use axum::{
 };
 use esl_core::{
     CallbackPolicy, Client, Clock, Digest, Esl, MemoryStorage, Organization, OrganizationId,
-    Scopes, Timestamp, Token, TokenKind,
-    storage::Tenancy,
-    testing::ManualClock,
+    Scopes, Timestamp, Token, TokenKind, storage::Tenancy, testing::ManualClock,
 };
 use esl_http::api::{self, ApiConfig};
 use serde_json::Value;
@@ -53,7 +51,8 @@ impl World {
             .build()
             .await
             .expect("an engine");
-        let [organization, stranger] = [1, 2].map(|number| OrganizationId::from_bytes([number; 16]));
+        let [organization, stranger] =
+            [1, 2].map(|number| OrganizationId::from_bytes([number; 16]));
         for (id, name, client) in
             [(organization, "Acme", "acme-client"), (stranger, "Other", "other-client")]
         {
@@ -128,7 +127,8 @@ impl World {
 
     /// A subscription of the first organization, and its id.
     pub(crate) async fn subscribe(&self, events: &[&str]) -> String {
-        let body = serde_json::json!({ "callback_url": "https://a.example/hook", "events": events });
+        let body =
+            serde_json::json!({ "callback_url": "https://a.example/hook", "events": events });
         let reply = self.post("/api/v1/subscriptions").json(&body).send().await;
         assert_eq!(reply.status, StatusCode::CREATED, "{}", reply.body);
         reply.body["id"].as_str().expect("an id").to_owned()
@@ -219,9 +219,9 @@ impl Reply {
         errors
             .iter()
             .map(|error| {
-                let place = ["pointer", "parameter", "header"].into_iter().find_map(|kind| {
-                    error.get(kind).map(|place| (kind, text(place)))
-                });
+                let place = ["pointer", "parameter", "header"]
+                    .into_iter()
+                    .find_map(|kind| error.get(kind).map(|place| (kind, text(place))));
                 let (kind, place) = place.expect("a place");
                 let place = if kind == "pointer" { place } else { format!("{kind} {place}") };
                 (place, text(&error["detail"]))

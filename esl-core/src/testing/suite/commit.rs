@@ -82,8 +82,7 @@ pub(super) async fn a_refused_unit_leaves_nothing_behind_and_the_others_stand(wo
     let conflicting = world.event_with_id(organization, taken, "2");
     world.storage.enqueue(vec![world.event(organization)]).await.expect(WORKS);
     let intake = world.storage.intake(None, 1).await.expect(WORKS).remove(0);
-    let mut refused =
-        world.route(&[Arc::clone(&new), Arc::clone(&intake.1), conflicting]).await;
+    let mut refused = world.route(&[Arc::clone(&new), Arc::clone(&intake.1), conflicting]).await;
     refused.events[1].intake = Some(intake.0);
     let idempotency = Idempotency { key: "key".into(), fingerprint: [7; 32] };
     refused.idempotency = Some(idempotency.clone());
@@ -131,9 +130,7 @@ pub(super) async fn a_stale_route_is_refused_before_ids_are_looked_at(world: Wor
     assert_eq!(refused, Err(Refused::EventConflict(id)));
 }
 
-pub(super) async fn what_routing_must_know_raises_the_route_version_and_nothing_else(
-    world: World,
-) {
+pub(super) async fn what_routing_must_know_raises_the_route_version_and_nothing_else(world: World) {
     let (organization, other) = (world.organization().await, world.organization().await);
     let mut last = version(&world, organization).await;
     let mut moved = async |expected: bool, what: &str| {
@@ -310,9 +307,10 @@ pub(super) async fn an_event_goes_to_the_lanes_it_was_routed_to(world: World) {
     let pets = world.subscription_to(organization, "pet.created").await;
     let all = world.subscription(organization).await;
     let accepted = world
-        .publish(&["person.updated", "pet.created", "pet.deleted"].map(|event_type| {
-            world.event_of(organization, event_type, "{}")
-        }))
+        .publish(
+            &["person.updated", "pet.created", "pet.deleted"]
+                .map(|event_type| world.event_of(organization, event_type, "{}")),
+        )
         .await;
     let deliveries: Vec<_> = accepted.iter().map(|accepted| accepted.deliveries).collect();
     assert_eq!(deliveries, [2, 2, 1]);

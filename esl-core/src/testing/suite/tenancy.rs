@@ -1,0 +1,155 @@
+//! Organizations, clients and tokens.
+
+use std::time::Duration;
+
+use super::world::{SECOND, WORKS, World, kind};
+use crate::{
+    Client, Digest, Organization, OrganizationId, Scope, Scopes, Timestamp, Token, TokenKind,
+    storage::StorageErrorKind,
+};
+
+pub(super) async fn organizations_are_listed_in_the_order_of_creation(world: World) {
+    assert_eq!(world.storage.organizations().await.expect(WORKS), []);
+    let mut created = Vec::new();
+    // Neither ids nor names nor times say the order.
+    for (bytes, name, at) in [([9; 16], "b", 3), ([1; 16], "ünïcode \"c\"", 2), ([5; 16], "a", 1)] {
+        let id = OrganizationId::from_bytes(bytes);
+        let created_at = Timestamp::from_millis(at);
+        let organization = Organization { id, name: name.into(), created_at };
+        world.storage.create_organization(organization.clone()).await.expect(WORKS);
+        let read = world.storage.organization(id).await.expect(WORKS);
+        assert_eq!(read.as_ref(), Some(&organization));
+        created.push(organization);
+    }
+    assert_eq!(world.storage.organizations().await.expect(WORKS), created);
+    let unknown = world.organization_id();
+    assert_eq!(world.storage.organization(unknown).await.expect(WORKS), None);
+}
+
+pub(super) async fn an_organizations_id_and_name_are_its_own(world: World) {
+    let id = world.organization().await;
+    let name = world.storage.organization(id).await.expect(WORKS).expect("it exists").name;
+    let created_at = world.now();
+    for twin in [
+        Organization { id, name: "another".into(), created_at },
+        Organization { id: world.organization_id(), name, created_at },
+    ] {
+        let refused = world.storage.create_organization(twin).await;
+        assert_eq!(kind(refused), StorageErrorKind::Conflict);
+    }
+    assert_eq!(world.storage.organizations().await.expect(WORKS).len(), 1);
+}
+
+pub(super) async fn clients_are_read_as_they_were_created(world: World) {
+    let (organization, other) = (world.organization().await, world.organization().await);
+    let scopes = [Scope::Publish, Scope::EntitiesWrite].into_iter().collect();
+    let clients = [
+        Client { scopes, ..client(&world, organization, "b") },
+        client(&world, other, "c"),
+        Client { scopes: Scopes::NONE, ..client(&world, organization, "a") },
+    ];
+    for client in &clients {
+        world.storage.create_client(client.clone()).await.expect(WORKS);
+        let read = world.storage.client(&client.id).await.expect(WORKS);
+        assert_eq!(read.as_ref(), Some(client));
+    }
+    let listed = world.storage.clients(organization).await.expect(WORKS);
+    assert_eq!(listed, [clients[2].clone(), clients[0].clone()]);
+    assert_eq!(world.storage.client("B").await.expect(WORKS), None);
+    assert_eq!(world.storage.clients(world.organization_id()).await.expect(WORKS), []);
+}
+
+pub(super) async fn a_clients_id_is_its_own_in_all_organizations(world: World) {
+    let (organization, other) = (world.organization().await, world.organization().await);
+    let first = client(&world, organization, "client");
+    world.storage.create_client(first.clone()).await.expect(WORKS);
+    for organization in [organization, other] {
+        let refused = world.storage.create_client(client(&world, organization, "client")).await;
+        assert_eq!(kind(refused), StorageErrorKind::Conflict);
+    }
+    let refused = world.storage.create_client(client(&world, world.organization_id(), "x")).await;
+    assert_eq!(kind(refused), StorageErrorKind::NotFound);
+    assert_eq!(world.storage.client("client").await.expect(WORKS), Some(first));
+}
+
+pub(super) async fn a_token_is_found_by_its_digest_until_it_expires(world: World) {
+    let organization = world.organization().await;
+    world.storage.create_client(client(&world, organization, "client")).await.expect(WORKS);
+    let access = token(&world, organization, "client", 1);
+    let refresh = Token {
+        kind: TokenKind::Refresh,
+        scopes: [Scope::Read].into_iter().collect(),
+        expires_at: world.now() + SECOND * 86_400,
+        ..token(&world, organization, "client", 2)
+    };
+    world.storage.store_tokens(vec![access.clone(), refresh.clone()]).await.expect(WORKS);
+    let find = async |token: &Token| world.storage.token(&token.digest).await.expect(WORKS);
+    world.clock.advance(SECOND * 60 - Duration::from_millis(1));
+    assert_eq!(find(&access).await.as_ref(), Some(&access));
+    assert_eq!(find(&token(&world, organization, "client", 3)).await, None);
+    world.clock.advance(Duration::from_millis(1));
+    assert_eq!(find(&access).await, None);
+    assert_eq!(find(&refresh).await.as_ref(), Some(&refresh));
+}
+
+pub(super) async fn deleting_a_client_removes_its_tokens(world: World) {
+    let (organization, other) = (world.organization().await, world.organization().await);
+    for id in ["client", "another"] {
+        world.storage.create_client(client(&world, organization, id)).await.expect(WORKS);
+    }
+    let lost = [1, 2].map(|number| token(&world, organization, "client", number));
+    let kept = token(&world, organization, "another", 3);
+    let all = [&lost[..], &[kept.clone()]].concat();
+    world.storage.store_tokens(all).await.expect(WORKS);
+    for (organization, id) in [(other, "client"), (organization, "unknown")] {
+        let refused = world.storage.delete_client(organization, id).await;
+        assert_eq!(kind(refused), StorageErrorKind::NotFound);
+    }
+    world.storage.delete_client(organization, "client").await.expect(WORKS);
+    assert_eq!(world.storage.client("client").await.expect(WORKS), None);
+    for token in &lost {
+        assert_eq!(world.storage.token(&token.digest).await.expect(WORKS), None);
+    }
+    let read = world.storage.token(&kept.digest).await.expect(WORKS);
+    assert_eq!(read, Some(kept));
+    let again = world.storage.delete_client(organization, "client").await;
+    assert_eq!(kind(again), StorageErrorKind::NotFound);
+    // Its id is free, and the tokens of whoever had it before do not come back.
+    world.storage.create_client(client(&world, organization, "client")).await.expect(WORKS);
+    assert_eq!(world.storage.token(&lost[0].digest).await.expect(WORKS), None);
+}
+
+pub(super) async fn tokens_are_stored_for_clients_that_exist_all_or_none(world: World) {
+    let (organization, other) = (world.organization().await, world.organization().await);
+    world.storage.create_client(client(&world, organization, "client")).await.expect(WORKS);
+    let good = token(&world, organization, "client", 1);
+    for bad in [token(&world, organization, "deleted", 2), token(&world, other, "client", 3)] {
+        let refused = world.storage.store_tokens(vec![good.clone(), bad.clone()]).await;
+        assert_eq!(kind(refused), StorageErrorKind::NotFound);
+        for digest in [good.digest, bad.digest] {
+            assert_eq!(world.storage.token(&digest).await.expect(WORKS), None);
+        }
+    }
+    world.storage.store_tokens(Vec::new()).await.expect(WORKS);
+}
+
+fn client(world: &World, organization: OrganizationId, id: &str) -> Client {
+    Client {
+        id: id.to_owned(),
+        organization,
+        secret: Digest::of(id.as_bytes()),
+        scopes: Scopes::all(),
+        created_at: world.now(),
+    }
+}
+
+fn token(world: &World, organization: OrganizationId, client: &str, number: u8) -> Token {
+    Token {
+        digest: Digest::of(&[number]),
+        kind: TokenKind::Access,
+        client: client.to_owned(),
+        organization,
+        scopes: Scopes::all(),
+        expires_at: world.now() + SECOND * 60,
+    }
+}

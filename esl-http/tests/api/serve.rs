@@ -1,0 +1,211 @@
+//! Real connections.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use esl_http::api::{ServerLimits, serve};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::oneshot,
+    task::JoinHandle,
+};
+
+use crate::{faulty::Mode, world::World};
+
+struct Server {
+    world: World,
+    address: std::net::SocketAddr,
+    stop: oneshot::Sender<()>,
+    done: JoinHandle<()>,
+}
+
+async fn start(limits: ServerLimits) -> Server {
+    let world = World::new().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let (stop, stopped) = oneshot::channel::<()>();
+    let shutdown = async move { drop(stopped.await) };
+    let done = tokio::spawn(serve(listener, world.router.clone(), shutdown, limits));
+    Server { world, address, stop, done }
+}
+
+impl Server {
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.expect("a connection")
+    }
+
+    /// Sends bytes on a new connection and reads until the server closes it.
+    async fn converse(&self, bytes: &[u8]) -> String {
+        let mut stream = self.connect().await;
+        // A server that has heard enough may close before it has read all.
+        let _ = stream.write_all(bytes).await;
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        String::from_utf8(answer).expect("UTF-8")
+    }
+}
+
+/// Reads the head and body of one answer.
+async fn read_answer(stream: &mut TcpStream) -> String {
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"}") {
+        assert_ne!(stream.read_buf(&mut answer).await.expect("an answer"), 0, "closed early");
+    }
+    String::from_utf8(answer).expect("UTF-8")
+}
+
+const HEALTH: &[u8] = b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n";
+
+#[tokio::test]
+async fn a_connection_serves_many_requests() {
+    let server = start(ServerLimits::default()).await;
+    let mut stream = server.connect().await;
+    for _ in 0..3 {
+        stream.write_all(HEALTH).await.expect("a request");
+        let answer = read_answer(&mut stream).await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        assert!(answer.contains("\r\nx-request-id: req_"), "{answer}");
+    }
+    let event = r#"{"type":"a.b","data":{}}"#;
+    let request = format!(
+        "POST /api/v1/events HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{event}",
+        server.world.token,
+        event.len()
+    );
+    stream.write_all(request.as_bytes()).await.expect("a request");
+    assert!(read_answer(&mut stream).await.starts_with("HTTP/1.1 202 Accepted\r\n"));
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large_is_a_431() {
+    let server = start(ServerLimits::default()).await;
+    let head = format!("GET /health HTTP/1.1\r\nhost: x\r\nlong: {}\r\n\r\n", "x".repeat(70_000));
+    let answer = server.converse(head.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    let many = "a: b\r\n".repeat(200);
+    let head = format!("GET /health HTTP/1.1\r\nhost: x\r\n{many}\r\n");
+    assert!(server.converse(head.as_bytes()).await.starts_with("HTTP/1.1 431 "));
+}
+
+#[tokio::test]
+async fn what_is_not_http_ends_its_connection_and_nothing_else() {
+    let server = start(ServerLimits::default()).await;
+    let answer = server.converse(b"\x16\x03\x01 not http\r\n\r\n").await;
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert!(server.converse(b"GET /health HTTP/1.0\r\n\r\n").await.contains("200 OK"));
+}
+
+#[tokio::test]
+async fn a_panic_costs_its_request_and_no_connection() {
+    let server = start(ServerLimits::default()).await;
+    let request = format!(
+        "GET /api/v1/events HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\r\n",
+        server.world.token
+    );
+    let mut stream = server.connect().await;
+    for (mode, status) in [(Mode::Panic, "500"), (Mode::None, "200")] {
+        server.world.fault.set(mode);
+        stream.write_all(request.as_bytes()).await.expect("a request");
+        let answer = read_answer(&mut stream).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_does_not_come_ends_the_connection() {
+    let limits = ServerLimits::default().with_head_timeout(Duration::from_millis(20));
+    let server = start(limits).await;
+    for beginning in [&b""[..], b"GET /health HTTP/1.1\r\nhost:"] {
+        assert!(!server.converse(beginning).await.contains("200 OK"));
+    }
+}
+
+#[tokio::test]
+async fn no_more_connections_are_accepted_than_allowed() {
+    let server = start(ServerLimits::default().with_connections_max(1)).await;
+    let mut first = server.connect().await;
+    first.write_all(HEALTH).await.expect("a request");
+    read_answer(&mut first).await;
+    let mut second = server.connect().await;
+    second.write_all(HEALTH).await.expect("a request");
+    // The first is still served, the second only after it.
+    first.write_all(HEALTH).await.expect("a request");
+    read_answer(&mut first).await;
+    assert_eq!(
+        second.try_read(&mut [0; 1]).map_err(|error| error.kind()),
+        Err(std::io::ErrorKind::WouldBlock)
+    );
+    drop(first);
+    assert!(read_answer(&mut second).await.contains("200 OK"));
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_of_its_answer_is_cut_off() {
+    let limits = ServerLimits::default().with_write_timeout(Duration::from_millis(20));
+    let server = start(limits).await;
+    let data = "x".repeat(200 * 1024);
+    for _ in 0..100 {
+        let body = serde_json::json!({ "type": "a.b", "data": data });
+        let reply = server.world.post("/api/v1/events").json(&body).send().await;
+        assert_eq!(reply.status, StatusCode::ACCEPTED);
+    }
+    // More than the sockets hold between them.
+    let request = format!(
+        "GET /api/v1/events?limit=100 HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\r\n",
+        server.world.token
+    );
+    let mut stream = server.connect().await;
+    stream.write_all(request.as_bytes()).await.expect("a request");
+    server.stop.send(()).expect("a server");
+    // Nothing is read here, and still the server comes to its end, long before its grace does.
+    server.done.await.expect("no panic");
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    assert!(answer.len() < 100 * data.len());
+}
+
+#[tokio::test]
+async fn a_shutdown_lets_requests_in_flight_finish() {
+    let server = start(ServerLimits::default()).await;
+    let mut idle = server.connect().await;
+    idle.write_all(HEALTH).await.expect("a request");
+    read_answer(&mut idle).await;
+    let event = r#"{"type":"a.b","data":{}}"#;
+    let head = format!(
+        "POST /api/v1/events HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\nexpect: 100-continue\r\n\r\n",
+        server.world.token,
+        event.len()
+    );
+    let mut busy = server.connect().await;
+    busy.write_all(head.as_bytes()).await.expect("a head");
+    let mut go_on = [0; 25];
+    // The server asks for the body, so the request is in flight.
+    busy.read_exact(&mut go_on).await.expect("100 Continue");
+    server.stop.send(()).expect("a server");
+    assert_eq!(idle.read(&mut [0; 1]).await.expect("an end"), 0, "an idle connection is closed");
+    busy.write_all(event.as_bytes()).await.expect("a body");
+    let answer = read_answer(&mut busy).await;
+    assert!(answer.starts_with("HTTP/1.1 202 "), "{answer}");
+    server.done.await.expect("no panic");
+    assert!(TcpStream::connect(server.address).await.is_err());
+}
+
+#[tokio::test]
+async fn what_does_not_finish_within_the_grace_is_cut_off() {
+    let server = start(ServerLimits::default().with_grace(Duration::from_millis(20))).await;
+    server.world.fault.set(Mode::Hang);
+    let request = format!(
+        "GET /api/v1/events HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\r\n",
+        server.world.token
+    );
+    let mut stream = server.connect().await;
+    stream.write_all(request.as_bytes()).await.expect("a request");
+    server.stop.send(()).expect("a server");
+    server.done.await.expect("no panic");
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    assert_eq!(answer, b"");
+}

@@ -1,0 +1,166 @@
+//! Connections of ours, and how each is set up. Nobody else's connection is ever touched.
+
+use std::{
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use esl_core::storage::{StorageError, StorageErrorKind};
+use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
+
+use crate::{
+    config::OPEN,
+    error::{translate, translate_io},
+};
+
+/// Opens the connection that writes, and makes the database if there is none.
+pub(crate) fn open_writer(path: &Path, patience: Duration) -> Result<Connection, StorageError> {
+    demand_safe_version()?;
+    demand_file(path)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+    let connection = open(path, flags, patience)?;
+    enter_wal(&connection, patience)?;
+    // A WAL that grew past its usual size gives the room back once it starts over.
+    let pragmas = format!(
+        "PRAGMA synchronous = FULL;
+         PRAGMA wal_autocheckpoint = 0;
+         PRAGMA cache_size = -{WRITER_CACHE_KIB};
+         PRAGMA journal_size_limit = {WAL_FILE_BYTES_MAX};"
+    );
+    connection.execute_batch(&pragmas).map_err(|error| translate(OPEN, error))?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    Ok(connection)
+}
+
+/// Opens a connection that only reads.
+pub(crate) fn open_reader(path: &Path, patience: Duration) -> Result<Connection, StorageError> {
+    let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE, patience)?;
+    let pragmas = format!(
+        "PRAGMA query_only = ON;
+         PRAGMA wal_autocheckpoint = 0;
+         PRAGMA cache_size = -{READER_CACHE_KIB};"
+    );
+    connection.execute_batch(&pragmas).map_err(|error| translate(OPEN, error))?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    Ok(connection)
+}
+
+/// Opens a connection that only checkpoints.
+pub(crate) fn open_checkpointer(path: &Path) -> Result<Connection, StorageError> {
+    let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE, Duration::ZERO)?;
+    let pragmas = "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;";
+    connection.execute_batch(pragmas).map_err(|error| translate(OPEN, error))?;
+    Ok(connection)
+}
+
+fn open(path: &Path, flags: OpenFlags, patience: Duration) -> Result<Connection, StorageError> {
+    // Each connection stays with one thread. Without SQLITE_OPEN_URI, a path is a path.
+    let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
+    let mut connection =
+        Connection::open_with_flags(path, flags).map_err(|error| translate(OPEN, error))?;
+    connection
+        .busy_handler(Some(wait_while_busy(patience)))
+        .map_err(|error| translate(OPEN, error))?;
+    Ok(connection)
+}
+
+/// SQLite's own handler sleeps up to 100 ms at a time, and so misses every short gap between two
+/// transactions of somebody else.
+fn wait_while_busy(patience: Duration) -> impl FnMut(i32) -> bool + Send + 'static {
+    let mut began = Instant::now();
+    move |earlier_calls| {
+        if earlier_calls == 0 {
+            began = Instant::now();
+        }
+        if began.elapsed() >= patience {
+            return false;
+        }
+        thread::sleep(NAP);
+        true
+    }
+}
+
+/// SQLite up to 3.51.2 can corrupt a database when two connections write and checkpoint at once.
+fn demand_safe_version() -> Result<(), StorageError> {
+    if rusqlite::version_number() >= SAFE_VERSION {
+        return Ok(());
+    }
+    let message = format!("SQLite {} is too old: 3.51.3 is needed", rusqlite::version());
+    Err(StorageError::new(StorageErrorKind::Unsupported, OPEN).with_source(message))
+}
+
+/// What SQLite would make of an odd path is better said in words.
+fn demand_file(path: &Path) -> Result<(), StorageError> {
+    let text = path.to_string_lossy();
+    if text.is_empty() || text == ":memory:" || text.starts_with("file:") {
+        let message = format!(
+            "`{text}` is not the path of a file; a database in memory is not supported, since \
+             nothing in it survives (esl_core::MemoryStorage is for that)"
+        );
+        return Err(StorageError::new(StorageErrorKind::Unsupported, OPEN).with_source(message));
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder {
+        let metadata = folder.metadata().map_err(|error| {
+            let message = format!("the folder {} cannot be used: {error}", folder.display());
+            StorageError::new(StorageErrorKind::Unavailable, OPEN).with_source(message)
+        })?;
+        if !metadata.is_dir() {
+            let message = format!("{} is not a folder", folder.display());
+            return Err(StorageError::new(StorageErrorKind::Unavailable, OPEN).with_source(message));
+        }
+    }
+    match path.metadata() {
+        Ok(metadata) if metadata.permissions().readonly() => {
+            let message = format!("{} is read-only", path.display());
+            Err(StorageError::new(StorageErrorKind::Unavailable, OPEN).with_source(message))
+        }
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(translate_io(OPEN, error)),
+    }
+}
+
+fn enter_wal(connection: &Connection, patience: Duration) -> Result<(), StorageError> {
+    let began = Instant::now();
+    loop {
+        let mode: rusqlite::Result<String> =
+            connection.query_row("PRAGMA main.journal_mode = WAL", [], |row| row.get(0));
+        match mode {
+            Ok(mode) if mode == "wal" => return Ok(()),
+            Ok(mode) => {
+                let message = format!("its journal stays in mode `{mode}`; WAL is needed");
+                return Err(
+                    StorageError::new(StorageErrorKind::Unsupported, OPEN).with_source(message)
+                );
+            }
+            // Another process may be making the same database; the handler is not asked here.
+            Err(error) if is_busy(&error) && began.elapsed() < patience => thread::sleep(NAP),
+            Err(error) => return Err(translate(OPEN, error)),
+        }
+    }
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+}
+
+/// The page size, in bytes.
+pub(crate) fn page_bytes(connection: &Connection) -> Result<usize, StorageError> {
+    let bytes: u32 = connection
+        .query_row("PRAGMA main.page_size", [], |row| row.get(0))
+        .map_err(|error| translate(OPEN, error))?;
+    Ok(usize::try_from(bytes).expect("a page has 64 KiB at most"))
+}
+
+const NAP: Duration = Duration::from_micros(500);
+const SAFE_VERSION: i32 = 3_051_003;
+/// Enough for the inner pages and the growing ends of every tree of a large database.
+const WRITER_CACHE_KIB: u32 = 32 * 1024;
+const READER_CACHE_KIB: u32 = 2 * 1024;
+const WAL_FILE_BYTES_MAX: u32 = 64 * 1024 * 1024;
+/// More than there are, so that each is prepared once.
+const STATEMENTS_MAX: usize = 128;
+
+const _: () = assert!(ffi::SQLITE_VERSION_NUMBER >= SAFE_VERSION);

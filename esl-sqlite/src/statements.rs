@@ -1,0 +1,100 @@
+//! The statements of the commit path, prepared once and held: looking one up for every row would
+//! cost as much as the row.
+
+use rusqlite::{Connection, Statement};
+
+pub(crate) struct Statements<'c> {
+    pub(crate) begin: Statement<'c>,
+    pub(crate) commit: Statement<'c>,
+    pub(crate) roll_back: Statement<'c>,
+    /// Moves when another connection has committed.
+    pub(crate) data_version: Statement<'c>,
+    pub(crate) find_event: Statement<'c>,
+    pub(crate) insert_event: Statement<'c>,
+    pub(crate) owe: Statement<'c>,
+    pub(crate) close: ByKind<'c>,
+    pub(crate) remove: ByKind<'c>,
+    pub(crate) put_off: ByKind<'c>,
+}
+
+/// The same statement for deliveries that were never tried, and for retries: the two are found in
+/// different ways (see [`schema`](crate::schema)).
+pub(crate) struct ByKind<'c> {
+    pub(crate) untried: Statement<'c>,
+    pub(crate) tried: Statement<'c>,
+}
+
+impl<'c> Statements<'c> {
+    pub(crate) fn prepare(connection: &'c Connection) -> rusqlite::Result<Self> {
+        let by_kind = |sql: &str| -> rusqlite::Result<ByKind<'c>> {
+            Ok(ByKind {
+                untried: connection.prepare(&sql.replace("{open}", UNTRIED))?,
+                tried: connection.prepare(&sql.replace("{open}", TRIED))?,
+            })
+        };
+        Ok(Self {
+            begin: connection.prepare("BEGIN IMMEDIATE")?,
+            commit: connection.prepare("COMMIT")?,
+            roll_back: connection.prepare("ROLLBACK")?,
+            data_version: connection.prepare("PRAGMA main.data_version")?,
+            find_event: connection.prepare(FIND_EVENT)?,
+            insert_event: connection.prepare(INSERT_EVENT)?,
+            owe: connection.prepare(OWE)?,
+            close: by_kind(CLOSE)?,
+            remove: by_kind(REMOVE)?,
+            put_off: by_kind(PUT_OFF)?,
+        })
+    }
+}
+
+pub(crate) const FIND_EVENT: &str =
+    "SELECT key, digest, deliveries FROM esl_events WHERE id = ?1";
+
+const INSERT_EVENT: &str = "
+INSERT INTO esl_events (key, id, event_type, timestamp, digest, deliveries, body)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+ON CONFLICT (id) DO NOTHING";
+
+const OWE: &str = "
+INSERT INTO esl_open (lane, due_at, seq, attempts, charged) VALUES (?1, 0, ?2, 0, 0)";
+
+/// One open delivery: lane ?1, seq ?2.
+const UNTRIED: &str = "esl_open WHERE lane = ?1 AND due_at = 0 AND seq = ?2";
+const TRIED: &str =
+    "esl_open INDEXED BY esl_open_tried WHERE lane = ?1 AND seq = ?2 AND due_at > 0";
+
+const CLOSE: &str = "
+INSERT INTO esl_closed
+    (lane, seq, state, attempts, finished_at, created_at, last_status, last_error)
+SELECT lane, seq, ?3, ?4, ?5, created_at, coalesce(?6, last_status), ?7 FROM {open}";
+
+const REMOVE: &str = "DELETE FROM {open}";
+
+const PUT_OFF: &str = "
+INSERT INTO esl_open
+    (lane, due_at, seq, attempts, charged, created_at, last_status, last_error)
+SELECT lane, ?3, seq, ?4, ?5, created_at, coalesce(?6, last_status), ?7 FROM {open}";
+
+#[cfg(test)]
+mod tests {
+    use esl_core::Timestamp;
+
+    use super::*;
+    use crate::plans::assert_plan;
+
+    #[test]
+    fn the_commit_path_searches_by_key() {
+        let connection = Connection::open_in_memory().unwrap();
+        crate::schema::migrate(&connection, Timestamp::EPOCH).unwrap();
+        assert_plan(&connection, FIND_EVENT, &["SEARCH esl_events USING INDEX"]);
+        for sql in [CLOSE, REMOVE, PUT_OFF] {
+            let untried = sql.replace("{open}", UNTRIED);
+            let key = "SEARCH esl_open USING PRIMARY KEY (lane=? AND due_at=? AND seq=?)";
+            assert_plan(&connection, &untried, &[key]);
+            let tried = sql.replace("{open}", TRIED);
+            let index = "SEARCH esl_open USING INDEX esl_open_tried (lane=? AND seq=?)";
+            let covering = "SEARCH esl_open USING COVERING INDEX esl_open_tried (lane=? AND seq=?)";
+            assert_plan(&connection, &tried, &[index, covering]);
+        }
+    }
+}
