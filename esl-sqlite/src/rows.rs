@@ -86,10 +86,21 @@ pub(crate) fn seq(row: &Row<'_>, index: usize) -> rusqlite::Result<Seq> {
     Ok(Seq::new(forty_bits(row, index)?))
 }
 
+/// A seq that was found in column `index`.
+pub(crate) fn seq_from(number: u64, index: usize) -> rusqlite::Result<Seq> {
+    Ok(Seq::new(demand_forty_bits(number, index)?))
+}
+
 fn forty_bits(row: &Row<'_>, index: usize) -> rusqlite::Result<u64> {
-    let number: i64 = row.get(index)?;
-    let number = u64::try_from(number).ok().filter(|number| *number <= Seq::MAX.get());
-    number.ok_or_else(|| damaged(index, Type::Integer, "not a number of 40 bits"))
+    demand_forty_bits(row.get::<_, i64>(index)?.cast_unsigned(), index)
+}
+
+fn demand_forty_bits(number: u64, index: usize) -> rusqlite::Result<u64> {
+    if number <= Seq::MAX.get() {
+        Ok(number)
+    } else {
+        Err(damaged(index, Type::Integer, "not a number of 40 bits"))
+    }
 }
 
 pub(crate) fn time(row: &Row<'_>, index: usize) -> rusqlite::Result<Timestamp> {

@@ -28,8 +28,8 @@ impl<'c> Statements<'c> {
     pub(crate) fn prepare(connection: &'c Connection) -> rusqlite::Result<Self> {
         let by_kind = |sql: &str| -> rusqlite::Result<ByKind<'c>> {
             Ok(ByKind {
-                untried: connection.prepare(&sql.replace("{open}", UNTRIED))?,
-                tried: connection.prepare(&sql.replace("{open}", TRIED))?,
+                untried: connection.prepare(&UNTRIED.filled_in(sql))?,
+                tried: connection.prepare(&TRIED.filled_in(sql))?,
             })
         };
         Ok(Self {
@@ -58,22 +58,38 @@ ON CONFLICT (id) DO NOTHING";
 const OWE: &str = "
 INSERT INTO esl_open (lane, due_at, seq, attempts, charged) VALUES (?1, 0, ?2, 0, 0)";
 
-/// One open delivery: lane ?1, seq ?2.
-const UNTRIED: &str = "esl_open WHERE lane = ?1 AND due_at = 0 AND seq = ?2";
-const TRIED: &str =
-    "esl_open INDEXED BY esl_open_tried WHERE lane = ?1 AND seq = ?2 AND due_at > 0";
+/// How to name one open delivery: lane ?1, seq ?2.
+struct Naming {
+    table: &'static str,
+    condition: &'static str,
+}
+
+const UNTRIED: Naming =
+    Naming { table: "esl_open", condition: "lane = ?1 AND due_at = 0 AND seq = ?2" };
+const TRIED: Naming = Naming {
+    table: "esl_open INDEXED BY esl_open_tried",
+    condition: "lane = ?1 AND seq = ?2 AND due_at > 0",
+};
+
+impl Naming {
+    fn filled_in(&self, sql: &str) -> String {
+        sql.replace("{table}", self.table).replace("{condition}", self.condition)
+    }
+}
 
 const CLOSE: &str = "
 INSERT INTO esl_closed
     (lane, seq, state, attempts, finished_at, created_at, last_status, last_error)
-SELECT lane, seq, ?3, ?4, ?5, created_at, coalesce(?6, last_status), ?7 FROM {open}";
+SELECT lane, seq, ?3, ?4, ?5, created_at, coalesce(?6, last_status), ?7
+FROM {table} WHERE {condition}";
 
-const REMOVE: &str = "DELETE FROM {open}";
+const REMOVE: &str = "DELETE FROM {table} WHERE {condition}";
 
 const PUT_OFF: &str = "
-INSERT INTO esl_open
-    (lane, due_at, seq, attempts, charged, created_at, last_status, last_error)
-SELECT lane, ?3, seq, ?4, ?5, created_at, coalesce(?6, last_status), ?7 FROM {open}";
+UPDATE {table}
+SET due_at = ?3, attempts = ?4, charged = ?5, last_status = coalesce(?6, last_status),
+    last_error = ?7
+WHERE {condition}";
 
 #[cfg(test)]
 mod tests {
@@ -88,10 +104,10 @@ mod tests {
         crate::schema::migrate(&connection, Timestamp::EPOCH).unwrap();
         assert_plan(&connection, FIND_EVENT, &["SEARCH esl_events USING INDEX"]);
         for sql in [CLOSE, REMOVE, PUT_OFF] {
-            let untried = sql.replace("{open}", UNTRIED);
+            let untried = UNTRIED.filled_in(sql);
             let key = "SEARCH esl_open USING PRIMARY KEY (lane=? AND due_at=? AND seq=?)";
             assert_plan(&connection, &untried, &[key]);
-            let tried = sql.replace("{open}", TRIED);
+            let tried = TRIED.filled_in(sql);
             let index = "SEARCH esl_open USING INDEX esl_open_tried (lane=? AND seq=?)";
             let covering = "SEARCH esl_open USING COVERING INDEX esl_open_tried (lane=? AND seq=?)";
             assert_plan(&connection, &tried, &[index, covering]);

@@ -650,6 +650,11 @@ impl Lanes {
         self.in_flight
     }
 
+    /// How many sends are over that are not settled.
+    pub(crate) const fn unsettled(&self) -> usize {
+        self.unsettled
+    }
+
     fn set_target(&mut self, id: LaneId, target: Arc<Target>) {
         let lane = self.lanes.get_mut(&id).expect("the caller has looked it up");
         let was_sending = lane.is_sending();

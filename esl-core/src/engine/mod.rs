@@ -298,6 +298,12 @@ impl Esl {
         self.0.driver.lanes().in_flight()
     }
 
+    /// How many sends are over whose outcome is not committed yet.
+    #[must_use]
+    pub fn unsettled(&self) -> usize {
+        self.0.driver.lanes().unsettled()
+    }
+
     /// Stops: begins no more sends, lets those under way end within the grace, commits what they
     /// came to, and frees the lanes. Publishes are accepted until the last commit begins.
     ///

@@ -105,18 +105,11 @@ pub(super) enum Ending {
 }
 
 impl LaneRow {
-    pub(super) const fn new(subscription: Subscription) -> Self {
+    pub(super) fn new(subscription: Subscription) -> Self {
         Self {
             subscription,
             deleted_at: None,
-            state: LaneState {
-                failures: 0,
-                failed_deliveries: 0,
-                failing_since: None,
-                open_probes: None,
-                not_before: None,
-                last_success_at: None,
-            },
+            state: LaneState::default(),
             owner: None,
             deliveries: BTreeMap::new(),
             untried: BTreeSet::new(),

@@ -9,8 +9,7 @@ use crate::{LaneId, OrganizationId, SealedEvent, Seq, Subscription, Timestamp, W
 ///
 /// A worker has one epoch. It lasts [`EPOCH`] from the renewal before it, in the storage's time
 /// (when that much has passed, it is over), and when it lapses everything the worker owned is free
-/// at once. A lane has one
-/// owner at a time; deliveries have none of their own.
+/// at once. A lane has one owner at a time; deliveries have none of their own.
 #[async_trait]
 pub trait Lanes: fmt::Debug + Send + Sync + 'static {
     /// Begins an epoch for a worker. What it owned under an earlier epoch is free.
@@ -54,8 +53,8 @@ pub trait Lanes: fmt::Debug + Send + Sync + 'static {
     /// Hands out the next due deliveries of lanes that the worker owns: for each [`Want`], retries
     /// that are due first, by due time, then those that were never tried, by seq.
     ///
-    /// - A lane that the worker does not own, or that is paused or deleted, is left out of the
-    ///   answer. Nothing due is a [`Claimed`] without deliveries.
+    /// - Answers are in the order of the wants. A lane that the worker does not own, or that is
+    ///   paused or deleted, is left out. Nothing due is a [`Claimed`] without deliveries.
     /// - The answer shows every commit that was over before the call began.
     /// - The bodies of one answer have at most `bytes_max` bytes together, but each lane that has
     ///   something due gets one delivery at least.
@@ -183,7 +182,7 @@ pub struct Claimed {
 pub struct Due {
     /// Its event's place.
     pub seq: Seq,
-    /// Its event.
+    /// Its event; [`SealedEvent::digest`] has done its work and may be left out.
     pub event: Arc<SealedEvent>,
     /// Whether it is a retry (or was opened again) rather than one that was never tried.
     pub is_retry: bool,

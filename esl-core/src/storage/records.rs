@@ -113,7 +113,8 @@ pub trait Records: fmt::Debug + Send + Sync + 'static {
         page: Page<Seq>,
     ) -> Result<Option<PageOf<Delivery>>, StorageError>;
 
-    /// One delivery and the attempts that were kept, in their order.
+    /// One delivery and the attempts that were kept, in their order, with timings to the
+    /// microsecond.
     async fn delivery(
         &self,
         organization: OrganizationId,

@@ -80,7 +80,7 @@ async fn a_body_that_is_not_json_is_a_400_that_says_where() {
         ("{", "the body is not JSON: EOF while parsing an object at line 1 column 1"),
         ("{\"type\":\n oops}", "the body is not JSON: expected value at line 2 column 2"),
         ("{} {}", "the body is not JSON: trailing characters at line 1 column 4"),
-        ("[1,]", "the body is not JSON: expected value at line 1 column 4"),
+        ("[1,]", "the body is not JSON: trailing comma at line 1 column 4"),
     ] {
         let reply = world.post("/api/v1/events").raw_json(body).send().await;
         assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{body}");

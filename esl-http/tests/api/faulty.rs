@@ -13,6 +13,7 @@ use esl_core::{
         Tenancy, Unit, Waiting, Want, Worker,
     },
 };
+use tokio::sync::Notify;
 
 /// Storage in memory that does as [`Fault`] says before each call.
 #[derive(Debug)]
@@ -23,7 +24,10 @@ pub(crate) struct FaultyStorage {
 
 /// A switch. Clones are the same switch.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Fault(Arc<Mutex<Mode>>);
+pub(crate) struct Fault {
+    mode: Arc<Mutex<Mode>>,
+    hanging: Arc<Notify>,
+}
 
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) enum Mode {
@@ -40,17 +44,25 @@ pub(crate) enum Mode {
 
 impl Fault {
     pub(crate) fn set(&self, mode: Mode) {
-        *self.0.lock().unwrap() = mode;
+        *self.mode.lock().expect("no panic") = mode;
+    }
+
+    /// Waits until a call hangs.
+    pub(crate) async fn wait_for_hanging(&self) {
+        self.hanging.notified().await;
     }
 
     async fn strike(&self) -> Result<(), StorageError> {
-        let mode = *self.0.lock().unwrap();
+        let mode = *self.mode.lock().expect("no panic");
         match mode {
             Mode::None => Ok(()),
             Mode::Fail(kind) => {
                 Err(StorageError::new(kind, "work").with_source("the-operators-secret-detail"))
             }
-            Mode::Hang => std::future::pending().await,
+            Mode::Hang => {
+                self.hanging.notify_one();
+                std::future::pending().await
+            }
             Mode::Panic => panic!("as the test wants"),
         }
     }

@@ -1,6 +1,11 @@
 //! What holds for every request.
 
-use std::{convert::Infallible, time::Duration};
+use std::{
+    convert::Infallible,
+    io::{self, Write},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use axum::{
     body::{Body, Bytes},
@@ -8,7 +13,7 @@ use axum::{
 };
 use esl_core::{CallbackPolicy, storage::StorageErrorKind};
 use esl_http::api::ApiConfig;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{faulty::Mode, world::World};
 
@@ -243,5 +248,87 @@ async fn mounted_below_a_path_it_answers_as_at_the_root() {
         let location = created.header("location").expect("a place").to_owned();
         assert!(location.starts_with("/esl/api/v1/subscriptions/sub_"), "{location}");
         assert_eq!(world.get(&location).send().await.status, StatusCode::OK);
+    }
+}
+
+#[tokio::test]
+async fn each_request_is_one_line_in_the_log_without_secrets() {
+    let world = World::new().await;
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+
+    let secret = "the-secret-of-a-subscription-itself";
+    let body = json!({ "callback_url": "https://a.example/", "events": ["*"], "secret": secret });
+    let call = world.post("/api/v1/subscriptions?").header("x-request-id", "mine").json(&body);
+    let id = call.send().await.body["id"].as_str().expect("an id").to_owned();
+    world.get(&format!("/api/v1/subscriptions/{id}")).send().await;
+    world.get(&format!("/{}", world.token)).send().await;
+    let form = "grant_type=client_credentials&client_id=acme-client\
+                &client_secret=the+secret+of+acme-client%3A+100%25+%26+more";
+    let tokens = world.anonymous(Method::POST, "/oauth/token").form(form).send().await.body;
+    world.fault.set(Mode::Fail(StorageErrorKind::Corrupt));
+    world.get("/api/v1/subscriptions").send().await;
+
+    let text = log.text();
+    let lines: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .filter(|line: &Value| line["target"] == "esl_http::access")
+        .collect();
+    let seen: Vec<_> = lines
+        .iter()
+        .map(|line| {
+            let text = |name: &str| line[name].as_str().expect("a text").to_owned();
+            let status = line["status"].as_u64().expect("a status");
+            (text("level"), text("method"), text("path"), status, text("client"))
+        })
+        .collect();
+    let line = |level: &str, method: &str, path: &str, status, client: &str| {
+        (level.to_owned(), method.to_owned(), path.to_owned(), status, client.to_owned())
+    };
+    assert_eq!(
+        seen,
+        [
+            line("INFO", "POST", "/api/v1/subscriptions", 201, "acme-client"),
+            line("INFO", "GET", "/api/v1/subscriptions/{id}", 200, "acme-client"),
+            line("INFO", "GET", "-", 404, "-"),
+            line("INFO", "POST", "/oauth/token", 200, "acme-client"),
+            line("ERROR", "GET", "/api/v1/subscriptions", 500, "acme-client"),
+        ]
+    );
+    assert_eq!(lines[0]["request_id"], "mine");
+    assert!(lines[0]["duration_us"].is_u64());
+    assert!(lines[4]["error"].as_str().is_some_and(|text| text.contains("the-operators-secret")));
+    let access = tokens["access_token"].as_str().expect("a token");
+    let refresh = tokens["refresh_token"].as_str().expect("a token");
+    for hidden in [secret, &*world.token, access, refresh, "the secret of", "the+secret+of"] {
+        assert!(!text.contains(hidden), "{hidden} is in {text}");
+    }
+}
+
+/// What was logged.
+#[derive(Debug, Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().expect("no panic").clone()).expect("UTF-8")
+    }
+}
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("no panic").write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

@@ -158,6 +158,7 @@ async fn a_client_that_takes_nothing_of_its_answer_is_cut_off() {
     );
     let mut stream = server.connect().await;
     stream.write_all(request.as_bytes()).await.expect("a request");
+    assert_eq!(stream.peek(&mut [0; 1]).await.expect("the beginning of an answer"), 1);
     server.stop.send(()).expect("a server");
     // Nothing is read here, and still the server comes to its end, long before its grace does.
     server.done.await.expect("no panic");
@@ -203,6 +204,7 @@ async fn what_does_not_finish_within_the_grace_is_cut_off() {
     );
     let mut stream = server.connect().await;
     stream.write_all(request.as_bytes()).await.expect("a request");
+    server.world.fault.wait_for_hanging().await;
     server.stop.send(()).expect("a server");
     server.done.await.expect("no panic");
     let mut answer = Vec::new();

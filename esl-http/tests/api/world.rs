@@ -30,8 +30,7 @@ pub(crate) struct World {
     /// The organization that most cases are about, and a token for all of it.
     pub(crate) organization: OrganizationId,
     pub(crate) token: String,
-    /// A second one.
-    pub(crate) stranger: OrganizationId,
+    /// The same for a second organization.
     pub(crate) stranger_token: String,
 }
 
@@ -76,7 +75,6 @@ impl World {
             router,
             organization,
             token: String::new(),
-            stranger,
             stranger_token: String::new(),
         };
         world.token = world.token_for("acme-client", organization, "events:admin").await;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use esl_core::{AttemptError, Outbound, Transport as _};
+use tokio::net::TcpSocket;
 
 use crate::{
     detail, error, outbound,
@@ -12,7 +13,10 @@ use crate::{
 
 #[tokio::test]
 async fn nobody_listening_is_a_failure_to_connect() {
-    let address = listen().await.local_addr().unwrap();
+    // Taken, so that no other test listens there, but not listened on.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
     let sent = send(&transport(), &format!("http://{address}/")).await;
     assert_eq!(error(&sent), AttemptError::Connect);
     assert!(!detail(&sent).contains("127.0.0.1"), "{}", detail(&sent));

@@ -2,9 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::world::{
-    PLENTY, SECOND, WORKS, World, numbers, seqs, settlement, want,
-};
+use super::world::{PLENTY, SECOND, WORKS, World, numbers, seqs, settlement, want};
 use crate::{
     LaneId, Seq, Subscription, SubscriptionUpdate, Timestamp,
     storage::{Outcome, Settlement, Waiting, Want, Worker},

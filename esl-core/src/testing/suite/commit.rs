@@ -323,6 +323,26 @@ pub(super) async fn an_event_goes_to_the_lanes_it_was_routed_to(world: World) {
     assert_eq!(events.items.len(), 3);
 }
 
+pub(super) async fn a_dropped_commit_has_committed_all_or_nothing(world: World) {
+    let organization = world.organization().await;
+    let subscription = world.subscription(organization).await;
+    for _ in 0..10 {
+        let events = world.events(organization, 3);
+        let unit = Unit::publish(world.route(&events).await);
+        // Polled once, then dropped, wherever it stands.
+        tokio::select! {
+            biased;
+            _ = world.storage.commit(vec![unit.clone()]) => {}
+            () = std::future::ready(()) => {}
+        }
+        // Trying again with the same ids is safe.
+        let committed = world.commit(unit).await.expect("in order").events;
+        assert!(committed.iter().all(|accepted| accepted.repeated == committed[0].repeated));
+    }
+    let seqs: Vec<_> = world.deliveries(&subscription).await.iter().map(|it| it.seq).collect();
+    assert_eq!(seqs, numbers(1..=30));
+}
+
 fn routed_nowhere(organization: OrganizationId, events: Vec<Arc<SealedEvent>>) -> Publish {
     let events = events.into_iter().map(|event| crate::storage::Routed {
         event,

@@ -18,7 +18,10 @@ pub(super) async fn intake_rows_come_in_their_order(world: World) {
     }
     let rows = world.storage.intake(None, 100).await.expect(WORKS);
     assert!(rows.is_sorted_by_key(|(row, _)| row.0));
-    assert_eq!(rows.iter().map(|(_, event)| event).collect::<Vec<_>>(), events.iter().collect::<Vec<_>>());
+    assert_eq!(
+        rows.iter().map(|(_, event)| event).collect::<Vec<_>>(),
+        events.iter().collect::<Vec<_>>()
+    );
     // They stay, and a page begins where the last one ended.
     assert_eq!(world.storage.intake(None, 2).await.expect(WORKS), rows[..2]);
     assert_eq!(world.storage.intake(Some(rows[1].0), 2).await.expect(WORKS), rows[2..4]);
@@ -90,11 +93,7 @@ pub(super) async fn a_refused_unit_leaves_its_intake_rows(world: World) {
     let publish = |row: &(IntakeRow, Arc<SealedEvent>), organization, version| Publish {
         organization,
         route_version: RouteVersion(version),
-        events: vec![Routed {
-            event: Arc::clone(&row.1),
-            lanes: [].into(),
-            intake: Some(row.0),
-        }],
+        events: vec![Routed { event: Arc::clone(&row.1), lanes: [].into(), intake: Some(row.0) }],
         idempotency: None,
     };
     let stale = Unit::publish(publish(&rows[0], organization, 77));

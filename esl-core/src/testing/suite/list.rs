@@ -2,23 +2,198 @@
 ///
 /// All that an adapter writes is a [`Harness`](crate::testing::Harness):
 ///
-/// ```ignore
-/// // tests/conformance.rs
-/// struct OnDisk { /* a temporary directory */ }
+/// ```
+/// use std::sync::{Arc, OnceLock};
+/// use async_trait::async_trait;
+/// use esl_core::{
+///     Clock, MemoryStorage,
+///     storage::Storage,
+///     testing::{Engines, Harness, storage_suite},
+/// };
+///
+/// struct InMemory(OnceLock<MemoryStorage>);
 ///
 /// #[async_trait]
-/// impl Harness for OnDisk { /* new, engines, open, reopen_after_kill */ }
+/// impl Harness for InMemory {
+///     fn new() -> Self {
+///         Self(OnceLock::new())
+///     }
 ///
-/// esl_core::testing::storage_suite!(OnDisk);
-/// // → seqs_have_no_gaps, settling_twice_changes_nothing, …
+///     fn engines(&self) -> Engines {
+///         Engines::Many
+///     }
+///
+///     async fn open(&self, clock: Arc<dyn Clock>) -> Arc<dyn Storage> {
+///         Arc::new(self.0.get_or_init(|| MemoryStorage::with_clock(clock)).clone())
+///     }
+///
+///     async fn reopen_after_kill(
+///         &mut self,
+///         killed: Arc<dyn Storage>,
+///         clock: Arc<dyn Clock>,
+///     ) -> Arc<dyn Storage> {
+///         drop(killed);
+///         self.open(clock).await
+///     }
+/// }
+///
+/// storage_suite!(InMemory); // seqs_have_no_gaps, settling_twice_changes_nothing, …
 /// ```
 #[macro_export]
 #[doc(hidden)]
 macro_rules! storage_suite {
+    // The one list.
     (@list $what:ident $arguments:tt) => {
         $crate::storage_suite! { @$what $arguments
             commit:
-                seqs_have_no_gaps;
+                seqs_have_no_gaps,
+                organizations_count_their_seqs_apart,
+                concurrent_commits_have_no_gaps,
+                a_refused_unit_leaves_nothing_behind_and_the_others_stand,
+                a_unit_routed_with_another_version_is_refused,
+                a_stale_route_is_refused_before_ids_are_looked_at,
+                what_routing_must_know_raises_the_route_version_and_nothing_else,
+                a_repeated_event_is_the_first_one,
+                an_event_can_be_repeated_within_a_unit_and_within_a_group,
+                an_event_id_with_other_content_is_refused,
+                events_without_a_digest_are_the_same_under_one_id,
+                an_event_id_of_another_organization_is_refused,
+                an_unknown_organization_is_refused,
+                nothing_to_do_is_done,
+                a_unit_publishes_and_settles_or_does_neither,
+                an_event_goes_to_the_lanes_it_was_routed_to,
+                a_dropped_commit_has_committed_all_or_nothing;
+            idempotency:
+                a_repetition_under_a_key_gets_the_first_answer,
+                a_key_is_repeated_within_a_group,
+                a_key_with_another_request_is_refused,
+                a_key_is_known_for_24_hours,
+                a_key_is_decided_before_everything_else,
+                keys_of_organizations_are_apart,
+                a_key_also_names_events_that_were_repeated;
+            settle:
+                a_delivered_delivery_is_over,
+                a_retry_is_due_at_its_time,
+                every_attempt_that_is_kept_can_be_read,
+                every_kind_of_attempt_error_can_be_read,
+                an_exhausted_delivery_is_over,
+                settling_twice_changes_nothing,
+                settling_what_was_never_there_is_no_error,
+                settling_with_a_stale_epoch_changes_nothing,
+                the_last_status_outlives_an_attempt_without_one,
+                lane_state_is_given_to_whoever_takes_the_lane,
+                a_switched_off_subscription_says_why,
+                switching_off_what_is_paused_changes_nothing,
+                what_was_sent_before_a_pause_is_settled_during_it,
+                settling_for_a_deleted_subscription_changes_nothing,
+                a_group_settles_and_publishes;
+            claim:
+                due_retries_come_first_and_then_the_untried_by_seq,
+                a_claim_hands_out_what_there_is_room_for,
+                a_claim_hands_out_the_untried_above_a_seq,
+                retries_in_hand_are_not_handed_out_again,
+                the_bytes_of_a_claim_are_bounded,
+                a_claim_gives_the_event_as_it_was_sealed,
+                claiming_changes_nothing,
+                a_dropped_claim_loses_nothing,
+                lanes_that_cannot_be_served_are_left_out_of_a_claim,
+                a_lane_without_work_is_answered_empty,
+                a_clock_that_is_set_back_stands_still,
+                pausing_holds_deliveries_and_resuming_hands_them_out_in_order,
+                waiting_names_the_lanes_that_owe_something,
+                waiting_also_names_lanes_that_are_free,
+                a_taken_lane_comes_with_its_subscription_as_it_is;
+            epochs:
+                an_epoch_lapses_without_renewal,
+                a_renewed_epoch_lasts_from_its_renewal,
+                a_lapsed_epoch_frees_its_lanes,
+                resigning_frees_lanes_at_once,
+                enlisting_again_voids_the_earlier_epoch,
+                epochs_grow,
+                an_unknown_worker_is_fenced,
+                a_second_engine_is_refused_or_shares,
+                of_two_takers_of_a_lane_one_wins,
+                a_lapsed_engine_cannot_settle_what_another_took_over,
+                a_clock_that_is_set_back_ends_no_epoch_and_prolongs_none;
+            changes:
+                own_changes_are_not_heard,
+                changes_to_subscriptions_are_heard_by_others,
+                changes_to_clients_and_tokens_are_heard_by_others,
+                intake_is_heard_whoever_added_it,
+                a_delivery_that_others_opened_again_is_heard,
+                a_dropped_wait_for_changes_loses_nothing,
+                what_one_handle_writes_the_others_read,
+                a_route_version_raised_elsewhere_holds_for_the_next_commit,
+                events_for_another_engines_lane_are_heard_by_it,
+                seqs_have_no_gaps_over_several_engines;
+            intake:
+                intake_rows_come_in_their_order,
+                an_intake_event_keeps_what_its_publisher_said,
+                a_committed_unit_removes_its_intake_rows,
+                a_repeated_intake_event_is_dropped,
+                a_conflicting_intake_event_is_dropped,
+                a_refused_unit_leaves_its_intake_rows,
+                an_intake_row_is_removed_only_for_its_own_event,
+                an_empty_intake_is_nothing;
+            reopen:
+                a_reopened_delivery_is_due_now_with_a_fresh_budget,
+                a_reopened_deliverys_attempts_go_on,
+                only_what_is_exhausted_can_be_reopened,
+                what_does_not_exist_cannot_be_reopened,
+                a_paused_subscriptions_delivery_is_reopened_into_being_held;
+            subscriptions:
+                a_subscription_is_read_as_it_was_created,
+                lanes_are_numbered_in_the_order_of_creation,
+                subscriptions_are_listed_in_the_order_of_creation,
+                an_organization_sees_nothing_of_anothers,
+                an_update_changes_what_it_names,
+                resuming_clears_the_reason_of_a_switch_off,
+                a_deleted_subscription_is_gone,
+                the_deliveries_of_a_deleted_subscription_stay_readable,
+                a_subscription_needs_its_organization_and_an_id_of_its_own,
+                routes_are_everything_that_routing_needs,
+                a_storages_debug_shows_no_secret;
+            records:
+                an_event_is_read_as_it_was_sealed,
+                events_are_listed_newest_first,
+                a_delivery_that_was_never_tried_is_pending,
+                every_state_is_shown_as_it_is,
+                deliveries_are_listed_newest_first_and_by_state,
+                a_subscription_without_deliveries_has_an_empty_list,
+                a_made_up_delivery_id_finds_nothing,
+                a_working_storage_says_so;
+            tenancy:
+                organizations_are_listed_in_the_order_of_creation,
+                an_organizations_id_and_name_are_its_own,
+                clients_are_read_as_they_were_created,
+                a_clients_id_is_its_own_in_all_organizations,
+                a_token_is_found_by_its_digest_until_it_expires,
+                deleting_a_client_removes_its_tokens,
+                tokens_are_stored_for_clients_that_exist_all_or_none;
+            sweep:
+                a_sweep_with_nothing_to_do_does_nothing,
+                a_sweep_removes_what_is_over_slice_by_slice,
+                a_swept_subscription_is_as_gone_as_before;
+            durability:
+                published_events_survive_a_kill,
+                every_acknowledged_commit_survives_a_kill,
+                settlements_survive_a_kill,
+                a_killed_engine_owns_nothing,
+                a_switch_off_survives_a_kill,
+                an_idempotency_key_survives_a_kill,
+                intake_rows_survive_a_kill,
+                subscriptions_survive_a_kill,
+                a_reopened_delivery_survives_a_kill,
+                organizations_clients_and_tokens_survive_a_kill,
+                a_sweep_survives_a_kill;
+            extremes:
+                a_unit_of_a_thousand_events_is_committed,
+                an_event_goes_to_a_hundred_subscriptions,
+                a_group_of_many_units_is_committed,
+                a_body_of_a_mebibyte_is_kept,
+                bodies_are_bytes,
+                the_longest_names_are_kept,
+                the_largest_numbers_are_kept;
         }
     };
     (@tests [$harness:ty] $($module:ident: $($case:ident),+ $(,)?;)+) => {

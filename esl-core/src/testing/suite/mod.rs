@@ -9,7 +9,20 @@
 mod list;
 mod world;
 
+mod changes;
+mod claim;
 mod commit;
+mod durability;
+mod epochs;
+mod extremes;
+mod idempotency;
+mod intake;
+mod records;
+mod reopen;
+mod settle;
+mod subscriptions;
+mod sweep;
+mod tenancy;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 

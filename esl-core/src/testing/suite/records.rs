@@ -74,7 +74,7 @@ pub(super) async fn a_delivery_that_was_never_tried_is_pending(world: World) {
         last_status: None,
         last_error: None,
     };
-    assert_eq!(world.deliveries(&subscription).await, [expected.clone()]);
+    assert_eq!(world.deliveries(&subscription).await, std::slice::from_ref(&expected));
     let read = world.storage.delivery(organization, expected.id).await.expect(WORKS);
     assert_eq!(read, Some((expected, Vec::new())));
 }
@@ -87,9 +87,9 @@ pub(super) async fn every_state_is_shown_as_it_is(world: World) {
     world.publish_new(organization, 4).await;
     let due_at = world.now() + SECOND;
     let outcomes = [Outcome::Delivered, Outcome::Exhausted, Outcome::RetryAt(due_at)];
-    let settlements = (1..).zip(outcomes).map(|(seq, outcome)| {
-        settlement(lane, Seq::new(seq), outcome, world.now())
-    });
+    let settlements = (1..)
+        .zip(outcomes)
+        .map(|(seq, outcome)| settlement(lane, Seq::new(seq), outcome, world.now()));
     world.settle(&worker, settlements.collect()).await;
 
     use DeliveryState::{Cancelled, Delivered, Exhausted, Held, Pending};

@@ -52,9 +52,8 @@ pub(super) async fn only_what_is_exhausted_can_be_reopened(world: World) {
     let (organization, lane) = (subscription.organization, subscription.lane);
     let reopen = async |seq| world.storage.reopen(organization, lane, seq).await;
     assert_eq!(kind(reopen(accepted[0].seq).await), StorageErrorKind::Conflict);
-    let [delivered, retried] = [accepted[0].seq, accepted[2].seq].map(|seq| {
-        settlement(lane, seq, Outcome::RetryAt(world.now() + SECOND), world.now())
-    });
+    let [delivered, retried] = [accepted[0].seq, accepted[2].seq]
+        .map(|seq| settlement(lane, seq, Outcome::RetryAt(world.now() + SECOND), world.now()));
     let delivered = Settlement { outcome: Outcome::Delivered, ..delivered };
     world.settle(&worker, vec![delivered, retried]).await;
     assert_eq!(kind(reopen(accepted[0].seq).await), StorageErrorKind::Conflict);
@@ -88,8 +87,7 @@ pub(super) async fn what_does_not_exist_cannot_be_reopened(world: World) {
 
 pub(super) async fn a_paused_subscriptions_delivery_is_reopened_into_being_held(world: World) {
     let (subscription, worker, accepted) = exhausted(&world).await;
-    let (organization, lane, id) =
-        (subscription.organization, subscription.lane, subscription.id);
+    let (organization, lane, id) = (subscription.organization, subscription.lane, subscription.id);
     let active = |active| SubscriptionUpdate { active: Some(active), ..Default::default() };
     world.storage.update_subscription(organization, id, active(false)).await.expect(WORKS);
     world.storage.reopen(organization, lane, accepted[1].seq).await.expect(WORKS);

@@ -254,10 +254,32 @@ pub(super) async fn switching_off_what_is_paused_changes_nothing(world: World) {
     assert_eq!(stored, Some(paused));
 }
 
+pub(super) async fn what_was_sent_before_a_pause_is_settled_during_it(world: World) {
+    let (subscription, worker, accepted) = owed(&world, 2).await;
+    let (organization, lane, id) = (subscription.organization, subscription.lane, subscription.id);
+    let active = |active| SubscriptionUpdate { active: Some(active), ..Default::default() };
+    world.storage.update_subscription(organization, id, active(false)).await.expect(WORKS);
+    let settlements = vec![
+        settlement(lane, Seq::new(1), Outcome::Delivered, NOON),
+        failed(lane, Seq::new(2), 1, Outcome::RetryAt(NOON)),
+    ];
+    world.settle(&worker, settlements).await;
+    let delivered = world.delivery(&subscription, &accepted[0]).await;
+    assert_eq!(delivered.state, DeliveryState::Delivered);
+    let held = world.delivery(&subscription, &accepted[1]).await;
+    assert_eq!((held.state, held.attempts, held.next_attempt_at), (DeliveryState::Held, 1, None));
+    world.storage.update_subscription(organization, id, active(true)).await.expect(WORKS);
+    assert_eq!(world.due(&worker, lane).await, numbers([2]));
+}
+
 pub(super) async fn settling_for_a_deleted_subscription_changes_nothing(world: World) {
     let (subscription, worker, accepted) = owed(&world, 3).await;
     let lane = subscription.lane;
-    world.storage.delete_subscription(subscription.organization, subscription.id).await.expect(WORKS);
+    world
+        .storage
+        .delete_subscription(subscription.organization, subscription.id)
+        .await
+        .expect(WORKS);
     let before = read(&world, &subscription, &accepted).await;
     world.clock.advance(SECOND);
     let outcomes = [Outcome::Delivered, Outcome::Exhausted, Outcome::RetryAt(world.now())];

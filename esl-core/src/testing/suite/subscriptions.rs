@@ -4,9 +4,7 @@ use super::world::{SECOND, WORKS, World, first, kind, settle};
 use crate::{
     CallbackUrl, DeliveryId, DeliveryState, DisabledReason, EventPattern, OrganizationId, Secret,
     Seq, Subscription, SubscriptionId, SubscriptionUpdate,
-    storage::{
-        Page, PageOf, RouteTable, Settle, StorageError, StorageErrorKind, SwitchOff, Unit,
-    },
+    storage::{Page, PageOf, RouteTable, Settle, StorageError, StorageErrorKind, SwitchOff, Unit},
 };
 
 pub(super) async fn a_subscription_is_read_as_it_was_created(world: World) {
@@ -230,6 +228,16 @@ pub(super) async fn routes_are_everything_that_routing_needs(world: World) {
     let lanes = [persons, inactive].map(|subscription| (subscription.lane, subscription.events));
     assert_eq!(table.lanes, lanes);
     assert_eq!(world.storage.routes(world.organization_id()).await.expect(WORKS), None);
+}
+
+pub(super) async fn a_storages_debug_shows_no_secret(world: World) {
+    let organization = world.organization().await;
+    let secret = "do-not-show";
+    let draft = world.draft(organization, "*");
+    let draft = Subscription { secret: Secret::new(secret).expect("a secret"), ..draft };
+    let created = world.storage.create_subscription(draft).await.expect(WORKS);
+    assert_eq!(created.secret.expose(), secret);
+    assert!(!format!("{:?} {created:?}", world.storage).contains(secret));
 }
 
 fn pattern(text: &str) -> EventPattern {

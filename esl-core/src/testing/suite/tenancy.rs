@@ -12,7 +12,8 @@ pub(super) async fn organizations_are_listed_in_the_order_of_creation(world: Wor
     assert_eq!(world.storage.organizations().await.expect(WORKS), []);
     let mut created = Vec::new();
     // Neither ids nor names nor times say the order.
-    for (bytes, name, at) in [([9; 16], "b", 3), ([1; 16], "ünïcode \"c\"", 2), ([5; 16], "a", 1)] {
+    for (bytes, name, at) in [([9; 16], "b", 3), ([1; 16], "ünïcode \"c\"", 2), ([5; 16], "a", 1)]
+    {
         let id = OrganizationId::from_bytes(bytes);
         let created_at = Timestamp::from_millis(at);
         let organization = Organization { id, name: name.into(), created_at };
@@ -99,7 +100,7 @@ pub(super) async fn deleting_a_client_removes_its_tokens(world: World) {
     }
     let lost = [1, 2].map(|number| token(&world, organization, "client", number));
     let kept = token(&world, organization, "another", 3);
-    let all = [&lost[..], &[kept.clone()]].concat();
+    let all = [&lost[..], std::slice::from_ref(&kept)].concat();
     world.storage.store_tokens(all).await.expect(WORKS);
     for (organization, id) in [(other, "client"), (organization, "unknown")] {
         let refused = world.storage.delete_client(organization, id).await;

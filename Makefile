@@ -1,0 +1,14 @@
+# One command checks and changes nothing; the other changes.
+.PHONY: verify fix
+
+verify:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --all-features -- -D warnings
+	cargo test --workspace
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+	tests/features.sh
+	@if command -v cargo-deny >/dev/null; then cargo deny check; else echo "cargo-deny is not installed: skipped here, run in CI"; fi
+
+fix:
+	cargo clippy --workspace --all-targets --all-features --fix --allow-dirty --allow-staged
+	cargo fmt --all

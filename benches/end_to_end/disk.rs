@@ -1,0 +1,33 @@
+//! What an fsync costs here, since no durable publish can be quicker.
+
+use std::{
+    fs::File,
+    io::{Seek, SeekFrom, Write},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use crate::percentile;
+
+pub(crate) fn measure(folder: &Path) -> anyhow::Result<String> {
+    let times = fsyncs(folder, 500)?;
+    let show = |share| percentile(&times, share);
+    Ok(format!("fdatasync p50 {:.0?}, p99 {:.0?}", show(0.5), show(0.99)))
+}
+
+/// How long each of so many synced writes of a page takes, in a file that has its size already.
+pub(crate) fn fsyncs(folder: &Path, count: u32) -> anyhow::Result<Vec<Duration>> {
+    let mut file = File::create(folder.join("fsync"))?;
+    file.write_all(&vec![0; 1 << 22])?;
+    file.sync_all()?;
+    let mut times = Vec::new();
+    for page in 0..count {
+        file.seek(SeekFrom::Start(u64::from(page % 1024) * 4096))?;
+        file.write_all(&[1; 4096])?;
+        let start = Instant::now();
+        file.sync_data()?;
+        times.push(start.elapsed());
+    }
+    times.sort_unstable();
+    Ok(times)
+}

@@ -1,0 +1,62 @@
+//! Durable publishing in the process, with nothing sent: 256 publishers, and one alone.
+
+use std::{sync::Arc, time::Instant};
+
+use esl::{
+    CallbackPolicy, CallbackUrl, Esl, NewEvent, NewSubscription, Organization, SqliteStorage,
+    Timestamp, storage::Tenancy,
+};
+
+use crate::{Settings, disk, percentile, service::ORGANIZATION};
+
+const PUBLISHERS: usize = 256;
+
+pub(crate) fn measure(settings: &Settings) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let folder = settings.folder.join("embedded");
+    std::fs::create_dir(&folder)?;
+    runtime.block_on(async {
+        let policy = CallbackPolicy::public();
+        let storage = SqliteStorage::open(folder.join("esl.db"))?;
+        let organization =
+            Organization { id: ORGANIZATION, name: "bench".into(), created_at: Timestamp::EPOCH };
+        storage.create_organization(organization).await?;
+        // Without a transport nothing is sent.
+        let esl = Esl::builder(storage).build().await?;
+        let url = CallbackUrl::parse("https://example.com/webhooks", &policy)?;
+        esl.subscribe(ORGANIZATION, NewSubscription::new(url, vec!["*".parse()?])).await?;
+        let data = serde_json::json!({ "id": "person_1", "text": "x".repeat(470) });
+        let event = Arc::new(NewEvent::new(ORGANIZATION, "person.updated".parse()?, &data)?);
+
+        let start = Instant::now();
+        let each = settings.events / PUBLISHERS;
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..PUBLISHERS {
+            tasks.spawn(publish(esl.clone(), Arc::clone(&event), each));
+        }
+        while let Some(task) = tasks.join_next().await {
+            task??;
+        }
+        let rate = (each * PUBLISHERS) as f64 / start.elapsed().as_secs_f64();
+        println!("embedded: {PUBLISHERS} publishers: {rate:.0} events/s (budget 100 000)");
+
+        let fsync = percentile(&disk::fsyncs(&folder, 500)?, 0.5);
+        let start = Instant::now();
+        publish(esl.clone(), event, settings.paced).await?;
+        let alone = settings.paced as f64 / start.elapsed().as_secs_f64();
+        let fsyncs = 1.0 / fsync.as_secs_f64();
+        println!(
+            "embedded: one publisher: {alone:.0} events/s, {:.2} of {fsyncs:.0} fsyncs/s (budget 0.7)",
+            alone / fsyncs
+        );
+        esl.shutdown().await;
+        Ok(())
+    })
+}
+
+async fn publish(esl: Esl, event: Arc<NewEvent>, count: usize) -> anyhow::Result<()> {
+    for _ in 0..count {
+        esl.publish((*event).clone()).await?;
+    }
+    Ok(())
+}

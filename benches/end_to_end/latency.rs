@@ -1,0 +1,60 @@
+//! Latency: from the beginning of a publish to its arrival at the receiver, 100 a second.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use crate::{
+    Settings, disk,
+    load::{Load, paced},
+    percentile, relay,
+    receiver::Receiver,
+    service::Service,
+};
+
+pub(crate) fn compare(settings: &Settings) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let folder = settings.folder.join("latency");
+    std::fs::create_dir(&folder)?;
+    runtime.block_on(async {
+        let (tell, mut relayed) = mpsc::unbounded_channel();
+        let relay = relay::start(&Receiver::telling(tell).await?).await?;
+        let (tell, mut delivered) = mpsc::unbounded_channel();
+        let service = Service::start(&folder).await?;
+        service.subscribe(&Receiver::telling(tell).await?).await?;
+        // The first event of each opens connections and takes the lane.
+        times(&relay, &mut relayed, 10).await?;
+        times(&service.load(), &mut delivered, 10).await?;
+
+        let fsyncs = disk::fsyncs(&folder, 500)?;
+        let relay_times = times(&relay, &mut relayed, settings.paced).await?;
+        let esl_times = times(&service.load(), &mut delivered, settings.paced).await?;
+        for (share, count) in [(0.5, 2), (0.99, 3)] {
+            let [esl, relay, fsync] =
+                [&esl_times, &relay_times, &fsyncs].map(|times| percentile(times, share));
+            println!(
+                "latency p{:.0}: ESL {esl:.0?}, relay {relay:.0?}, fsync {fsync:.0?}; \
+                 budget: relay + {count} fsyncs = {:.0?}",
+                share * 100.0,
+                relay + fsync * count
+            );
+        }
+        service.esl.shutdown().await;
+        Ok(())
+    })
+}
+
+async fn times(
+    load: &Load,
+    arrivals: &mut mpsc::UnboundedReceiver<Instant>,
+    count: usize,
+) -> anyhow::Result<Vec<Duration>> {
+    let begun = paced(load, count, Duration::from_millis(10)).await?;
+    let mut times = Vec::with_capacity(count);
+    for begun in begun {
+        let arrived = arrivals.recv().await.expect("the receiver lives");
+        times.push(arrived.saturating_duration_since(begun));
+    }
+    times.sort_unstable();
+    Ok(times)
+}

@@ -1,0 +1,97 @@
+//! ESL itself: SQLite, the API and the transport, as `esl-server` wires them.
+
+use std::{path::Path, time::Duration};
+
+use esl::{
+    CallbackPolicy, CallbackUrl, Client, Digest, Esl, HttpTransport, NewEvent, NewSubscription, Organization,
+    OrganizationId, Scopes, SqliteStorage, Timestamp, Token, TokenKind,
+    api::{self, ApiConfig, ServerLimits},
+    storage::Tenancy,
+};
+use tokio::net::TcpListener;
+
+use crate::{load::Load, receiver::Receiver};
+
+pub(crate) const ORGANIZATION: OrganizationId = OrganizationId::from_bytes([7; 16]);
+const TOKEN: &str = "a-token-for-this-run";
+
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub(crate) esl: Esl,
+    url: String,
+}
+
+impl Service {
+    /// On a new database, with a token.
+    pub(crate) async fn start(folder: &Path) -> anyhow::Result<Self> {
+        let policy = CallbackPolicy::allow_private();
+        let storage = SqliteStorage::open(folder.join("esl.db"))?;
+        prepare(&storage).await?;
+        let transport = HttpTransport::new(policy);
+        let builder = Esl::builder(storage).callbacks(policy).transport(transport);
+        let esl = builder.grace(Duration::from_secs(1)).build().await?;
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let router = api::router(esl.clone(), ApiConfig::default());
+        let limits = ServerLimits::default();
+        tokio::spawn(api::serve(listener, router, std::future::pending(), limits));
+        Ok(Self { esl, url })
+    }
+
+    /// Subscribes a receiver to what the publishers send.
+    pub(crate) async fn subscribe(&self, receiver: &Receiver) -> anyhow::Result<()> {
+        self.subscribe_to(receiver, "person.*").await
+    }
+
+    pub(crate) async fn subscribe_to(
+        &self,
+        receiver: &Receiver,
+        pattern: &str,
+    ) -> anyhow::Result<()> {
+        let url = CallbackUrl::parse(&receiver.url, self.esl.callback_policy())?;
+        let new = NewSubscription::new(url, vec![pattern.parse()?]);
+        self.esl.subscribe(ORGANIZATION, new).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn publish(&self, event_type: &str, number: usize) -> anyhow::Result<()> {
+        let event = NewEvent::new(ORGANIZATION, event_type.parse()?, &number)?;
+        self.esl.publish(event).await?;
+        Ok(())
+    }
+
+    pub(crate) fn load(&self) -> Load {
+        Load::new(&self.url, "/api/v1/events", TOKEN, b"HTTP/1.1 202")
+    }
+
+    /// Waits until every delivery is settled in storage.
+    pub(crate) async fn wait_until_settled(&self) {
+        while self.esl.unsettled() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+async fn prepare(storage: &SqliteStorage) -> anyhow::Result<()> {
+    let organization =
+        Organization { id: ORGANIZATION, name: "bench".into(), created_at: Timestamp::EPOCH };
+    storage.create_organization(organization).await?;
+    let client = Client {
+        id: "bench".into(),
+        organization: ORGANIZATION,
+        secret: Digest::of(b"secret"),
+        scopes: Scopes::all(),
+        created_at: Timestamp::EPOCH,
+    };
+    storage.create_client(client).await?;
+    let token = Token {
+        digest: Digest::of(TOKEN.as_bytes()),
+        kind: TokenKind::Access,
+        client: "bench".into(),
+        organization: ORGANIZATION,
+        scopes: Scopes::all(),
+        expires_at: Timestamp::MAX,
+    };
+    storage.store_tokens(vec![token]).await?;
+    Ok(())
+}

@@ -1,0 +1,383 @@
+//! What a variable's text means. Each parser says what it expected instead.
+
+use std::{
+    fmt::{Debug, Display},
+    net::SocketAddr,
+    ops::RangeInclusive,
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
+
+use esl_core::{Algorithm, Digest, RetryPolicy};
+use tracing_subscriber::EnvFilter;
+use url::Url;
+
+use super::{BlobStorage, BootstrapClient, LogFormat, XdebugMode};
+
+/// A value, or what was expected in its place.
+pub(super) type Parsed<T> = Result<T, String>;
+
+/// Of a variable that may be unset, which an empty text is.
+pub(super) fn optional<T>(parse: impl FnOnce(&str) -> Parsed<T>) -> impl FnOnce(&str) -> Parsed<Option<T>> {
+    |text| if text.is_empty() { Ok(None) } else { parse(text).map(Some) }
+}
+
+pub(super) fn boolean(text: &str) -> Parsed<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Ok(true),
+        "false" | "0" | "no" | "off" => Ok(false),
+        _ => Err("expected true or false".into()),
+    }
+}
+
+pub(super) fn enabled(text: &str) -> Parsed<bool> {
+    match boolean(text)? {
+        true => Ok(true),
+        false => Err("expected true: switching off comes with a later version".into()),
+    }
+}
+
+/// A whole number within bounds.
+pub(super) fn whole<T>(range: RangeInclusive<T>) -> impl Fn(&str) -> Parsed<T>
+where
+    T: FromStr + PartialOrd + Display + Debug,
+{
+    move |text| match text.parse() {
+        Ok(number) if range.contains(&number) => Ok(number),
+        _ => Err(format!("expected a whole number from {} to {}", range.start(), range.end())),
+    }
+}
+
+/// A whole number of some unit of time, within bounds.
+pub(super) fn units(
+    unit: Duration,
+    range: RangeInclusive<u32>,
+) -> impl Fn(&str) -> Parsed<Duration> {
+    let whole = whole(range);
+    move |text| whole(text).map(|number| unit * number)
+}
+
+pub(super) fn events_per_hour(text: &str) -> Parsed<Option<u64>> {
+    if text.eq_ignore_ascii_case("unlimited") {
+        return Ok(None);
+    }
+    whole(1..=1_000_000_000_000)(text)
+        .map(Some)
+        .map_err(|_| "expected a whole number from 1, or `unlimited`".into())
+}
+
+/// A number and its unit, as in `20s`.
+pub(super) fn duration(range: RangeInclusive<Duration>) -> impl Fn(&str) -> Parsed<Duration> {
+    move |text| match read_duration(text) {
+        Some(duration) if range.contains(&duration) => Ok(duration),
+        _ => Err(format!("expected {}, such as 20s", durations_within(&range))),
+    }
+}
+
+/// Durations with commas between them, as in `5s,5m,30m`.
+pub(super) fn retry_schedule(text: &str) -> Parsed<Vec<Duration>> {
+    let range = Duration::ZERO..=RetryPolicy::DELAY_MAX;
+    let delays: Option<Vec<_>> = text
+        .split(',')
+        .map(|part| read_duration(part.trim()).filter(|delay| range.contains(delay)))
+        .collect();
+    match delays {
+        Some(delays) if delays.len() <= RETRIES_MAX as usize => Ok(delays),
+        _ => Err(format!(
+            "expected up to {RETRIES_MAX} durations with commas between them, each {}, such as \
+             5s,5m,30m",
+            durations_within(&range)
+        )),
+    }
+}
+
+fn read_duration(text: &str) -> Option<Duration> {
+    let unit_at = text.find(|char: char| !char.is_ascii_digit())?;
+    let (number, unit) = text.split_at(unit_at);
+    let number: u64 = number.parse().ok()?;
+    match unit {
+        "ms" => Some(Duration::from_millis(number)),
+        "s" => Some(Duration::from_secs(number)),
+        "m" => number.checked_mul(60).map(Duration::from_secs),
+        "h" => number.checked_mul(60 * 60).map(Duration::from_secs),
+        "d" => number.checked_mul(24 * 60 * 60).map(Duration::from_secs),
+        _ => None,
+    }
+}
+
+fn durations_within(range: &RangeInclusive<Duration>) -> String {
+    format!("a number with ms, s, m, h or d, from {:?} to {:?}", range.start(), range.end())
+}
+
+pub(super) fn algorithm(text: &str) -> Parsed<Algorithm> {
+    Algorithm::ALL
+        .into_iter()
+        .find(|algorithm| algorithm.as_str() == text)
+        .ok_or_else(|| "expected sha256, sha384 or sha512".into())
+}
+
+pub(super) fn broker_url(_text: &str) -> Parsed<std::convert::Infallible> {
+    Err("expected it to be unset: message brokers come with a later version, and none is needed"
+        .into())
+}
+
+pub(super) fn blob_storage_url(text: &str) -> Parsed<BlobStorage> {
+    match text {
+        "memory:" => Ok(BlobStorage::Memory),
+        _ => Err("expected `memory:` (for trying things out), or it to be unset: stores that last \
+                  come with a later version"
+            .into()),
+    }
+}
+
+pub(super) fn database_url(text: &str) -> Parsed<PathBuf> {
+    let expected = "expected sqlite:// and the path of a file, such as sqlite://esl.db or \
+                    sqlite:///var/lib/esl/esl.db";
+    let Some(path) = text.strip_prefix("sqlite://") else {
+        let later = "; other databases come with a later version";
+        let is_postgres = text.starts_with("postgres:") || text.starts_with("postgresql:");
+        return Err(format!("{expected}{}", if is_postgres { later } else { "" }));
+    };
+    // Taken as it stands, so a query or an escape would silently be part of the name.
+    if path.is_empty() || path.ends_with('/') || path.contains(['?', '#', '%', '\0']) {
+        return Err(format!("{expected}, without options and escapes"));
+    }
+    Ok(PathBuf::from(path))
+}
+
+pub(super) fn listen_address(text: &str) -> Parsed<SocketAddr> {
+    text.parse().map_err(|_| {
+        "expected an IP address and a port, such as 127.0.0.1:8080 or, for all of this machine's \
+         addresses, 0.0.0.0:8080"
+            .into()
+    })
+}
+
+pub(super) fn public_url(text: &str) -> Parsed<String> {
+    let is_plain = |url: &Url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.has_host()
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none()
+    };
+    match Url::parse(text) {
+        Ok(url) if is_plain(&url) => Ok(url.as_str().trim_end_matches('/').to_owned()),
+        _ => Err("expected an http or https URL without user, query and fragment, such as \
+                  https://esl.example.com"
+            .into()),
+    }
+}
+
+pub(super) fn bootstrap_client(text: &str) -> Parsed<BootstrapClient> {
+    let Some((id, secret)) = text.split_once(':') else {
+        return Err("expected an id, a colon and a secret".into());
+    };
+    if !is_client_id(id) {
+        return Err(format!("expected {CLIENT_ID_EXPECTED} before the colon"));
+    }
+    let length = secret.len();
+    if !(SECRET_BYTES_MIN..=SECRET_BYTES_MAX).contains(&length) {
+        return Err(format!(
+            "expected a secret of {SECRET_BYTES_MIN} to {SECRET_BYTES_MAX} characters after the \
+             colon, not of {length}; `openssl rand -hex 32` makes one"
+        ));
+    }
+    if !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("expected a secret of visible ASCII after the colon".into());
+    }
+    Ok(BootstrapClient { id: id.to_owned(), secret: Digest::of(secret.as_bytes()) })
+}
+
+/// Whether a text can be a client's id: one that needs no escape in a form, a header or a shell.
+pub(crate) fn is_client_id(text: &str) -> bool {
+    (1..=CLIENT_ID_BYTES_MAX).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+}
+
+pub(super) fn header_prefix(text: &str) -> Parsed<String> {
+    let is_token = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let is_closed = text.starts_with('-') || text.ends_with('-');
+    if is_token && !is_closed && text.len() <= 64 {
+        Ok(text.to_owned())
+    } else {
+        Err("expected up to 64 letters, digits and inner hyphens, such as X-Sapien".into())
+    }
+}
+
+pub(super) fn log_filter(text: &str) -> Parsed<String> {
+    let is_level = |text: &str| {
+        ["off", "error", "warn", "info", "debug", "trace"]
+            .iter()
+            .any(|level| text.eq_ignore_ascii_case(level))
+    };
+    // A lone word that is no level would be taken for a module, and nothing would be logged.
+    let is_clear = |part: &str| is_level(part.trim()) || part.contains(['=', '[']);
+    if text.split(',').all(is_clear) && EnvFilter::try_new(text).is_ok() {
+        Ok(text.to_owned())
+    } else {
+        Err("expected a level (off, error, warn, info, debug or trace), modules with levels, or \
+             both, such as warn,esl_core=debug"
+            .into())
+    }
+}
+
+pub(super) fn log_format(text: &str) -> Parsed<LogFormat> {
+    match text.to_ascii_lowercase().as_str() {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("expected text or json".into()),
+    }
+}
+
+pub(super) fn xdebug_mode(text: &str) -> Parsed<XdebugMode> {
+    match text.to_ascii_lowercase().as_str() {
+        "off" => Ok(XdebugMode::Off),
+        "develop" => Ok(XdebugMode::Develop),
+        "debug" => Ok(XdebugMode::Debug),
+        "trace" => Ok(XdebugMode::Trace),
+        "profile" => Ok(XdebugMode::Profile),
+        _ => Err("expected off, develop, debug, trace or profile".into()),
+    }
+}
+
+pub(super) const RETRIES_MAX: u32 = 100;
+pub(crate) const CLIENT_ID_EXPECTED: &str =
+    "an id of up to 100 letters, digits, dots, hyphens and underscores";
+const CLIENT_ID_BYTES_MAX: usize = 100;
+const SECRET_BYTES_MIN: usize = 32;
+const SECRET_BYTES_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_a_unit_and_keep_within_their_bounds() {
+        let parse = duration(Duration::from_secs(1)..=Duration::from_secs(3600));
+        for (text, expected) in [
+            ("20s", Some(20)),
+            ("2000ms", Some(2)),
+            ("5m", Some(300)),
+            ("1h", Some(3600)),
+            ("61m", None),
+            ("1d", None),
+            ("0s", None),
+            ("20", None),
+            ("s", None),
+            ("", None),
+            ("-5s", None),
+            ("1.5s", None),
+            ("5 s", None),
+            ("99999999999999999999s", None),
+            ("18446744073709551615d", None),
+        ] {
+            assert_eq!(parse(text).ok(), expected.map(Duration::from_secs), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_retry_schedule_is_a_list_of_durations() {
+        let seconds = |delays: &[u64]| delays.iter().map(|&delay| Duration::from_secs(delay)).collect();
+        for (text, expected) in [
+            ("5s,5m,30m", Some(seconds(&[5, 300, 1800]))),
+            ("0s, 1h", Some(seconds(&[0, 3600]))),
+            ("5s,,5m", None),
+            ("2h", None),
+            ("5", None),
+        ] {
+            assert_eq!(retry_schedule(text).ok(), expected, "{text}");
+        }
+        assert!(retry_schedule(&vec!["1s"; 101].join(",")).is_err());
+    }
+
+    #[test]
+    fn a_database_is_the_path_of_a_file() {
+        for (text, expected) in [
+            ("sqlite://esl.db", Some("esl.db")),
+            ("sqlite://data/esl.db", Some("data/esl.db")),
+            ("sqlite:///var/lib/esl/esl.db", Some("/var/lib/esl/esl.db")),
+            ("sqlite://", None),
+            ("sqlite:///var/lib/", None),
+            ("sqlite://esl.db?mode=rwc", None),
+            ("sqlite:esl.db", None),
+            ("esl.db", None),
+            ("postgres://localhost/esl", None),
+        ] {
+            assert_eq!(database_url(text).ok(), expected.map(PathBuf::from), "{text}");
+        }
+        let later = database_url("postgres://localhost/esl").expect_err("it is not there yet");
+        assert!(later.contains("later version"), "{later}");
+    }
+
+    #[test]
+    fn a_public_url_is_kept_without_its_last_slash() {
+        for (text, expected) in [
+            ("https://esl.example.com", Some("https://esl.example.com")),
+            ("https://esl.example.com/", Some("https://esl.example.com")),
+            ("http://127.0.0.1:8080/esl/", Some("http://127.0.0.1:8080/esl")),
+            ("esl.example.com", None),
+            ("ftp://esl.example.com", None),
+            ("https://user@esl.example.com", None),
+            ("https://esl.example.com/?a=b", None),
+        ] {
+            assert_eq!(public_url(text).ok().as_deref(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_bootstrap_client_has_an_id_and_a_long_secret() {
+        let secret = "x".repeat(32);
+        let client = bootstrap_client(&format!("id:{secret}:x")).expect("a client");
+        assert_eq!(client.id, "id");
+        assert!(client.secret.matches(&Digest::of(format!("{secret}:x").as_bytes())));
+        for wrong in [
+            secret.clone(),
+            format!(":{secret}"),
+            format!("a b:{secret}"),
+            format!("id:{}", "x".repeat(31)),
+            format!("id:{}", "x".repeat(257)),
+            format!("id:{} {secret}", "x"),
+        ] {
+            let expected = bootstrap_client(&wrong).expect_err("it is wrong");
+            assert!(!expected.contains("xxx"), "{expected}");
+        }
+    }
+
+    #[test]
+    fn a_log_filter_that_would_silence_the_log_by_a_slip_is_refused() {
+        for (text, is_right) in [
+            ("info", true),
+            ("WARN", true),
+            ("warn,esl_core=debug", true),
+            ("off", true),
+            ("inof", false),
+            ("esl_core=loud", false),
+            ("", false),
+        ] {
+            assert_eq!(log_filter(text).is_ok(), is_right, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_remaining_values_are_what_the_documentation_says() {
+        for (text, expected) in [("true", Some(true)), ("OFF", Some(false)), ("2", None)] {
+            assert_eq!(boolean(text).ok(), expected, "{text}");
+        }
+        assert_eq!(events_per_hour("unlimited"), Ok(None));
+        assert_eq!(events_per_hour("10000"), Ok(Some(10_000)));
+        assert!(events_per_hour("0").is_err() && events_per_hour("-1").is_err());
+        assert_eq!(algorithm("sha384"), Ok(Algorithm::Sha384));
+        assert!(algorithm("md5").is_err());
+        assert_eq!(whole(1..=5_u32)("5"), Ok(5));
+        assert_eq!(whole(1..=5_u32)("6").unwrap_err(), "expected a whole number from 1 to 5");
+        for (text, is_right) in [("X-Sapien", true), ("X_", false), ("X-", false), ("X:", false)] {
+            assert_eq!(header_prefix(text).is_ok(), is_right, "{text}");
+        }
+        assert!(listen_address("0.0.0.0:8080").is_ok() && listen_address(":8080").is_err());
+        assert!(enabled("false").is_err() && broker_url("amqp://localhost").is_err());
+        assert!(blob_storage_url("memory:").is_ok() && blob_storage_url("s3://bucket").is_err());
+    }
+}

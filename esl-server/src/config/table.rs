@@ -1,0 +1,238 @@
+//! The one table of variables: what reads them, `--help` and docs/configuration.md come from here.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use esl_core::Algorithm;
+
+use super::{
+    BlobStorage, BootstrapClient, Fault, LogFormat, Written, XdebugMode,
+    parse::{self, Parsed},
+};
+
+/// An environment variable.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Variable {
+    pub(crate) name: &'static str,
+    /// What holds when it is unset; empty if it then stays unset.
+    pub(crate) default: &'static str,
+    pub(crate) exposure: Exposure,
+    meaning: &'static str,
+}
+
+/// How much of a value may be shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exposure {
+    /// All of it.
+    Open,
+    /// All but a URL's password.
+    Url,
+    /// Nothing.
+    Secret,
+}
+
+impl Variable {
+    /// What it is for, in the sentences of the documentation.
+    pub(crate) fn meaning(&self) -> &'static str {
+        self.meaning.trim_start()
+    }
+
+    /// A value of it, fit for a log.
+    pub(crate) fn shown(&self, value: &str) -> String {
+        match self.exposure {
+            Exposure::Open => value.to_owned(),
+            Exposure::Url => without_password(value),
+            Exposure::Secret => "(hidden)".to_owned(),
+        }
+    }
+}
+
+/// Hides what stands between `//` and the last `@`: in a URL that is not well-formed, a password may
+/// hold anything.
+fn without_password(url: &str) -> String {
+    match (url.find("//"), url.rfind('@')) {
+        (Some(start), Some(end)) if start + 2 < end => {
+            format!("{}(hidden){}", &url[..start + 2], &url[end..])
+        }
+        _ => url.to_owned(),
+    }
+}
+
+/// A line of the table reads: name, exposure, default, field, type, parser; its documentation is the
+/// variable's.
+macro_rules! variables {
+    ($(
+        $(#[doc = $meaning:literal])+
+        $name:literal $exposure:ident, default $default:literal => $field:ident: $type:ty = $parse:expr;
+    )+) => {
+        /// What the variables mean, each by itself.
+        #[derive(Debug)]
+        pub(crate) struct Values {
+            $($(#[doc = $meaning])+ pub(crate) $field: $type,)+
+        }
+
+        /// All of them, in the order of the documentation.
+        pub(crate) const VARIABLES: &[Variable] = &[$(Variable {
+            name: $name,
+            default: $default,
+            exposure: Exposure::$exposure,
+            meaning: concat!($($meaning),+),
+        },)+];
+
+        impl Values {
+            /// Reads every variable, and reports all that is wrong at once.
+            pub(super) fn read(written: &Written) -> Result<Self, Vec<Fault>> {
+                let mut faults = Vec::new();
+                let mut variables = VARIABLES.iter();
+                $(let $field = read(variables.next(), written, $parse, &mut faults);)+
+                let ($(Some($field),)+) = ($($field,)+) else { return Err(faults) };
+                Ok(Self { $($field,)+ })
+            }
+        }
+    };
+}
+
+fn read<T>(
+    variable: Option<&Variable>,
+    written: &Written,
+    parse: impl FnOnce(&str) -> Parsed<T>,
+    faults: &mut Vec<Fault>,
+) -> Option<T> {
+    let variable = variable.expect("the table has a line for each field");
+    let text = written.text(variable);
+    match text.and_then(parse) {
+        Ok(value) => Some(value),
+        Err(expected) => {
+            let value = variable.shown(written.raw(variable.name));
+            faults.push(Fault { name: variable.name, value, expected });
+            None
+        }
+    }
+}
+
+variables! {
+    /// Whether the event system is on. `false` comes with a later version, and is refused until then.
+    "ESL_ENABLED" Open, default "true" => enabled: bool = parse::enabled;
+
+    /// The address and port that the API is served on. Port 0 takes a free one, which the log names.
+    "ESL_LISTEN" Open, default "127.0.0.1:8080" => listen: SocketAddr = parse::listen_address;
+
+    /// Where the state lives: `sqlite://` and the path of a file, which is made if it is not there.
+    /// A path that does not begin with a slash starts at the working directory.
+    "ESL_DATABASE_URL" Url, default "sqlite://esl.db" => database: PathBuf = parse::database_url;
+
+    /// How the API is reached from outside, for the links that ESL gives out.
+    /// Unset, it is `http://` and what `ESL_LISTEN` says.
+    "ESL_PUBLIC_URL" Url, default "" => public_url: Option<String> = parse::optional(parse::public_url);
+
+    /// A client to be made at the start, as `id:secret` with a secret of at least 32 characters.
+    /// It gets every scope, in an organization of its own that is named like it. Nothing happens when
+    /// it is there already; when it is there with another secret, the start fails.
+    "ESL_BOOTSTRAP_CLIENT" Secret, default "" => bootstrap_client: Option<BootstrapClient> =
+        parse::optional(parse::bootstrap_client);
+
+    /// Message broker connection URL. Unset means that none is needed. Brokers come with a later
+    /// version, and any value is refused until then.
+    "ESL_BROKER_URL" Url, default "" => broker: Option<std::convert::Infallible> =
+        parse::optional(parse::broker_url);
+
+    /// How often a failed delivery is tried again, 0 to 100 times.
+    "ESL_RETRY_ATTEMPTS" Open, default "5" => retry_attempts: u32 = parse::whole(0..=parse::RETRIES_MAX);
+
+    /// The delay before the first retry, 1 to 3600000 ms. Each further one is twice as long, an hour
+    /// at most, with a jitter of ± 20 %.
+    "ESL_RETRY_DELAY_MS" Open, default "1000" => retry_delay: Duration =
+        parse::units(Duration::from_millis(1), 1..=3_600_000);
+
+    /// The delays before the retries, exactly, in place of the doubling ones: durations with commas
+    /// between them, such as `5s,5m,30m`, each an hour at most. There are as many retries as delays,
+    /// unless `ESL_RETRY_ATTEMPTS` is set, too: then the last delay repeats.
+    "ESL_RETRY_SCHEDULE" Open, default "" => retry_schedule: Option<Vec<Duration>> =
+        parse::optional(parse::retry_schedule);
+
+    /// The largest event, in bytes, that is sent with its data inline, 1024 to 16777216. Larger ones
+    /// need a blob storage.
+    "ESL_MAX_PAYLOAD_SIZE" Open, default "262144" => payload_bytes_max: usize =
+        parse::whole(1024..=16 * 1024 * 1024);
+
+    /// Blob storage endpoint for large payloads. Unset, larger events are refused. `memory:` keeps
+    /// them until the server stops, which is for trying things out; stores that last come with a
+    /// later version.
+    "ESL_BLOB_STORAGE_URL" Url, default "" => blob_storage: Option<BlobStorage> =
+        parse::optional(parse::blob_storage_url);
+
+    /// The hash under the HMAC of the signature header: `sha256`, `sha384` or `sha512`.
+    "ESL_SIGNATURE_ALGORITHM" Open, default "sha256" => signature_algorithm: Algorithm = parse::algorithm;
+
+    /// What the names of ESL's own headers begin with, as in `X-Sapien-Signature`.
+    "ESL_HEADER_PREFIX" Open, default "X-Sapien" => header_prefix: String = parse::header_prefix;
+
+    /// Whether callbacks may be `http` and lead to private, loopback and other special addresses.
+    /// For development and tests: whoever may subscribe then reaches everything that the server does.
+    "ESL_ALLOW_PRIVATE_CALLBACKS" Open, default "false" => allow_private_callbacks: bool = parse::boolean;
+
+    /// Access token lifetime, in seconds.
+    "OAUTH_TOKEN_LIFETIME" Open, default "3600" => access_token_lifetime: Duration =
+        parse::units(Duration::from_secs(1), 1..=31_536_000);
+
+    /// Refresh token lifetime, in seconds.
+    "OAUTH_REFRESH_LIFETIME" Open, default "86400" => refresh_token_lifetime: Duration =
+        parse::units(Duration::from_secs(1), 1..=31_536_000);
+
+    /// How many events an organization may publish in an hour, or `unlimited`. Checked, but not
+    /// enforced yet: that comes with a later version.
+    "RATE_LIMIT_EVENTS_HOUR" Open, default "10000" => events_per_hour: Option<u64> = parse::events_per_hour;
+
+    /// What is logged, to the standard error: a level (`off`, `error`, `warn`, `info`, `debug` or
+    /// `trace`), modules with levels, or both, such as `warn,esl_core=debug`.
+    "ESL_LOG" Open, default "info" => log_filter: String = parse::log_filter;
+
+    /// `text`, or `json` with one object in a line.
+    "ESL_LOG_FORMAT" Open, default "text" => log_format: LogFormat = parse::log_format;
+
+    /// How much detail the log has where `ESL_LOG` is unset: with `develop` and `debug` ESL's own
+    /// debug messages are added, with `trace` all of its messages; `off` and `profile` add nothing.
+    "XDEBUG_MODE" Open, default "off" => xdebug_mode: XdebugMode = parse::xdebug_mode;
+
+    /// Whether `/_profiler` is served. It comes with a later version; until then there is a warning.
+    "PROFILER_ENABLED" Open, default "false" => profiler_enabled: bool = parse::boolean;
+
+    /// How long a stop may take, from `1s` to `10m`: a quarter of it for requests that are being
+    /// answered, the rest for deliveries that are being sent. What is cut off is sent again.
+    "ESL_SHUTDOWN_GRACE" Open, default "20s" => shutdown_grace: Duration =
+        parse::duration(Duration::from_secs(1)..=Duration::from_secs(600));
+
+    /// How many threads do the work, 1 to 1024. Unset, there are as many as the machine has cores.
+    "ESL_WORKER_THREADS" Open, default "" => worker_threads: Option<usize> =
+        parse::optional(parse::whole(1..=1024));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_is_a_value_that_is_accepted() {
+        let values = Values::read(&Written::default()).expect("defaults are right");
+        assert_eq!(values.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!(values.public_url, None);
+        assert_eq!(values.events_per_hour, Some(10_000));
+    }
+
+    #[test]
+    fn names_are_unique() {
+        for (index, variable) in VARIABLES.iter().enumerate() {
+            assert!(VARIABLES[..index].iter().all(|other| other.name != variable.name));
+        }
+    }
+
+    #[test]
+    fn a_password_in_a_url_is_not_shown() {
+        for (url, shown) in [
+            ("amqp://user:pass@host/", "amqp://(hidden)@host/"),
+            ("postgres://user:p@ss/w:ord@host", "postgres://(hidden)@host"),
+            ("sqlite://esl.db", "sqlite://esl.db"),
+        ] {
+            assert_eq!(without_password(url), shown);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Checkpoints: what is in the WAL finds its way into the database.
+//!
+//! A thread of its own does the bulk while the writer goes on, but never catches up with a writer
+//! that does not pause, and the WAL starts over only once all of it is in the database. So when the
+//! WAL has grown long, the writer does the small remainder itself, between two transactions. All
+//! checkpoints are passive: they wait for nobody, and nobody waits for them.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::{self, Receiver, SyncSender},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use esl_core::storage::StorageError;
+use rusqlite::{CheckpointMode, Connection};
+
+use crate::{
+    config::OPEN,
+    connection::page_bytes,
+    error::{translate, translate_io},
+};
+
+/// The writer's side.
+pub(crate) struct Checkpoints {
+    /// The WAL's length in pages, as of the writer's last commit.
+    wal_pages: Arc<AtomicUsize>,
+    requests: SyncSender<()>,
+    /// Held by whoever checkpoints: SQLite would turn the second one away.
+    running: Arc<Mutex<()>>,
+    bulk_pages: usize,
+    restart_pages: usize,
+    pages_before: usize,
+    /// At which length of the WAL the thread was last asked.
+    requested_at: usize,
+    /// At which length the writer tries next.
+    finish_at: usize,
+}
+
+impl Checkpoints {
+    /// Starts the thread. It ends when the writer's side is dropped.
+    pub(crate) fn start(
+        writer: &mut Connection,
+        checkpointer: Connection,
+    ) -> Result<(Self, JoinHandle<()>), StorageError> {
+        let wal_pages = Arc::new(AtomicUsize::new(0));
+        let seen_by_hook = Arc::clone(&wal_pages);
+        writer
+            .wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages| {
+                seen_by_hook.store(usize::try_from(pages).unwrap_or(0), Ordering::Relaxed);
+                Ok(())
+            }))
+            .map_err(|error| translate(OPEN, error))?;
+        let page_bytes = page_bytes(writer)?;
+        let (requests, inbox) = mpsc::sync_channel(1);
+        let running = Arc::new(Mutex::new(()));
+        let thread = thread::Builder::new().name("esl-sqlite-checkpoint".into());
+        let thread = thread
+            .spawn({
+                let running = Arc::clone(&running);
+                move || checkpoint_on_request(&checkpointer, &inbox, &running)
+            })
+            .map_err(|error| translate_io(OPEN, error))?;
+        let restart_pages = RESTART_BYTES / page_bytes;
+        let checkpoints = Self {
+            wal_pages,
+            requests,
+            running,
+            bulk_pages: BULK_BYTES / page_bytes,
+            restart_pages,
+            pages_before: 0,
+            requested_at: 0,
+            finish_at: restart_pages,
+        };
+        Ok((checkpoints, thread))
+    }
+
+    /// Looks how long the WAL has become, between two transactions of the writer.
+    pub(crate) fn after_commit(&mut self, writer: &Connection) {
+        let pages = self.wal_pages.load(Ordering::Relaxed);
+        if pages < self.pages_before {
+            // It has started over.
+            self.requested_at = 0;
+            self.finish_at = self.restart_pages;
+        }
+        self.pages_before = pages;
+        if pages >= self.finish_at {
+            self.finish_remainder(writer, pages);
+        } else if pages >= self.requested_at + self.bulk_pages {
+            // When the thread has yet to begin with the last request, that one is as good.
+            drop(self.requests.try_send(()));
+            self.requested_at = pages;
+        }
+    }
+
+    fn finish_remainder(&mut self, writer: &Connection, pages: usize) {
+        // While the thread is at it, the remainder is not small yet.
+        let Ok(_running) = self.running.try_lock() else { return };
+        let is_complete = checkpoint(writer, CheckpointMode::PASSIVE);
+        // Complete, the next transaction starts the WAL over, unless somebody reads just then. If
+        // it is not, a long reader is about, and trying at each commit would help nobody.
+        let pause = if is_complete { self.bulk_pages / 8 } else { self.bulk_pages };
+        self.finish_at = pages + pause;
+        self.requested_at = pages;
+    }
+
+    /// The last checkpoint of all: leaves the WAL empty, if nobody else is at work.
+    pub(crate) fn finish(&self, writer: &Connection) {
+        let _running = self.running.lock().expect("no code panics while it holds this lock");
+        if let Err(error) = writer.busy_timeout(Duration::ZERO) {
+            tracing::debug!(%error, "could not stop waiting for others");
+        }
+        checkpoint(writer, CheckpointMode::TRUNCATE);
+    }
+}
+
+fn checkpoint_on_request(connection: &Connection, inbox: &Receiver<()>, running: &Mutex<()>) {
+    while let Ok(()) = inbox.recv() {
+        let _running = running.lock().expect("no code panics while it holds this lock");
+        checkpoint(connection, CheckpointMode::PASSIVE);
+    }
+}
+
+/// Whether all of the WAL is in the database afterwards.
+fn checkpoint(connection: &Connection, mode: CheckpointMode) -> bool {
+    match connection.wal_checkpoint_v2(Some("main"), mode) {
+        Ok((in_wal, done)) => in_wal == done,
+        // Somebody else checkpoints, or writes; or the disk is full, which the next commit says
+        // louder. What is in the WAL is safe there.
+        Err(error) => {
+            tracing::debug!(%error, "a checkpoint was not finished");
+            false
+        }
+    }
+}
+
+/// After how much growth of the WAL the thread is asked.
+const BULK_BYTES: usize = 4 * 1024 * 1024;
+
+/// From which length on the WAL is made to start over.
+const RESTART_BYTES: usize = 64 * 1024 * 1024;

@@ -1,0 +1,204 @@
+//! Handing out what is due.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use esl_core::{
+    OrganizationId, SealedEvent, Seq, Timestamp,
+    storage::{Claimed, Due, Want},
+};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Row};
+
+use crate::{
+    readers::Snapshot,
+    rows::{self, EventKey, SEALED_EVENT, damaged, lane_number, seq_number},
+};
+
+/// What the lanes have, for a worker that was checked.
+pub(crate) fn claim(
+    snapshot: &Snapshot<'_>,
+    wants: &[Want],
+    bytes_max: usize,
+) -> rusqlite::Result<Vec<Claimed>> {
+    let mut claim = Claim::prepare(snapshot, bytes_max)?;
+    let mut claimed = Vec::with_capacity(wants.len());
+    for want in wants {
+        // Each lane is read as of one moment, which is all that its answer says.
+        snapshot.refresh()?;
+        claimed.extend(claim.lane(want)?);
+    }
+    Ok(claimed)
+}
+
+struct Claim<'c> {
+    now: Timestamp,
+    bytes_left: usize,
+    owner: CachedStatement<'c>,
+    tried: CachedStatement<'c>,
+    untried: CachedStatement<'c>,
+    event: CachedStatement<'c>,
+    /// One event often goes to many lanes.
+    events: HashMap<EventKey, Arc<SealedEvent>>,
+}
+
+/// Whose lane it is.
+#[derive(Clone, Copy)]
+struct Owner {
+    id: OrganizationId,
+    key: i64,
+}
+
+impl<'c> Claim<'c> {
+    fn prepare(snapshot: &Snapshot<'c>, bytes_left: usize) -> rusqlite::Result<Self> {
+        let connection: &'c Connection = snapshot.connection;
+        Ok(Self {
+            now: snapshot.now,
+            bytes_left,
+            owner: connection.prepare_cached(OWNER)?,
+            tried: connection.prepare_cached(TRIED)?,
+            untried: connection.prepare_cached(UNTRIED)?,
+            event: connection
+                .prepare_cached(&format!("SELECT {SEALED_EVENT} FROM esl_events WHERE key = ?1"))?,
+            events: HashMap::new(),
+        })
+    }
+
+    /// What one lane has; `None` if it is paused or gone.
+    fn lane(&mut self, want: &Want) -> rusqlite::Result<Option<Claimed>> {
+        let owner = self.owner.query_row([lane_number(want.lane)], |row| {
+            Ok(Owner { key: row.get(0)?, id: OrganizationId::from_bytes(row.get(1)?) })
+        });
+        let Some(owner) = owner.optional()? else { return Ok(None) };
+        let mut due = Vec::new();
+        let mut is_cut_short = false;
+        let next_due = self.retries(want, owner, &mut due, &mut is_cut_short)?;
+        let is_all = self.never_tried(want, owner, &mut due, is_cut_short)?;
+        Ok(Some(Claimed { lane: want.lane, due, is_all, next_due }))
+    }
+
+    /// Hands out retries by due time, and says when the first one is due that is left.
+    fn retries(
+        &mut self,
+        want: &Want,
+        owner: Owner,
+        due: &mut Vec<Due>,
+        is_cut_short: &mut bool,
+    ) -> rusqlite::Result<Option<Timestamp>> {
+        let held: HashSet<Seq> = want.held.iter().copied().collect();
+        let mut rows = self.tried.query([lane_number(want.lane)])?;
+        while let Some(row) = rows.next()? {
+            let due_at = rows::time(row, 0)?;
+            let seq = rows::seq(row, 1)?;
+            if held.contains(&seq) {
+                continue;
+            }
+            if due_at > self.now || due.len() == want.room {
+                return Ok(Some(due_at));
+            }
+            let retry = open(row, seq, event(&mut self.event, &mut self.events, owner, seq)?, true)?;
+            if !fits(&mut self.bytes_left, &retry, due) {
+                *is_cut_short = true;
+                return Ok(Some(due_at));
+            }
+            due.push(retry);
+        }
+        Ok(None)
+    }
+
+    /// Hands out what was never tried, by seq, and says whether it is all there is.
+    fn never_tried(
+        &mut self,
+        want: &Want,
+        owner: Owner,
+        due: &mut Vec<Due>,
+        is_cut_short: bool,
+    ) -> rusqlite::Result<bool> {
+        let Some(after) = want.after else { return Ok(true) };
+        let mut rows = self.untried.query((lane_number(want.lane), seq_number(after)))?;
+        while let Some(row) = rows.next()? {
+            if is_cut_short || due.len() == want.room {
+                return Ok(false);
+            }
+            let seq = rows::seq(row, 1)?;
+            let first = open(row, seq, event(&mut self.event, &mut self.events, owner, seq)?, false)?;
+            if !fits(&mut self.bytes_left, &first, due) {
+                return Ok(false);
+            }
+            due.push(first);
+        }
+        Ok(true)
+    }
+}
+
+/// Takes a delivery's bytes off what is left. The first one of a lane goes in any case, so that no
+/// lane waits for ever.
+fn fits(bytes_left: &mut usize, next: &Due, due: &[Due]) -> bool {
+    let bytes = next.event.body.len();
+    let fits = bytes <= *bytes_left || due.is_empty();
+    if fits {
+        *bytes_left = bytes_left.saturating_sub(bytes);
+    }
+    fits
+}
+
+fn open(
+    row: &Row<'_>,
+    seq: Seq,
+    event: Arc<SealedEvent>,
+    is_retry: bool,
+) -> rusqlite::Result<Due> {
+    Ok(Due { seq, event, is_retry, attempts: row.get(2)?, charged: row.get(3)? })
+}
+
+fn event(
+    select: &mut CachedStatement<'_>,
+    events: &mut HashMap<EventKey, Arc<SealedEvent>>,
+    owner: Owner,
+    seq: Seq,
+) -> rusqlite::Result<Arc<SealedEvent>> {
+    let key = EventKey::new(owner.key, seq);
+    if let Some(event) = events.get(&key) {
+        return Ok(Arc::clone(event));
+    }
+    let event =
+        select.query_row([key.0], |row| rows::sealed_event(row, 0, owner.id)).optional()?;
+    let event = event.ok_or_else(|| {
+        let message = format!("an open delivery of an event that is gone, seq {}", seq.get());
+        damaged(0, rusqlite::types::Type::Null, message)
+    })?;
+    events.insert(key, Arc::clone(&event));
+    Ok(event)
+}
+
+const OWNER: &str = "
+SELECT o.key, o.id
+FROM esl_subscriptions s JOIN esl_organizations o ON o.key = s.organization
+WHERE s.lane = ?1 AND s.active AND s.deleted_at IS NULL";
+
+const TRIED: &str = "
+SELECT due_at, seq, attempts, charged FROM esl_open
+WHERE lane = ?1 AND due_at > 0 ORDER BY due_at, seq";
+
+const UNTRIED: &str = "
+SELECT due_at, seq, attempts, charged FROM esl_open
+WHERE lane = ?1 AND due_at = 0 AND seq > ?2 ORDER BY seq";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plans::assert_plan;
+
+    #[test]
+    fn a_claim_reads_ranges_of_the_key_and_sorts_nothing() {
+        let connection = Connection::open_in_memory().unwrap();
+        crate::schema::migrate(&connection, Timestamp::EPOCH).unwrap();
+        let key = "SEARCH esl_open USING PRIMARY KEY (lane=? AND due_at>?)";
+        assert_plan(&connection, TRIED, &[key]);
+        let key = "SEARCH esl_open USING PRIMARY KEY (lane=? AND due_at=? AND seq>?)";
+        assert_plan(&connection, UNTRIED, &[key]);
+        let keys = ["s", "o"].map(|it| format!("SEARCH {it} USING INTEGER PRIMARY KEY (rowid=?)"));
+        assert_plan(&connection, OWNER, &keys.each_ref().map(String::as_str));
+    }
+}

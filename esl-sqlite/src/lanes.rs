@@ -1,0 +1,289 @@
+//! Epochs, and the lanes that are the engine's.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use esl_core::{
+    LaneId, OrganizationId, SealedEvent, Seq, Timestamp, WorkerId,
+    storage::{
+        Change, Claimed, EPOCH, IntakeRow, Lanes, StorageError, StorageErrorKind, Swept, Taken,
+        Waiting, Want, Worker,
+    },
+};
+use rusqlite::{Connection, OptionalExtension};
+
+use crate::{
+    SqliteStorage,
+    changes::News,
+    claim,
+    error::Stop,
+    outbox,
+    readers::Snapshot,
+    rows::{self, EventKey, Ending, LANE_STATE, SUBSCRIPTION, SUBSCRIPTION_COLUMNS, lane_number, seq_number},
+    session::Session,
+    settle::retry_time,
+    sweep,
+};
+
+#[async_trait]
+impl Lanes for SqliteStorage {
+    async fn enlist(&self, worker: WorkerId) -> Result<Worker, StorageError> {
+        // An engine wants to hear of others from its first moment on.
+        self.listen();
+        let work = move |session: &mut Session<'_>| enlist(session, worker);
+        self.writer().run(ENLIST, 1, work).await
+    }
+
+    async fn renew(&self, worker: &Worker) -> Result<(), StorageError> {
+        let worker = *worker;
+        let work = move |session: &mut Session<'_>| {
+            session.demand_running(&worker, RENEW)?;
+            let renewed = session.epoch()?.renewed(session.now + EPOCH);
+            Ok(session.write_epoch(renewed)?)
+        };
+        self.writer().run(RENEW, 1, work).await
+    }
+
+    async fn resign(&self, worker: &Worker) -> Result<(), StorageError> {
+        let worker = *worker;
+        let work = move |session: &mut Session<'_>| {
+            let epoch = session.epoch()?;
+            if epoch.is_of(&worker) {
+                session.write_epoch(epoch.ended())?;
+                session.effects.releases_lock = true;
+            }
+            Ok(())
+        };
+        self.writer().run("resign", 1, work).await
+    }
+
+    async fn take(&self, worker: &Worker, lanes: &[LaneId]) -> Result<Vec<Taken>, StorageError> {
+        let (worker, lanes) = (*worker, lanes.to_vec());
+        let work = move |snapshot: &Snapshot<'_>| {
+            snapshot.demand_running(&worker, TAKE)?;
+            // There is one engine, so every lane is free for it or its own.
+            let mut taken = Vec::with_capacity(lanes.len());
+            for lane in lanes {
+                snapshot.refresh()?;
+                taken.extend(take(snapshot.connection, lane)?);
+            }
+            Ok(taken)
+        };
+        self.readers().run(TAKE, work).await
+    }
+
+    async fn waiting(
+        &self,
+        _worker: &Worker,
+        after: Option<LaneId>,
+        limit: usize,
+    ) -> Result<Vec<Waiting>, StorageError> {
+        let work = move |snapshot: &Snapshot<'_>| Ok(waiting(snapshot, after, limit)?);
+        self.readers().run("look for waiting lanes", work).await
+    }
+
+    async fn claim(
+        &self,
+        worker: &Worker,
+        wants: &[Want],
+        bytes_max: usize,
+    ) -> Result<Vec<Claimed>, StorageError> {
+        let (worker, wants) = (*worker, wants.to_vec());
+        let work = move |snapshot: &Snapshot<'_>| {
+            snapshot.demand_running(&worker, CLAIM)?;
+            Ok(claim::claim(snapshot, &wants, bytes_max)?)
+        };
+        self.readers().run(CLAIM, work).await
+    }
+
+    async fn reopen(
+        &self,
+        organization: OrganizationId,
+        lane: LaneId,
+        seq: Seq,
+    ) -> Result<(), StorageError> {
+        let work = move |session: &mut Session<'_>| reopen(session, organization, lane, seq);
+        self.writer().run(REOPEN, 1, work).await
+    }
+
+    async fn intake(
+        &self,
+        after: Option<IntakeRow>,
+        limit: usize,
+    ) -> Result<Vec<(IntakeRow, Arc<SealedEvent>)>, StorageError> {
+        let work = move |snapshot: &Snapshot<'_>| {
+            Ok(outbox::read_intake(snapshot.connection, after, limit)?)
+        };
+        self.readers().run("read the intake", work).await
+    }
+
+    async fn enqueue(&self, events: Vec<Arc<SealedEvent>>) -> Result<(), StorageError> {
+        let weight = events.len();
+        let work = move |session: &mut Session<'_>| {
+            for event in &events {
+                outbox::insert_intake(session.connection, event)?;
+            }
+            session.effects.changes.push(Change::Intake);
+            Ok(())
+        };
+        self.writer().run("enqueue events", weight, work).await
+    }
+
+    async fn changed(&self) -> Vec<Change> {
+        self.listen().next().await
+    }
+
+    async fn sweep(&self, worker: &Worker, limit: usize) -> Result<Swept, StorageError> {
+        let worker = *worker;
+        let work = move |session: &mut Session<'_>| {
+            session.demand_running(&worker, SWEEP)?;
+            Ok(sweep::sweep(session, limit)?)
+        };
+        self.writer().run(SWEEP, limit, work).await
+    }
+}
+
+const ENLIST: &str = "enlist an engine";
+const RENEW: &str = "renew the epoch";
+const TAKE: &str = "take lanes";
+const CLAIM: &str = "claim deliveries";
+const REOPEN: &str = "open a delivery again";
+const SWEEP: &str = "sweep";
+
+fn enlist(session: &mut Session<'_>, worker: WorkerId) -> Result<Worker, Stop> {
+    let epoch = session.epoch()?;
+    if session.lock.is_held() && epoch.is_running_for_another(worker, session.now) {
+        let message = "another engine runs on this storage, in this process";
+        let error = StorageError::new(StorageErrorKind::Fenced, ENLIST).with_source(message);
+        return Err(Stop::Refused(error));
+    }
+    session.lock.acquire(ENLIST)?;
+    let next = epoch.next(worker, session.now + EPOCH);
+    session.write_epoch(next)?;
+    Ok(Worker { id: worker, epoch: next.number() })
+}
+
+fn take(connection: &Connection, lane: LaneId) -> rusqlite::Result<Option<Taken>> {
+    let sql = format!(
+        "SELECT {SUBSCRIPTION}, {LANE_STATE}, o.id
+         FROM esl_subscriptions s
+         JOIN esl_organizations o ON o.key = s.organization
+         LEFT JOIN esl_lanes l ON l.lane = s.lane
+         WHERE s.lane = ?1 AND s.deleted_at IS NULL"
+    );
+    let mut select = connection.prepare_cached(&sql)?;
+    let taken = select.query_row([lane_number(lane)], |row| {
+        const LANE_STATE_COLUMNS: usize = 6;
+        let organization = row.get(SUBSCRIPTION_COLUMNS + LANE_STATE_COLUMNS)?;
+        Ok(Taken {
+            subscription: rows::subscription(row, OrganizationId::from_bytes(organization))?,
+            state: rows::lane_state(row, SUBSCRIPTION_COLUMNS)?,
+        })
+    });
+    taken.optional()
+}
+
+/// Goes from lane to lane: each costs one search, however many deliveries it has.
+fn waiting(
+    snapshot: &Snapshot<'_>,
+    after: Option<LaneId>,
+    limit: usize,
+) -> rusqlite::Result<Vec<Waiting>> {
+    let connection = snapshot.connection;
+    let mut next_lane = connection.prepare_cached(NEXT_LANE)?;
+    let mut is_active = connection.prepare_cached(IS_ACTIVE)?;
+    let mut waiting = Vec::new();
+    let mut last = after.map_or(0, lane_number);
+    while waiting.len() < limit {
+        let next = next_lane.query_row([last], |row| {
+            // What was never tried has 0, and so is due at once.
+            Ok(Waiting { lane: rows::lane(row, 0)?, due_at: rows::time(row, 1)? })
+        });
+        let Some(next) = next.optional()? else { break };
+        last = lane_number(next.lane);
+        if is_active.exists([last])? {
+            waiting.push(next);
+        }
+        drop(next);
+    }
+    Ok(waiting)
+}
+
+const NEXT_LANE: &str = "
+SELECT lane, due_at FROM esl_open WHERE lane > ?1 ORDER BY lane, due_at, seq LIMIT 1";
+
+pub(crate) const IS_ACTIVE: &str =
+    "SELECT 1 FROM esl_subscriptions WHERE lane = ?1 AND active AND deleted_at IS NULL";
+
+fn reopen(
+    session: &mut Session<'_>,
+    organization: OrganizationId,
+    lane: LaneId,
+    seq: Seq,
+) -> Result<(), Stop> {
+    let not_found = || Stop::refused(StorageErrorKind::NotFound, REOPEN);
+    let organization = session.organization(organization)?.ok_or_else(not_found)?;
+    let connection = session.connection;
+    let (lane, seq_number) = (lane_number(lane), seq_number(seq));
+
+    let is_own = "SELECT 1 FROM esl_subscriptions
+                  WHERE lane = ?1 AND organization = ?2 AND deleted_at IS NULL";
+    let event_exists = "SELECT 1 FROM esl_events WHERE key = ?1";
+    let EventKey(event) = organization.event_key(seq);
+    if !connection.prepare_cached(is_own)?.exists((lane, organization.key))?
+        || !connection.prepare_cached(event_exists)?.exists([event])?
+    {
+        return Err(not_found());
+    }
+    let ending = "SELECT state FROM esl_closed WHERE lane = ?1 AND seq = ?2";
+    let ending = connection
+        .prepare_cached(ending)?
+        .query_row((lane, seq_number), |row| rows::ending(row, 0))
+        .optional()?;
+    match ending {
+        Some(Ending::Exhausted | Ending::Expired) => {}
+        Some(Ending::Delivered | Ending::Cancelled) => {
+            return Err(Stop::refused(StorageErrorKind::Conflict, REOPEN));
+        }
+        None => {
+            let is_open = "SELECT 1 FROM esl_open WHERE lane = ?1 AND due_at = 0 AND seq = ?2
+                           UNION ALL
+                           SELECT 1 FROM esl_open INDEXED BY esl_open_tried
+                           WHERE lane = ?1 AND seq = ?2 AND due_at > 0";
+            let is_open = connection.prepare_cached(is_open)?.exists((lane, seq_number))?;
+            return Err(if is_open {
+                Stop::refused(StorageErrorKind::Conflict, REOPEN)
+            } else {
+                not_found()
+            });
+        }
+    }
+    let open = "INSERT INTO esl_open
+                    (lane, due_at, seq, attempts, charged, created_at, last_status, last_error)
+                SELECT lane, ?3, seq, attempts, 0, ?4, last_status, last_error
+                FROM esl_closed WHERE lane = ?1 AND seq = ?2";
+    let now: Timestamp = session.now;
+    connection
+        .prepare_cached(open)?
+        .execute((lane, seq_number, retry_time(now), now.as_millis()))?;
+    let remove = "DELETE FROM esl_closed WHERE lane = ?1 AND seq = ?2";
+    connection.prepare_cached(remove)?.execute((lane, seq_number))?;
+    session.tell_others(News::Lanes)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plans::assert_plan;
+
+    #[test]
+    fn waiting_lanes_are_found_by_search() {
+        let connection = Connection::open_in_memory().unwrap();
+        crate::schema::migrate(&connection, Timestamp::EPOCH).unwrap();
+        // No sort, and one row at a time: the cost is that of a search for each lane.
+        assert_plan(&connection, NEXT_LANE, &["SEARCH esl_open USING PRIMARY KEY (lane>?)"]);
+        let key = "SEARCH esl_subscriptions USING INTEGER PRIMARY KEY (rowid=?)";
+        assert_plan(&connection, IS_ACTIVE, &[key]);
+    }
+}

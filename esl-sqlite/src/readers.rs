@@ -1,0 +1,182 @@
+//! The threads that read.
+//!
+//! Each has a connection of its own, and each piece of work sees one moment of the database: one
+//! that is not before the call.
+
+use std::{
+    cell::Cell,
+    fmt,
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        mpsc::{self, Receiver, Sender},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use esl_core::{
+    Timestamp,
+    storage::{StorageError, StorageErrorKind, Worker},
+};
+use rusqlite::Connection;
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::{
+    config::OPEN,
+    connection::open_reader,
+    error::{Stop, closed, translate_io},
+    session::Epoch,
+    time::StorageTime,
+};
+
+pub(crate) struct Readers {
+    /// `None` once it is closed.
+    jobs: Option<Sender<ReadJob>>,
+    places: Arc<Semaphore>,
+    threads: Vec<JoinHandle<()>>,
+    time: Arc<StorageTime>,
+}
+
+type ReadJob = Box<dyn FnOnce(&Connection) + Send>;
+
+/// The database as of one moment.
+pub(crate) struct Snapshot<'c> {
+    pub(crate) connection: &'c Connection,
+    pub(crate) now: Timestamp,
+    began: Cell<Instant>,
+}
+
+impl Readers {
+    pub(crate) fn start(
+        database: &Path,
+        patience: Duration,
+        time: Arc<StorageTime>,
+    ) -> Result<Self, StorageError> {
+        let (jobs, inbox) = mpsc::channel();
+        let inbox = Arc::new(Mutex::new(inbox));
+        let mut threads = Vec::with_capacity(READERS);
+        for _ in 0..READERS {
+            let connection = open_reader(database, patience)?;
+            let inbox = Arc::clone(&inbox);
+            let thread = thread::Builder::new().name("esl-sqlite-reader".into());
+            let thread = thread
+                .spawn(move || read(&connection, &inbox))
+                .map_err(|error| translate_io(OPEN, error))?;
+            threads.push(thread);
+        }
+        let places = Arc::new(Semaphore::new(WAITING_MAX));
+        Ok(Self { jobs: Some(jobs), places, threads, time })
+    }
+
+    /// Reads in one transaction that begins after this call.
+    pub(crate) async fn run<T, F>(
+        &self,
+        operation: &'static str,
+        work: F,
+    ) -> Result<T, StorageError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Snapshot<'_>) -> Result<T, Stop> + Send + 'static,
+    {
+        let places = Arc::clone(&self.places);
+        let place = places.acquire_owned().await.map_err(|_| closed(operation))?;
+        let (caller, answer) = oneshot::channel();
+        let time = Arc::clone(&self.time);
+        let job = Box::new(move |connection: &Connection| {
+            let _place = place;
+            if caller.is_closed() {
+                return;
+            }
+            let result = Snapshot::with(connection, time.now(), work);
+            // A caller that is gone has no use for the answer.
+            drop(caller.send(result.map_err(|stop| stop.into_error(operation))));
+        });
+        let jobs = self.jobs.as_ref().ok_or_else(|| closed(operation))?;
+        jobs.send(job).map_err(|_| closed(operation))?;
+        answer.await.map_err(|_| closed(operation))?
+    }
+
+    /// Ends the threads. Comes back when they have closed their connections.
+    pub(crate) fn close(&mut self) {
+        self.places.close();
+        // Without a sender, the threads do what is left and end.
+        self.jobs = None;
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread that reads has panicked");
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Readers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Readers").field("threads", &self.threads.len()).finish_non_exhaustive()
+    }
+}
+
+fn read(connection: &Connection, inbox: &Mutex<Receiver<ReadJob>>) {
+    loop {
+        // One thread waits for work, the others wait for that thread.
+        let job = inbox.lock().expect("no code panics while it holds this lock").recv();
+        match job {
+            Ok(job) => job(connection),
+            Err(_) => return,
+        }
+    }
+}
+
+impl<'c> Snapshot<'c> {
+    fn with<T>(
+        connection: &'c Connection,
+        now: Timestamp,
+        work: impl FnOnce(&Self) -> Result<T, Stop>,
+    ) -> Result<T, Stop> {
+        let snapshot = Self { connection, now, began: Cell::new(Instant::now()) };
+        execute(connection, "BEGIN")?;
+        let result = work(&snapshot);
+        if !connection.is_autocommit() {
+            execute(connection, "COMMIT")?;
+        }
+        result
+    }
+
+    /// Goes on in a later moment of the database if this one is getting old: as long as it is read,
+    /// the WAL cannot start over. To be called where both are as good.
+    pub(crate) fn refresh(&self) -> rusqlite::Result<()> {
+        if self.began.get().elapsed() >= AGE_MAX {
+            execute(self.connection, "COMMIT")?;
+            execute(self.connection, "BEGIN")?;
+            self.began.set(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// Refuses a worker whose epoch is over.
+    pub(crate) fn demand_running(
+        &self,
+        worker: &Worker,
+        operation: &'static str,
+    ) -> Result<(), Stop> {
+        if Epoch::read(self.connection)?.is_running(worker, self.now) {
+            Ok(())
+        } else {
+            Err(Stop::refused(StorageErrorKind::Fenced, operation))
+        }
+    }
+}
+
+fn execute(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached(sql)?.execute([])?;
+    Ok(())
+}
+
+/// Claims, lists and look-ups are short; three at a time keep a slow list from delaying a claim.
+const READERS: usize = 3;
+
+/// Calls that may wait for a reader; further ones wait for a place in the queue.
+const WAITING_MAX: usize = 4 * 1024;
+
+/// For how long one moment of the database is read.
+const AGE_MAX: Duration = Duration::from_millis(100);

@@ -1,0 +1,146 @@
+//! The handle, and what it is made of.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread::JoinHandle,
+};
+
+use esl_core::storage::StorageError;
+
+use crate::{
+    Turn,
+    changes::Changes,
+    checkpoint::Checkpoints,
+    config::{OPEN, SqliteOptions},
+    connection::{open_checkpointer, open_writer},
+    error::translate_io,
+    readers::Readers,
+    schema::migrate,
+    time::StorageTime,
+    writer::{Message, Parts, Writer},
+};
+
+/// Storage in a SQLite file: the whole of [`Storage`](esl_core::storage::Storage), and the
+/// [outbox](Self::publish_in).
+///
+/// Clones are the same handle. The last one to be dropped does what was asked before, brings the
+/// WAL into the database and closes it; that takes a moment, in which the thread that drops it
+/// waits.
+#[derive(Clone)]
+pub struct SqliteStorage {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    database: PathBuf,
+    time: Arc<StorageTime>,
+    changes: Arc<Changes>,
+    writer: Writer,
+    readers: Readers,
+    checkpointer: Option<JoinHandle<()>>,
+}
+
+impl SqliteStorage {
+    /// Opens the database at `path`, makes it if there is none, and brings its tables up to date.
+    ///
+    /// The file may be the embedder's own database: ESL's tables are all named `esl_…`, and nothing
+    /// else in it is touched, except that its journal becomes a WAL.
+    ///
+    /// # Errors
+    /// [`Unavailable`](esl_core::storage::StorageErrorKind::Unavailable) if the folder does not
+    /// exist or the file cannot be written; [`Corrupt`](esl_core::storage::StorageErrorKind::Corrupt)
+    /// if it is not a database; [`Unsupported`](esl_core::storage::StorageErrorKind::Unsupported) if
+    /// its tables were made by a newer ESL, or if `path` names a database in memory.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, StorageError> {
+        Self::options().open(path)
+    }
+
+    /// For what [`open`](Self::open) decides by itself.
+    pub fn options() -> SqliteOptions {
+        SqliteOptions::new()
+    }
+
+    pub(crate) fn open_with(path: &Path, options: SqliteOptions) -> Result<Self, StorageError> {
+        let SqliteOptions { clock, busy_timeout } = options;
+        let time = Arc::new(StorageTime::new(clock));
+        let mut connection = open_writer(path, busy_timeout)?;
+        migrate(&connection, time.now())?;
+        let database = path.canonicalize().map_err(|error| translate_io(OPEN, error))?;
+        let readers = Readers::start(&database, busy_timeout, Arc::clone(&time))?;
+        let (checkpoints, checkpointer) =
+            Checkpoints::start(&mut connection, open_checkpointer(&database)?)?;
+        let changes = Arc::new(Changes::default());
+        let writer = Writer::start(Parts {
+            connection,
+            database: database.clone(),
+            time: Arc::clone(&time),
+            changes: Arc::clone(&changes),
+            checkpoints,
+        })?;
+        let checkpointer = Some(checkpointer);
+        let inner = Inner { database, time, changes, writer, readers, checkpointer };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Where the database is: the path it was opened with, made absolute.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.inner.database
+    }
+
+    /// Waits in line with the writer for the right to write to the database through a connection of
+    /// one's own, which then meets no [`SQLITE_BUSY`](rusqlite::ErrorCode::DatabaseBusy) from it
+    /// however busy the engine is. See [`Turn`].
+    ///
+    /// # Errors
+    /// [`Unavailable`](esl_core::storage::StorageErrorKind::Unavailable) if the writer has ended.
+    ///
+    /// # Cancellation
+    /// A dropped call gives its place in the line away.
+    pub async fn turn(&self) -> Result<Turn, StorageError> {
+        self.inner.writer.turn().await
+    }
+
+    pub(crate) fn writer(&self) -> &Writer {
+        &self.inner.writer
+    }
+
+    pub(crate) fn readers(&self) -> &Readers {
+        &self.inner.readers
+    }
+
+    pub(crate) fn time(&self) -> &StorageTime {
+        &self.inner.time
+    }
+
+    /// From the first call on, the writer looks for what others commit.
+    pub(crate) fn listen(&self) -> &Changes {
+        let changes = &self.inner.changes;
+        if changes.listen() {
+            // A writer that is gone has nothing more to say.
+            drop(self.inner.writer.notifier().send(Message::Listen));
+        }
+        changes
+    }
+}
+
+impl fmt::Debug for SqliteStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SqliteStorage").field(&self.inner.database).finish()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.readers.close();
+        self.writer.close();
+        // It ends with the writer, which has asked it for checkpoints.
+        if let Some(checkpointer) = self.checkpointer.take()
+            && checkpointer.join().is_err()
+        {
+            tracing::error!("the thread that checkpoints has panicked");
+        }
+    }
+}

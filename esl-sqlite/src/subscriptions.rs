@@ -1,0 +1,279 @@
+//! Subscriptions and routes.
+
+use async_trait::async_trait;
+use esl_core::{
+    LaneId, OrganizationId, Subscription, SubscriptionId, SubscriptionUpdate,
+    storage::{Page, PageOf, RouteTable, StorageError, StorageErrorKind, Subscriptions},
+};
+use rusqlite::{Connection, OptionalExtension};
+
+use crate::{
+    SqliteStorage,
+    changes::News,
+    error::Stop,
+    readers::Snapshot,
+    rows::{self, SUBSCRIPTION, lane_number, one_more_than, patterns_text},
+    session::{OrganizationRow, Session, read_organization},
+};
+
+#[async_trait]
+impl Subscriptions for SqliteStorage {
+    async fn create_subscription(
+        &self,
+        subscription: Subscription,
+    ) -> Result<Subscription, StorageError> {
+        let work = move |session: &mut Session<'_>| create(session, subscription);
+        self.writer().run(CREATE, 1, work).await
+    }
+
+    async fn subscription(
+        &self,
+        organization: OrganizationId,
+        id: SubscriptionId,
+    ) -> Result<Option<Subscription>, StorageError> {
+        let work = move |snapshot: &Snapshot<'_>| {
+            let connection = snapshot.connection;
+            let Some(row) = read_organization(connection, organization)? else { return Ok(None) };
+            Ok(live(connection, organization, row, id)?)
+        };
+        self.readers().run("read a subscription", work).await
+    }
+
+    async fn subscriptions(
+        &self,
+        organization: OrganizationId,
+        page: Page<LaneId>,
+    ) -> Result<PageOf<Subscription>, StorageError> {
+        let work = move |snapshot: &Snapshot<'_>| Ok(list(snapshot, organization, page)?);
+        self.readers().run("list subscriptions", work).await
+    }
+
+    async fn update_subscription(
+        &self,
+        organization: OrganizationId,
+        id: SubscriptionId,
+        update: SubscriptionUpdate,
+    ) -> Result<Subscription, StorageError> {
+        let work = move |session: &mut Session<'_>| change(session, organization, id, update);
+        self.writer().run(UPDATE, 1, work).await
+    }
+
+    async fn delete_subscription(
+        &self,
+        organization: OrganizationId,
+        id: SubscriptionId,
+    ) -> Result<LaneId, StorageError> {
+        let work = move |session: &mut Session<'_>| delete(session, organization, id);
+        self.writer().run(DELETE, 1, work).await
+    }
+
+    async fn routes(
+        &self,
+        organization: OrganizationId,
+    ) -> Result<Option<RouteTable>, StorageError> {
+        let work = move |snapshot: &Snapshot<'_>| Ok(routes(snapshot, organization)?);
+        self.readers().run("read routes", work).await
+    }
+}
+
+const CREATE: &str = "create a subscription";
+const UPDATE: &str = "update a subscription";
+const DELETE: &str = "delete a subscription";
+
+fn create(
+    session: &mut Session<'_>,
+    mut subscription: Subscription,
+) -> Result<Subscription, Stop> {
+    let organization = session.organization(subscription.organization)?;
+    let organization = organization.ok_or(Stop::refused(StorageErrorKind::NotFound, CREATE))?;
+    let connection = session.connection;
+    let is_used = "SELECT 1 FROM esl_subscriptions WHERE id = ?1";
+    if connection.prepare_cached(is_used)?.exists([subscription.id.to_bytes()])? {
+        return Err(Stop::refused(StorageErrorKind::Conflict, CREATE));
+    }
+    let sql = "INSERT INTO esl_subscriptions
+                   (id, organization, callback_url, events, secret, active, disabled_reason,
+                    created_at, updated_at)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+               RETURNING lane";
+    let parameters = (
+        subscription.id.to_bytes(),
+        organization.key,
+        subscription.callback_url.as_str(),
+        patterns_text(&subscription.events),
+        subscription.secret.expose(),
+        subscription.active,
+        subscription.disabled_reason.map(|reason| reason.as_str()),
+        subscription.created_at.as_millis(),
+        subscription.updated_at.as_millis(),
+    );
+    subscription.lane =
+        connection.prepare_cached(sql)?.query_one(parameters, |row| rows::lane(row, 0))?;
+    session.forget_lane(subscription.lane);
+    session.raise_route_version(subscription.organization);
+    session.tell_others(News::Subscriptions(subscription.organization))?;
+    Ok(subscription)
+}
+
+fn change(
+    session: &mut Session<'_>,
+    organization: OrganizationId,
+    id: SubscriptionId,
+    update: SubscriptionUpdate,
+) -> Result<Subscription, Stop> {
+    let held = demand_live(session, organization, id, UPDATE)?;
+    let mut updated = held.clone();
+    if let Some(callback_url) = update.callback_url {
+        updated.callback_url = callback_url;
+    }
+    if let Some(events) = update.events {
+        updated.events = events;
+    }
+    if let Some(active) = update.active {
+        updated.active = active;
+    }
+    if updated.active {
+        updated.disabled_reason = None;
+    }
+    if updated == held {
+        return Ok(updated);
+    }
+    updated.updated_at = session.now;
+    let sql = "UPDATE esl_subscriptions
+               SET callback_url = ?2, events = ?3, active = ?4, disabled_reason = ?5,
+                   updated_at = ?6
+               WHERE lane = ?1";
+    session.connection.prepare_cached(sql)?.execute((
+        lane_number(updated.lane),
+        updated.callback_url.as_str(),
+        patterns_text(&updated.events),
+        updated.active,
+        updated.disabled_reason.map(|reason| reason.as_str()),
+        updated.updated_at.as_millis(),
+    ))?;
+    if updated.events != held.events {
+        session.raise_route_version(organization);
+    }
+    session.tell_others(News::Subscriptions(organization))?;
+    Ok(updated)
+}
+
+fn delete(
+    session: &mut Session<'_>,
+    organization: OrganizationId,
+    id: SubscriptionId,
+) -> Result<LaneId, Stop> {
+    let lane = demand_live(session, organization, id, DELETE)?.lane;
+    let sql = "UPDATE esl_subscriptions SET deleted_at = ?2 WHERE lane = ?1";
+    session
+        .connection
+        .prepare_cached(sql)?
+        .execute((lane_number(lane), session.now.as_millis()))?;
+    session.forget_lane(lane);
+    session.raise_route_version(organization);
+    session.tell_others(News::Subscriptions(organization))?;
+    Ok(lane)
+}
+
+fn demand_live(
+    session: &mut Session<'_>,
+    organization: OrganizationId,
+    id: SubscriptionId,
+    operation: &'static str,
+) -> Result<Subscription, Stop> {
+    let found = match session.organization(organization)? {
+        Some(row) => live(session.connection, organization, row, id)?,
+        None => None,
+    };
+    found.ok_or(Stop::refused(StorageErrorKind::NotFound, operation))
+}
+
+fn live(
+    connection: &Connection,
+    organization: OrganizationId,
+    row: OrganizationRow,
+    id: SubscriptionId,
+) -> rusqlite::Result<Option<Subscription>> {
+    let sql = format!(
+        "SELECT {SUBSCRIPTION} FROM esl_subscriptions s
+         WHERE id = ?1 AND organization = ?2 AND deleted_at IS NULL"
+    );
+    let mut select = connection.prepare_cached(&sql)?;
+    let parameters = (id.to_bytes(), row.key);
+    select.query_row(parameters, |row| rows::subscription(row, organization)).optional()
+}
+
+fn list(
+    snapshot: &Snapshot<'_>,
+    organization: OrganizationId,
+    page: Page<LaneId>,
+) -> rusqlite::Result<PageOf<Subscription>> {
+    let connection = snapshot.connection;
+    let Some(row) = read_organization(connection, organization)? else {
+        return Ok(PageOf { items: Vec::new(), more: false });
+    };
+    let mut select = connection.prepare_cached(&list_sql())?;
+    let after = page.after.map_or(0, lane_number);
+    let rows = select.query_map((row.key, after, one_more_than(page.limit)), |row| {
+        rows::subscription(row, organization)
+    })?;
+    page_of(rows, page.limit)
+}
+
+fn list_sql() -> String {
+    format!(
+        "SELECT {SUBSCRIPTION} FROM esl_subscriptions s
+         WHERE organization = ?1 AND lane > ?2 AND deleted_at IS NULL
+         ORDER BY lane LIMIT ?3"
+    )
+}
+
+fn routes(
+    snapshot: &Snapshot<'_>,
+    organization: OrganizationId,
+) -> rusqlite::Result<Option<RouteTable>> {
+    let connection = snapshot.connection;
+    let Some(row) = read_organization(connection, organization)? else { return Ok(None) };
+    let mut select = connection.prepare_cached(ROUTES)?;
+    let lanes =
+        select.query_map([row.key], |row| Ok((rows::lane(row, 0)?, rows::patterns(row, 1)?)))?;
+    Ok(Some(RouteTable {
+        version: row.route_version,
+        last_seq: row.last_seq,
+        lanes: lanes.collect::<Result<_, _>>()?,
+    }))
+}
+
+const ROUTES: &str = "
+SELECT lane, events FROM esl_subscriptions
+WHERE organization = ?1 AND deleted_at IS NULL
+ORDER BY lane";
+
+/// The first `limit` of rows of which one more was asked for.
+pub(crate) fn page_of<T>(
+    rows: impl Iterator<Item = rusqlite::Result<T>>,
+    limit: usize,
+) -> rusqlite::Result<PageOf<T>> {
+    let mut items: Vec<_> = rows.collect::<Result<_, _>>()?;
+    let more = items.len() > limit;
+    items.truncate(limit);
+    Ok(PageOf { items, more })
+}
+
+#[cfg(test)]
+mod tests {
+    use esl_core::Timestamp;
+
+    use super::*;
+    use crate::plans::assert_plan;
+
+    #[test]
+    fn routes_and_lists_read_only_what_is_live() {
+        let connection = Connection::open_in_memory().unwrap();
+        crate::schema::migrate(&connection, Timestamp::EPOCH).unwrap();
+        let search = "SEARCH esl_subscriptions USING INDEX esl_subscriptions_live (organization=?";
+        assert_plan(&connection, ROUTES, &[search]);
+        let search = "SEARCH s USING INDEX esl_subscriptions_live (organization=? AND lane>?)";
+        assert_plan(&connection, &list_sql(), &[search]);
+    }
+}

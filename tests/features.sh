@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Each feature builds alone, a receiver's build has neither tokio nor a database, and core depends on
+# no adapter.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+check() { echo "+ cargo check $*"; cargo check --quiet "$@"; }
+check -p esl-core --no-default-features
+check -p esl-core --no-default-features --features engine
+check -p esl-core --no-default-features --features testing
+check -p esl-http --no-default-features --features transport
+check -p esl-http --no-default-features --features api
+check -p esl --no-default-features
+check -p esl --no-default-features --features engine
+check -p esl --no-default-features --features http
+check -p esl --no-default-features --features sqlite
+
+forbid() {
+    local what="$1" pattern="$2"
+    shift 2
+    local found
+    found=$(cargo tree --edges normal,build --prefix none "$@" | grep -E "^($pattern) v" | sort -u || true)
+    if [ -n "$found" ]; then
+        echo "$what must not depend on:" >&2
+        echo "$found" >&2
+        exit 1
+    fi
+    echo "ok: $what has none of $pattern"
+}
+databases='rusqlite|libsqlite3-sys|tokio-postgres|sqlx'
+forbid "a receiver's core" "tokio|hyper|axum|reqwest|$databases" -p esl-core --no-default-features
+forbid "a receiver's esl" "tokio|hyper|axum|reqwest|$databases" -p esl --no-default-features
+forbid "core" "esl-sqlite|esl-http|esl-server|hyper|axum|$databases" -p esl-core --all-features
+forbid "esl-sqlite" "esl-http|esl-server|hyper|axum" -p esl-sqlite
+forbid "esl-http" "esl-sqlite|esl-server|$databases" -p esl-http --all-features
