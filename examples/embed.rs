@@ -22,7 +22,8 @@ async fn main() -> anyhow::Result<()> {
     let esl = Esl::builder(storage).callbacks(policy).transport(transport).build().await?;
 
     let url = CallbackUrl::parse(&receiver.url, &policy)?;
-    let subscription = esl.subscribe(id, NewSubscription::new(url, vec!["person.*".parse()?])).await?;
+    let subscription =
+        esl.subscribe(id, NewSubscription::new(url, vec!["person.*".parse()?])).await?;
 
     let john = serde_json::json!({ "id": "person_1", "name": "John Doe" });
     let published = esl.publish(NewEvent::new(id, "person.updated".parse()?, &john)?).await?;

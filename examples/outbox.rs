@@ -19,7 +19,8 @@ async fn main() -> anyhow::Result<()> {
     // Your own connection to the same file, with your own tables.
     let mut database = rusqlite::Connection::open("outbox.db")?;
     database.pragma_update(None, "synchronous", "FULL")?;
-    database.execute("CREATE TABLE IF NOT EXISTS persons (id INTEGER PRIMARY KEY, name TEXT)", ())?;
+    database
+        .execute("CREATE TABLE IF NOT EXISTS persons (id INTEGER PRIMARY KEY, name TEXT)", ())?;
 
     for name in ["Ada", "Grace", "Barbara"] {
         // Sealed outside the transaction, so that the transaction stays short.

@@ -12,7 +12,8 @@ use crate::{Settings, disk, percentile, service::ORGANIZATION};
 const PUBLISHERS: usize = 256;
 
 pub(crate) fn measure(settings: &Settings) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let folder = settings.folder.join("embedded");
     std::fs::create_dir(&folder)?;
     runtime.block_on(async {

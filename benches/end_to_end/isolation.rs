@@ -8,7 +8,8 @@ const HUNG: usize = 100;
 const ROUNDS: usize = 5;
 
 pub(crate) fn measure(settings: &Settings) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let mut ratios = vec![];
         for round in 0..ROUNDS {

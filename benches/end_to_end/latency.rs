@@ -7,13 +7,15 @@ use tokio::sync::mpsc;
 use crate::{
     Settings, disk,
     load::{Load, paced},
-    percentile, relay,
+    percentile,
     receiver::Receiver,
+    relay,
     service::Service,
 };
 
 pub(crate) fn compare(settings: &Settings) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let folder = settings.folder.join("latency");
     std::fs::create_dir(&folder)?;
     runtime.block_on(async {

@@ -45,8 +45,7 @@ impl Load {
             tasks.spawn(async move {
                 let mut connection = load.connect().await?;
                 let mut answer = Vec::with_capacity(4096);
-                let take =
-                    |left: usize| left.checked_sub(1);
+                let take = |left: usize| left.checked_sub(1);
                 while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok() {
                     load.send(&mut connection, &mut answer).await?;
                 }

@@ -14,7 +14,8 @@ use tokio::net::TcpListener;
 use crate::{Settings, load::Load, median, receiver::Receiver, service::Service};
 
 pub(crate) fn compare(settings: &Settings) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let (to_relay, to_esl) = (Receiver::start().await?, Receiver::start().await?);
         let relay = start(&to_relay).await?;
@@ -84,7 +85,8 @@ pub(crate) async fn start(receiver: &Receiver) -> anyhow::Result<Load> {
                     };
                     let headers = vec![(name, signer.sapien(&body))];
                     let timeout = std::time::Duration::from_secs(15);
-                    let sent = transport.send(Outbound { url: target, headers, body, timeout }).await;
+                    let sent =
+                        transport.send(Outbound { url: target, headers, body, timeout }).await;
                     Ok::<_, Infallible>(answer(sent.result.map_or(502, |answer| answer.status)))
                 }
             });

@@ -3,8 +3,8 @@
 use std::{path::Path, time::Duration};
 
 use esl::{
-    CallbackPolicy, CallbackUrl, Client, Digest, Esl, HttpTransport, NewEvent, NewSubscription, Organization,
-    OrganizationId, Scopes, SqliteStorage, Timestamp, Token, TokenKind,
+    CallbackPolicy, CallbackUrl, Client, Digest, Esl, HttpTransport, NewEvent, NewSubscription,
+    Organization, OrganizationId, Scopes, SqliteStorage, Timestamp, Token, TokenKind,
     api::{self, ApiConfig, ServerLimits},
     storage::Tenancy,
 };

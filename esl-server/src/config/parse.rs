@@ -1,6 +1,7 @@
 //! What a variable's text means. Each parser says what it expected instead.
 
 use std::{
+    convert::Infallible,
     fmt::{Debug, Display},
     net::SocketAddr,
     ops::RangeInclusive,
@@ -31,9 +32,9 @@ pub(super) fn boolean(text: &str) -> Parsed<bool> {
     }
 }
 
-pub(super) fn enabled(text: &str) -> Parsed<bool> {
+pub(super) fn enabled(text: &str) -> Parsed<()> {
     match boolean(text)? {
-        true => Ok(true),
+        true => Ok(()),
         false => Err("expected true: switching off comes with a later version".into()),
     }
 }
@@ -117,7 +118,7 @@ pub(super) fn algorithm(text: &str) -> Parsed<Algorithm> {
         .ok_or_else(|| "expected sha256, sha384 or sha512".into())
 }
 
-pub(super) fn broker_url(_text: &str) -> Parsed<std::convert::Infallible> {
+pub(super) fn broker_url(_text: &str) -> Parsed<Infallible> {
     Err("expected it to be unset: message brokers come with a later version, and none is needed"
         .into())
 }

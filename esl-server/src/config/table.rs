@@ -1,6 +1,6 @@
 //! The one table of variables: what reads them, `--help` and docs/configuration.md come from here.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, path::PathBuf, time::Duration};
 
 use esl_core::Algorithm;
 
@@ -102,7 +102,7 @@ fn read<T>(
     match text.and_then(parse) {
         Ok(value) => Some(value),
         Err(expected) => {
-            let value = variable.shown(written.raw(variable.name));
+            let value = variable.shown(written.raw(variable.name).unwrap_or(variable.default));
             faults.push(Fault { name: variable.name, value, expected });
             None
         }
@@ -111,7 +111,7 @@ fn read<T>(
 
 variables! {
     /// Whether the event system is on. `false` comes with a later version, and is refused until then.
-    "ESL_ENABLED" Open, default "true" => enabled: bool = parse::enabled;
+    "ESL_ENABLED" Open, default "true" => enabled: () = parse::enabled;
 
     /// The address and port that the API is served on. Port 0 takes a free one, which the log names.
     "ESL_LISTEN" Open, default "127.0.0.1:8080" => listen: SocketAddr = parse::listen_address;
@@ -132,7 +132,7 @@ variables! {
 
     /// Message broker connection URL. Unset means that none is needed. Brokers come with a later
     /// version, and any value is refused until then.
-    "ESL_BROKER_URL" Url, default "" => broker: Option<std::convert::Infallible> =
+    "ESL_BROKER_URL" Url, default "" => broker: Option<Infallible> =
         parse::optional(parse::broker_url);
 
     /// How often a failed delivery is tried again, 0 to 100 times.
