@@ -6,10 +6,7 @@ use std::sync::{
 };
 
 use esl_core::{OrganizationId, storage::Change};
-use rusqlite::{
-    Row,
-    types::Type,
-};
+use rusqlite::{Row, types::Type};
 use tokio::sync::Notify;
 
 use crate::rows::damaged;

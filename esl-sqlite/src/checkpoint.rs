@@ -16,7 +16,7 @@ use std::{
 };
 
 use esl_core::storage::StorageError;
-use rusqlite::{CheckpointMode, Connection};
+use rusqlite::{Connection, wal::CheckpointMode};
 
 use crate::{
     config::OPEN,

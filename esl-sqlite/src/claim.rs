@@ -97,7 +97,8 @@ impl<'c> Claim<'c> {
             if due_at > self.now || due.len() == want.room {
                 return Ok(Some(due_at));
             }
-            let retry = open(row, seq, event(&mut self.event, &mut self.events, owner, seq)?, true)?;
+            let retry =
+                open(row, seq, event(&mut self.event, &mut self.events, owner, seq)?, true)?;
             if !fits(&mut self.bytes_left, &retry, due) {
                 *is_cut_short = true;
                 return Ok(Some(due_at));
@@ -122,7 +123,8 @@ impl<'c> Claim<'c> {
                 return Ok(false);
             }
             let seq = rows::seq(row, 1)?;
-            let first = open(row, seq, event(&mut self.event, &mut self.events, owner, seq)?, false)?;
+            let first =
+                open(row, seq, event(&mut self.event, &mut self.events, owner, seq)?, false)?;
             if !fits(&mut self.bytes_left, &first, due) {
                 return Ok(false);
             }
@@ -143,12 +145,7 @@ fn fits(bytes_left: &mut usize, next: &Due, due: &[Due]) -> bool {
     fits
 }
 
-fn open(
-    row: &Row<'_>,
-    seq: Seq,
-    event: Arc<SealedEvent>,
-    is_retry: bool,
-) -> rusqlite::Result<Due> {
+fn open(row: &Row<'_>, seq: Seq, event: Arc<SealedEvent>, is_retry: bool) -> rusqlite::Result<Due> {
     Ok(Due { seq, event, is_retry, attempts: row.get(2)?, charged: row.get(3)? })
 }
 
@@ -162,8 +159,7 @@ fn event(
     if let Some(event) = events.get(&key) {
         return Ok(Arc::clone(event));
     }
-    let event =
-        select.query_row([key.0], |row| rows::sealed_event(row, 0, owner.id)).optional()?;
+    let event = select.query_row([key.0], |row| rows::sealed_event(row, 0, owner.id)).optional()?;
     let event = event.ok_or_else(|| {
         let message = format!("an open delivery of an event that is gone, seq {}", seq.get());
         damaged(0, rusqlite::types::Type::Null, message)

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use esl_core::{
     EventId, SealedEvent, Seq, Timestamp,
     storage::{
-        Accepted, Commit, Committed, Idempotency, IntakeRow, Publish, Refused, Routed, StorageError,
-        Unit,
+        Accepted, Commit, Committed, Idempotency, IntakeRow, Publish, Refused, Routed,
+        StorageError, Unit,
     },
 };
 use rusqlite::{OptionalExtension, Row};

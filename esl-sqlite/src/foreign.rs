@@ -115,7 +115,8 @@ impl Foreign {
     }
 
     fn read_changes(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        let sql = "SELECT id, author, kind, organization FROM esl_changes WHERE id > ?1 ORDER BY id";
+        let sql =
+            "SELECT id, author, kind, organization FROM esl_changes WHERE id > ?1 ORDER BY id";
         let mut select = connection.prepare_cached(sql)?;
         let mut rows = select.query([self.last_change])?;
         while let Some(row) = rows.next()? {

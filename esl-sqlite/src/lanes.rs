@@ -19,7 +19,10 @@ use crate::{
     error::Stop,
     outbox,
     readers::Snapshot,
-    rows::{self, EventKey, Ending, LANE_STATE, SUBSCRIPTION, SUBSCRIPTION_COLUMNS, lane_number, seq_number},
+    rows::{
+        self, Ending, EventKey, LANE_STATE, SUBSCRIPTION, SUBSCRIPTION_COLUMNS, lane_number,
+        seq_number,
+    },
     session::Session,
     settle::retry_time,
     sweep,
@@ -69,7 +72,9 @@ impl Lanes for SqliteStorage {
             }
             Ok(taken)
         };
-        self.readers().run(TAKE, work).await
+        let taken = self.readers().run(TAKE, work).await?;
+        self.ownership().add(&worker, taken.iter().map(|taken| taken.subscription.lane));
+        Ok(taken)
     }
 
     async fn waiting(
@@ -88,7 +93,9 @@ impl Lanes for SqliteStorage {
         wants: &[Want],
         bytes_max: usize,
     ) -> Result<Vec<Claimed>, StorageError> {
-        let (worker, wants) = (*worker, wants.to_vec());
+        let worker = *worker;
+        let wants = self.ownership().filter(&worker, wants, |want| want.lane);
+        let wants: Vec<_> = wants.into_iter().cloned().collect();
         let work = move |snapshot: &Snapshot<'_>| {
             snapshot.demand_running(&worker, CLAIM)?;
             Ok(claim::claim(snapshot, &wants, bytes_max)?)
@@ -195,6 +202,7 @@ fn waiting(
     let mut waiting = Vec::new();
     let mut last = after.map_or(0, lane_number);
     while waiting.len() < limit {
+        snapshot.refresh()?;
         let next = next_lane.query_row([last], |row| {
             // What was never tried has 0, and so is due at once.
             Ok(Waiting { lane: rows::lane(row, 0)?, due_at: rows::time(row, 1)? })
@@ -204,7 +212,6 @@ fn waiting(
         if is_active.exists([last])? {
             waiting.push(next);
         }
-        drop(next);
     }
     Ok(waiting)
 }
@@ -263,9 +270,12 @@ fn reopen(
                 SELECT lane, ?3, seq, attempts, 0, ?4, last_status, last_error
                 FROM esl_closed WHERE lane = ?1 AND seq = ?2";
     let now: Timestamp = session.now;
-    connection
-        .prepare_cached(open)?
-        .execute((lane, seq_number, retry_time(now), now.as_millis()))?;
+    connection.prepare_cached(open)?.execute((
+        lane,
+        seq_number,
+        retry_time(now),
+        now.as_millis(),
+    ))?;
     let remove = "DELETE FROM esl_closed WHERE lane = ?1 AND seq = ?2";
     connection.prepare_cached(remove)?.execute((lane, seq_number))?;
     session.tell_others(News::Lanes)?;

@@ -4,7 +4,7 @@ use std::{error::Error, str::FromStr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use esl_core::{
-    Attempt, AttemptError, CallbackUrl, DisabledReason, EventId, EventPattern, EventType, LaneId,
+    Attempt, AttemptError, CallbackUrl, DisabledReason, EventId, EventPattern, LaneId,
     OrganizationId, SealedEvent, Secret, Seq, Subscription, SubscriptionId, Timestamp, Timings,
     storage::{LaneState, StoredEvent},
 };
@@ -132,10 +132,7 @@ pub(crate) fn ending(row: &Row<'_>, index: usize) -> rusqlite::Result<Ending> {
     known.ok_or_else(|| damaged(index, Type::Integer, "not a state of a closed delivery"))
 }
 
-pub(crate) fn attempt_error(
-    row: &Row<'_>,
-    index: usize,
-) -> rusqlite::Result<Option<AttemptError>> {
+pub(crate) fn attempt_error(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<AttemptError>> {
     let Some(number) = row.get::<_, Option<u8>>(index)? else { return Ok(None) };
     let known = ATTEMPT_ERRORS.iter().find(|(known, _)| *known == number);
     known

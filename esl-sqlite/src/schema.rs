@@ -186,8 +186,8 @@ pub(crate) fn migrate(connection: &Connection, now: Timestamp) -> Result<(), Sto
     if !is_new && version(connection)? == MIGRATIONS.len() {
         return Ok(());
     }
-    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)
-        .map_err(failed)?;
+    let transaction =
+        Transaction::new_unchecked(connection, TransactionBehavior::Immediate).map_err(failed)?;
     transaction.execute_batch(CREATE_MIGRATIONS).map_err(failed)?;
     let from = version(&transaction)?;
     for (version, migration) in (1_i64..).zip(MIGRATIONS).skip(from) {

@@ -214,7 +214,8 @@ impl<'c> Session<'c> {
         let (kind, organization) = news.columns();
         // Each piece of news once, so that there are few rows when no engine ever comes. The newest
         // number counts: whoever has read an older one has yet to hear of this.
-        let forget = "DELETE FROM esl_changes WHERE author = ?1 AND kind = ?2 AND organization IS ?3";
+        let forget =
+            "DELETE FROM esl_changes WHERE author = ?1 AND kind = ?2 AND organization IS ?3";
         let leave = "INSERT INTO esl_changes (author, kind, organization) VALUES (?1, ?2, ?3)";
         for sql in [forget, leave] {
             let mut statement = self.connection.prepare_cached(sql)?;

@@ -98,11 +98,7 @@ pub(crate) fn retry_time(due_at: Timestamp) -> i64 {
     due_at.as_millis().max(1)
 }
 
-fn log(
-    session: &Session<'_>,
-    settlement: &Settlement,
-    attempt: &Attempt,
-) -> rusqlite::Result<()> {
+fn log(session: &Session<'_>, settlement: &Settlement, attempt: &Attempt) -> rusqlite::Result<()> {
     let sql = "INSERT OR REPLACE INTO esl_attempts
                    (lane, seq, number, started_at, status, error, detail, probe, charged,
                     resolve_ns, connect_ns, tls_ns, first_byte_ns, total_ns)

@@ -47,8 +47,7 @@ impl<'c> Statements<'c> {
     }
 }
 
-pub(crate) const FIND_EVENT: &str =
-    "SELECT key, digest, deliveries FROM esl_events WHERE id = ?1";
+pub(crate) const FIND_EVENT: &str = "SELECT key, digest, deliveries FROM esl_events WHERE id = ?1";
 
 const INSERT_EVENT: &str = "
 INSERT INTO esl_events (key, id, event_type, timestamp, digest, deliveries, body)

@@ -16,6 +16,7 @@ use crate::{
     config::{OPEN, SqliteOptions},
     connection::{open_checkpointer, open_writer},
     error::translate_io,
+    ownership::Ownership,
     readers::Readers,
     schema::migrate,
     time::StorageTime,
@@ -37,6 +38,7 @@ struct Inner {
     database: PathBuf,
     time: Arc<StorageTime>,
     changes: Arc<Changes>,
+    ownership: Ownership,
     writer: Writer,
     readers: Readers,
     checkpointer: Option<JoinHandle<()>>,
@@ -80,7 +82,15 @@ impl SqliteStorage {
             checkpoints,
         })?;
         let checkpointer = Some(checkpointer);
-        let inner = Inner { database, time, changes, writer, readers, checkpointer };
+        let inner = Inner {
+            database,
+            time,
+            changes,
+            ownership: Ownership::default(),
+            writer,
+            readers,
+            checkpointer,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -113,6 +123,10 @@ impl SqliteStorage {
 
     pub(crate) fn time(&self) -> &StorageTime {
         &self.inner.time
+    }
+
+    pub(crate) fn ownership(&self) -> &Ownership {
+        &self.inner.ownership
     }
 
     /// From the first call on, the writer looks for what others commit.

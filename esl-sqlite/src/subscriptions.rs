@@ -80,10 +80,7 @@ const CREATE: &str = "create a subscription";
 const UPDATE: &str = "update a subscription";
 const DELETE: &str = "delete a subscription";
 
-fn create(
-    session: &mut Session<'_>,
-    mut subscription: Subscription,
-) -> Result<Subscription, Stop> {
+fn create(session: &mut Session<'_>, mut subscription: Subscription) -> Result<Subscription, Stop> {
     let organization = session.organization(subscription.organization)?;
     let organization = organization.ok_or(Stop::refused(StorageErrorKind::NotFound, CREATE))?;
     let connection = session.connection;

@@ -2,11 +2,7 @@
 
 use esl_core::storage::Swept;
 
-use crate::{
-    commit::expired_idempotency,
-    rows::Ending,
-    session::Session,
-};
+use crate::{commit::expired_idempotency, rows::Ending, session::Session};
 
 /// Does at most `limit` rows' worth of chores.
 pub(crate) fn sweep(session: &Session<'_>, limit: usize) -> rusqlite::Result<Swept> {
@@ -37,7 +33,11 @@ impl Slice<'_, '_> {
     fn cancel(&mut self) -> rusqlite::Result<usize> {
         let mut cancelled = 0;
         let connection = self.session.connection;
-        while self.left > 0 {
+        // Lanes that have nothing open are rows, too.
+        for _ in 0..self.left {
+            if self.left == 0 {
+                break;
+            }
             let mut deleted = connection.prepare_cached(DELETED)?;
             let mut rows = deleted.query([])?;
             let Some(row) = rows.next()? else { break };
@@ -45,7 +45,8 @@ impl Slice<'_, '_> {
             drop(rows);
 
             let mut open = connection.prepare_cached(OPEN)?;
-            let keys = open.query_map((lane, self.limit()), |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let keys =
+                open.query_map((lane, self.limit()), |row| Ok((row.get(0)?, row.get(1)?)))?;
             let keys: Vec<(i64, i64)> = keys.collect::<Result<_, _>>()?;
             let mut close = connection.prepare_cached(CLOSE)?;
             let mut remove = connection.prepare_cached(REMOVE)?;

@@ -124,7 +124,11 @@ impl fmt::Debug for Writer {
     }
 }
 
-fn write(parts: Parts, inbox: Receiver<Message>, ready: &mpsc::SyncSender<Result<(), StorageError>>) {
+fn write(
+    parts: Parts,
+    inbox: Receiver<Message>,
+    ready: &mpsc::SyncSender<Result<(), StorageError>>,
+) {
     let Parts { connection, database, time, changes, checkpoints } = parts;
     let lock = EngineLock::new(database);
     let started = Foreign::start(&connection, changes)

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::world::{PLENTY, SECOND, WORKS, World, numbers, seqs, settlement, want};
 use crate::{
-    LaneId, Seq, Subscription, SubscriptionUpdate, Timestamp,
+    LaneId, SealedEvent, Seq, Subscription, SubscriptionUpdate, Timestamp,
     storage::{Outcome, Settlement, Waiting, Want, Worker},
 };
 
@@ -274,6 +274,7 @@ pub(super) async fn waiting_also_names_lanes_that_are_free(world: World) {
     world.publish_new(organization, 1).await;
     let now = world.now();
     world.settle(&worker, vec![retry(lane, 1, now + SECOND * 9)]).await;
+    assert!(waiting_for(&world, &worker).await[0].due_at <= now);
     world.settle(&worker, vec![retry(lane, 2, now + SECOND * 4)]).await;
     assert_eq!(waiting_for(&world, &worker).await, [Waiting { lane, due_at: now + SECOND * 4 }]);
 }
@@ -293,6 +294,18 @@ pub(super) async fn a_taken_lane_comes_with_its_subscription_as_it_is(world: Wor
     let resumed = set_active(&world, &subscription, true).await;
     assert_eq!(world.take(&worker, &lanes).await[0].subscription, resumed);
     assert_eq!(world.take(&worker, &[]).await, []);
+}
+
+pub(super) async fn an_event_from_the_future_is_due_at_once(world: World) {
+    let organization = world.organization().await;
+    let lane = world.subscription(organization).await.lane;
+    let worker = world.worker_of(&[lane]).await;
+    // Sealed on a machine whose clock is ahead.
+    let timestamp = world.now() + SECOND * 3_600;
+    let event = SealedEvent { timestamp, ..(*world.event(organization)).clone() };
+    world.publish(&[Arc::new(event)]).await;
+    assert_eq!(world.due(&worker, lane).await, numbers([1]));
+    assert!(waiting_for(&world, &worker).await[0].due_at <= world.now());
 }
 
 async fn lane_with(world: &World, deliveries: usize) -> (LaneId, Worker) {

@@ -102,6 +102,7 @@ macro_rules! storage_suite {
                 pausing_holds_deliveries_and_resuming_hands_them_out_in_order,
                 waiting_names_the_lanes_that_owe_something,
                 waiting_also_names_lanes_that_are_free,
+                an_event_from_the_future_is_due_at_once,
                 a_taken_lane_comes_with_its_subscription_as_it_is;
             epochs:
                 an_epoch_lapses_without_renewal,

@@ -24,17 +24,20 @@ pub(super) async fn a_sweep_removes_what_is_over_slice_by_slice(world: World) {
     world.clock.advance(SECOND * 86_400);
     let kept = world.subscription_to(organization, "person.*").await;
     let deleted = world.subscription(organization).await;
+    let too = world.subscription_to(organization, "person.updated").await;
     world.publish_new(organization, 5).await;
-    world.storage.delete_subscription(organization, deleted.id).await.expect(WORKS);
-    let before = world.deliveries(&deleted).await;
+    for id in [deleted.id, too.id] {
+        world.storage.delete_subscription(organization, id).await.expect(WORKS);
+    }
+    let before = [world.deliveries(&deleted).await, world.deliveries(&too).await];
 
     let worker = world.worker_of(&[kept.lane]).await;
     let swept = sweep_all(&world, &worker, 2).await;
-    let all = Swept { idempotency_keys: 3, tokens: 4, cancelled: 5, more: false };
+    let all = Swept { idempotency_keys: 3, tokens: 4, cancelled: 10, more: false };
     assert_eq!(swept, all);
     assert_eq!(world.storage.sweep(&worker, 2).await.expect(WORKS), Swept::default());
     // Nobody notices that the rows were rewritten.
-    assert_eq!(world.deliveries(&deleted).await, before);
+    assert_eq!([world.deliveries(&deleted).await, world.deliveries(&too).await], before);
     assert_eq!(world.due(&worker, kept.lane).await.len(), 5);
 }
 
@@ -92,7 +95,7 @@ async fn store_tokens(world: &World, organization: OrganizationId, count: u8) {
         client: "client".into(),
         organization,
         scopes: Scopes::all(),
-        expires_at: world.now() + SECOND * 3_600,
+        expires_at: world.now() + SECOND * 86_400,
     });
     world.storage.store_tokens(tokens.collect()).await.expect(WORKS);
 }
