@@ -91,7 +91,7 @@ impl Checkpoints {
             self.finish_remainder(writer, pages);
         } else if pages >= self.requested_at + self.bulk_pages {
             // When the thread has yet to begin with the last request, that one is as good.
-            drop(self.requests.try_send(()));
+            _ = self.requests.try_send(());
             self.requested_at = pages;
         }
     }

@@ -75,6 +75,6 @@ where
             },
         };
         // A caller that is gone has no use for the answer.
-        drop(self.caller.send(answer));
+        _ = self.caller.send(answer);
     }
 }

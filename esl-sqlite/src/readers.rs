@@ -90,7 +90,7 @@ impl Readers {
             }
             let result = Snapshot::with(connection, time.now(), work);
             // A caller that is gone has no use for the answer.
-            drop(caller.send(result.map_err(|stop| stop.into_error(operation))));
+            _ = caller.send(result.map_err(|stop| stop.into_error(operation)));
         });
         let jobs = self.jobs.as_ref().ok_or_else(|| closed(operation))?;
         jobs.send(job).map_err(|_| closed(operation))?;

@@ -107,8 +107,8 @@ mod tests {
             let key = "SEARCH esl_open USING PRIMARY KEY (lane=? AND due_at=? AND seq=?)";
             assert_plan(&connection, &untried, &[key]);
             let tried = TRIED.filled_in(sql);
-            let index = "SEARCH esl_open USING INDEX esl_open_tried (lane=? AND seq=?)";
-            let covering = "SEARCH esl_open USING COVERING INDEX esl_open_tried (lane=? AND seq=?)";
+            let index = "SEARCH esl_open USING INDEX esl_open_tried (lane=? AND seq=?";
+            let covering = "SEARCH esl_open USING COVERING INDEX esl_open_tried (lane=? AND seq=?";
             assert_plan(&connection, &tried, &[index, covering]);
         }
     }

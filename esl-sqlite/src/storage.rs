@@ -134,7 +134,7 @@ impl SqliteStorage {
         let changes = &self.inner.changes;
         if changes.listen() {
             // A writer that is gone has nothing more to say.
-            drop(self.inner.writer.notifier().send(Message::Listen));
+            _ = self.inner.writer.notifier().send(Message::Listen);
         }
         changes
     }

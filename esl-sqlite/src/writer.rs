@@ -108,7 +108,7 @@ impl Writer {
     pub(crate) fn close(&self) {
         self.places.close();
         // A thread that is gone needs no message.
-        drop(self.messages.send(Message::Close));
+        _ = self.messages.send(Message::Close);
         let thread = self.thread.lock().expect("no code panics while it holds this lock").take();
         if let Some(thread) = thread
             && thread.join().is_err()

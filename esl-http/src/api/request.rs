@@ -32,6 +32,11 @@ struct Facts {
 }
 
 impl Context {
+    /// The request that these parts belong to.
+    pub(super) fn of(parts: &Parts) -> &Self {
+        parts.extensions.get().expect("`accompany` is around every route")
+    }
+
     /// The client's own name for the request if it is one, otherwise ours.
     pub(super) fn request_id(&self) -> &str {
         self.0.request_id.to_str().expect("request ids are ASCII")
@@ -99,11 +104,11 @@ fn log(
     cause: Option<&Cause>,
 ) {
     let method = method.as_str();
-    let path = path.map_or("-", MatchedPath::as_str);
+    let path = path.map(MatchedPath::as_str);
     let status = response.status().as_u16();
     let duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     let request_id = context.request_id();
-    let client = context.0.client.get().map_or("-", |client| client);
+    let client = context.0.client.get().map(|client| &**client);
     match cause {
         None => tracing::info!(
             target: "esl_http::access",
@@ -120,7 +125,7 @@ impl FromRequestParts<Api> for Context {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, Infallible> {
-        Ok(parts.extensions.get::<Self>().expect("`accompany` is around every route").clone())
+        Ok(Self::of(parts).clone())
     }
 }
 

@@ -118,9 +118,7 @@ pub(crate) struct Written(BTreeMap<String, OsString>);
 impl Written {
     /// What the environment of this process says.
     pub(crate) fn from_environment() -> Self {
-        env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
-            .collect()
+        env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect()
     }
 
     fn has(&self, name: &str) -> bool {

@@ -20,7 +20,9 @@ use super::{BlobStorage, BootstrapClient, LogFormat, XdebugMode};
 pub(super) type Parsed<T> = Result<T, String>;
 
 /// Of a variable that may be unset, which an empty text is.
-pub(super) fn optional<T>(parse: impl FnOnce(&str) -> Parsed<T>) -> impl FnOnce(&str) -> Parsed<Option<T>> {
+pub(super) fn optional<T>(
+    parse: impl FnOnce(&str) -> Parsed<T>,
+) -> impl FnOnce(&str) -> Parsed<Option<T>> {
     |text| if text.is_empty() { Ok(None) } else { parse(text).map(Some) }
 }
 
@@ -126,9 +128,11 @@ pub(super) fn broker_url(_text: &str) -> Parsed<Infallible> {
 pub(super) fn blob_storage_url(text: &str) -> Parsed<BlobStorage> {
     match text {
         "memory:" => Ok(BlobStorage::Memory),
-        _ => Err("expected `memory:` (for trying things out), or it to be unset: stores that last \
+        _ => {
+            Err("expected `memory:` (for trying things out), or it to be unset: stores that last \
                   come with a later version"
-            .into()),
+                .into())
+        }
     }
 }
 
@@ -281,7 +285,8 @@ mod tests {
 
     #[test]
     fn a_retry_schedule_is_a_list_of_durations() {
-        let seconds = |delays: &[u64]| delays.iter().map(|&delay| Duration::from_secs(delay)).collect();
+        let seconds =
+            |delays: &[u64]| delays.iter().map(|&delay| Duration::from_secs(delay)).collect();
         for (text, expected) in [
             ("5s,5m,30m", Some(seconds(&[5, 300, 1800]))),
             ("0s, 1h", Some(seconds(&[0, 3600]))),

@@ -116,6 +116,27 @@ pub(super) async fn a_dropped_wait_for_changes_loses_nothing(world: World) {
     }
 }
 
+pub(super) async fn whoever_waits_for_changes_is_woken(world: World) {
+    let organization = world.organization().await;
+    let beside = world.another_handle().await;
+    let changes = [Change::Intake, Change::Subscriptions(organization), Change::Intake];
+    for change in changes {
+        let storage = Arc::clone(&world.storage);
+        let waiting = tokio::spawn(async move { hear(&*storage, change).await });
+        tokio::task::yield_now().await;
+        match change {
+            Change::Intake => {
+                beside.enqueue(vec![world.event(organization)]).await.expect(WORKS);
+            }
+            Change::Subscriptions(_) | Change::Lanes | Change::Tenancy => {
+                let draft = world.draft(organization, "*");
+                beside.create_subscription(draft).await.expect(WORKS);
+            }
+        }
+        waiting.await.expect("no panic");
+    }
+}
+
 pub(super) async fn what_one_handle_writes_the_others_read(world: World) {
     let beside = world.another_handle().await;
     let organization = world.organization().await;

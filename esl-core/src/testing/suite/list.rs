@@ -123,6 +123,7 @@ macro_rules! storage_suite {
                 intake_is_heard_whoever_added_it,
                 a_delivery_that_others_opened_again_is_heard,
                 a_dropped_wait_for_changes_loses_nothing,
+                whoever_waits_for_changes_is_woken,
                 what_one_handle_writes_the_others_read,
                 a_route_version_raised_elsewhere_holds_for_the_next_commit,
                 events_for_another_engines_lane_are_heard_by_it,

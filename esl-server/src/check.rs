@@ -1,0 +1,84 @@
+//! The command `check`: whether a start would succeed. It changes nothing but an older database's
+//! tables.
+
+use std::{io, path::Path, sync::Arc};
+
+use anyhow::{Context, bail};
+use esl_core::{
+    SystemClock,
+    storage::{Records, Tenancy},
+};
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use crate::{
+    config::{Config, Unknown},
+    database,
+};
+
+/// Looks at everything, prints what it found, and fails if something is wrong.
+pub(crate) async fn run(config: &Config, as_json: bool) -> anyhow::Result<()> {
+    let findings = [
+        ("configuration", Ok(configuration(config))),
+        ("database", look_at_database(config).await),
+        ("listen", look_at_address(config).await),
+    ];
+    let is_good = findings.iter().all(|(_, finding)| finding.is_ok());
+    if as_json {
+        let all = findings.iter().map(|(what, finding)| {
+            let (is_good, detail) = match finding {
+                Ok(detail) => (true, detail.clone()),
+                Err(error) => (false, format!("{error:#}")),
+            };
+            ((*what).to_owned(), json!({ "ok": is_good, "detail": detail }))
+        });
+        println!("{}", serde_json::Value::Object(all.collect()));
+    } else {
+        for (what, finding) in &findings {
+            match finding {
+                Ok(detail) => println!("{what:14} ok: {detail}"),
+                Err(error) => println!("{what:14} WRONG: {error:#}"),
+            }
+        }
+    }
+    if is_good { Ok(()) } else { bail!("the server would not start") }
+}
+
+fn configuration(config: &Config) -> String {
+    let unknown: Vec<_> = config.unknown().iter().map(Unknown::to_string).collect();
+    if unknown.is_empty() {
+        config.in_force()
+    } else {
+        format!("{}; warning: {}", config.in_force(), unknown.join("; "))
+    }
+}
+
+async fn look_at_database(config: &Config) -> anyhow::Result<String> {
+    let path = &config.database;
+    if !path.exists() {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new("."));
+        if !folder.is_dir() {
+            bail!("the folder {} does not exist", database::absolute(folder));
+        }
+        return Ok(format!("{} is not there yet, and is made", database::absolute(path)));
+    }
+    let storage = database::open(config, Arc::new(SystemClock::new()))?;
+    storage.check().await.context("it cannot be read and written")?;
+    let organizations = storage.organizations().await?.len();
+    Ok(format!("{} opens; organizations: {organizations}", database::absolute(path)))
+}
+
+async fn look_at_address(config: &Config) -> anyhow::Result<String> {
+    let address = config.listen;
+    match TcpListener::bind(address).await {
+        Ok(_) => Ok(format!("{address} is free")),
+        // A running server may be looked at, too.
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            Ok(format!("{address} is in use, which is right if the server is running"))
+        }
+        Err(error) => {
+            Err(error).with_context(|| format!("{address} (ESL_LISTEN) cannot be listened on"))
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! The command line.
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::config;
+
+/// Durable, signed events to whoever subscribed.
+///
+/// Everything else is configured by environment variables, listed below.
+#[derive(Debug, Parser)]
+#[command(name = "esl-server", version, max_term_width = 80)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve the API and deliver events (what happens without a command)
+    Serve,
+    /// Say whether the configuration, the database and the address are good, and start nothing
+    Check {
+        /// Answer in JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Organizations: a running server sees what is changed here
+    #[command(subcommand)]
+    Org(OrganizationCommand),
+    /// Clients of organizations: a running server sees what is changed here
+    #[command(subcommand)]
+    Client(ClientCommand),
+    /// Print docs/configuration.md
+    #[command(hide = true)]
+    ConfigDocs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum OrganizationCommand {
+    /// Make an organization
+    Create {
+        /// Its name, which no other organization has
+        name: String,
+        /// Answer in JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the organizations
+    List {
+        /// Answer in JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClientCommand {
+    /// Make a client, and show its secret, which is not shown again
+    Create {
+        #[command(flatten)]
+        organization: Of,
+        /// What it may do, scopes with spaces between them [default: all of them]
+        #[arg(long)]
+        scope: Option<String>,
+        /// Its client_id [default: one is made up]
+        #[arg(long)]
+        id: Option<String>,
+        /// Answer in JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the clients of an organization
+    List {
+        #[command(flatten)]
+        organization: Of,
+        /// Answer in JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove a client; its tokens are worth nothing from then on
+    Delete {
+        #[command(flatten)]
+        organization: Of,
+        /// Its client_id
+        client: String,
+    },
+}
+
+/// Whose.
+#[derive(Debug, Args)]
+pub(crate) struct Of {
+    /// The organization, by id or name
+    #[arg(long = "org", value_name = "ID")]
+    pub(crate) organization: String,
+}
+
+/// Reads the command line; leaves the process on `--help`, `--version` and what is wrong.
+pub(crate) fn parse() -> Command {
+    let matches = Cli::command().after_long_help(config::help()).get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    cli.command.unwrap_or(Command::Serve)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn without_a_command_it_serves() {
+        let cli = Cli::try_parse_from(["esl-server"]).expect("it is right");
+        assert!(cli.command.is_none());
+    }
+}

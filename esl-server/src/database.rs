@@ -1,0 +1,51 @@
+//! The database: opening it, and what to say when that fails.
+
+use std::{path::Path, sync::Arc};
+
+use anyhow::{Context, anyhow, bail};
+use esl_core::{
+    Clock,
+    storage::{StorageError, StorageErrorKind},
+};
+use esl_sqlite::SqliteStorage;
+
+use crate::config::Config;
+
+/// Opens the database, and makes it if it is not there.
+pub(crate) fn open(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<SqliteStorage> {
+    let path = &config.database;
+    SqliteStorage::options().clock(clock).open(path).with_context(|| {
+        format!("the database {} (ESL_DATABASE_URL) cannot be used", path.display())
+    })
+}
+
+/// Opens a database that must be there: a command that reads should not make an empty one somewhere.
+pub(crate) fn open_existing(
+    config: &Config,
+    clock: Arc<dyn Clock>,
+) -> anyhow::Result<SqliteStorage> {
+    let path = &config.database;
+    if !path.exists() {
+        bail!(
+            "there is no database {} (ESL_DATABASE_URL); `esl-server` makes it at its first start",
+            absolute(path)
+        );
+    }
+    open(config, clock)
+}
+
+/// Why an engine did not start.
+pub(crate) fn not_started(config: &Config, error: StorageError) -> anyhow::Error {
+    match error.kind() {
+        StorageErrorKind::Fenced => anyhow!(
+            "another server runs on the database {} (ESL_DATABASE_URL): it serves one at a time",
+            absolute(&config.database)
+        ),
+        _ => anyhow::Error::new(error).context("the engine did not start"),
+    }
+}
+
+/// The path in full: a relative one says little to whoever reads a log.
+pub(crate) fn absolute(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
+}

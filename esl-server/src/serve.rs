@@ -1,0 +1,222 @@
+//! The command `serve`: everything wired together, until a signal says stop.
+
+use std::{future::Future, net::SocketAddr, sync::Arc};
+
+use anyhow::Context;
+use esl_core::{Clock, Esl, MemoryBlobStore, SystemClock};
+use esl_http::{
+    HttpTransport,
+    api::{self, ApiConfig, ServerLimits},
+};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    bootstrap::{self, Bootstrapped},
+    config::{BlobStorage, Config},
+    database,
+    open_files::Shares,
+    welcome,
+};
+
+/// Serves until it is told to stop.
+pub(crate) async fn run(config: &Config) -> anyhow::Result<()> {
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        configuration = config.in_force(),
+        "starting"
+    );
+    warn(config);
+    // Both before the database: a server that cannot listen should not touch what another one uses.
+    let signals = Signals::new().context("could not listen for signals")?;
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("could not listen on {} (ESL_LISTEN)", config.listen))?;
+    let address = listener.local_addr().context("could not find out the address")?;
+
+    let shares = Shares::of_this_process();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let esl = start_engine(config, &shares, clock.clone()).await?;
+    if let Err(error) = prepare(&esl, config, address, &*clock).await {
+        esl.shutdown().await;
+        return Err(error);
+    }
+    let public_url = config.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
+    tracing::info!(
+        %address,
+        public_url,
+        database = database::absolute(&config.database),
+        open_files_max = shares.open_files_max,
+        sends_max = shares.sends,
+        clients_max = shares.clients,
+        "listening"
+    );
+    until_stopped(signals, |stop| serve(config, &shares, listener, esl, stop)).await;
+    Ok(())
+}
+
+/// What an operator should know of what was asked for and is not there.
+fn warn(config: &Config) {
+    for unknown in config.unknown() {
+        tracing::warn!("{unknown}");
+    }
+    if config.profiler_enabled {
+        tracing::warn!("PROFILER_ENABLED is set, but /_profiler comes with a later version");
+    }
+    if config.events_per_hour != Some(EVENTS_PER_HOUR) {
+        tracing::warn!("RATE_LIMIT_EVENTS_HOUR is set, but limits come with a later version");
+    }
+    match config.blob_storage {
+        None => {}
+        Some(BlobStorage::Memory) => tracing::warn!(
+            "ESL_BLOB_STORAGE_URL is memory: large payloads are gone when the server stops"
+        ),
+    }
+}
+
+async fn start_engine(
+    config: &Config,
+    shares: &Shares,
+    clock: Arc<dyn Clock>,
+) -> anyhow::Result<Esl> {
+    let transport = HttpTransport::builder()
+        .with_policy(config.callbacks())
+        .with_kept_connections_max(shares.kept)
+        .build()
+        .context("could not set up the delivery")?;
+    let storage = database::open(config, clock.clone())?;
+    let mut builder = Esl::builder(storage)
+        .transport(transport)
+        .clock(clock)
+        .retry(config.retry())
+        .signature_algorithm(config.signature_algorithm)
+        .header_prefix(&config.header_prefix)
+        .callbacks(config.callbacks())
+        .payload_bytes_max(config.payload_bytes_max)
+        .in_flight_max(shares.sends)
+        .grace(config.shutdown_grace / 4 * 3);
+    match config.blob_storage {
+        None => {}
+        Some(BlobStorage::Memory) => builder = builder.blobs(MemoryBlobStore::new()),
+    }
+    builder.build().await.map_err(|error| database::not_started(config, error))
+}
+
+/// Sees to it that there is a client.
+async fn prepare(
+    esl: &Esl,
+    config: &Config,
+    address: SocketAddr,
+    clock: &dyn Clock,
+) -> anyhow::Result<()> {
+    let storage = &**esl.storage();
+    let Some(wanted) = &config.bootstrap_client else {
+        return welcome::greet(storage, config, address, clock).await;
+    };
+    match bootstrap::ensure(storage, wanted, clock).await? {
+        Bootstrapped::Made => tracing::info!(client = wanted.id, "made the bootstrap client"),
+        Bootstrapped::WasThere => {
+            tracing::info!(client = wanted.id, "the bootstrap client is there")
+        }
+    }
+    Ok(())
+}
+
+/// Serves until `stop`; then lets requests finish, then deliveries, and frees the database.
+async fn serve(
+    config: &Config,
+    shares: &Shares,
+    listener: TcpListener,
+    esl: Esl,
+    stop: CancellationToken,
+) {
+    let api_config = ApiConfig::default()
+        .with_token_lifetimes(config.access_token_lifetime, config.refresh_token_lifetime);
+    let limits = ServerLimits::default()
+        .with_connections_max(shares.clients)
+        .with_grace(config.shutdown_grace / 4);
+    let router = api::router(esl.clone(), api_config);
+    api::serve(listener, router, stop.cancelled(), limits).await;
+    tracing::info!(sends = esl.in_flight(), "requests are answered; finishing deliveries");
+    esl.shutdown().await;
+    tracing::info!("stopped");
+}
+
+/// Runs work that the first signal stops in order. The second one ends the process at once, which
+/// loses nothing that was acknowledged.
+async fn until_stopped<F: Future<Output = ()>>(
+    mut signals: Signals,
+    work: impl FnOnce(CancellationToken) -> F,
+) {
+    let stop = CancellationToken::new();
+    let watch = async {
+        let first = signals.next().await;
+        tracing::info!(signal = first.name, "stopping");
+        stop.cancel();
+        let second = signals.next().await;
+        tracing::warn!(signal = second.name, "stopping at once");
+        second
+    };
+    // When `watch` is dropped, the work is done; when the work is, so is the process.
+    let second = tokio::select! {
+        () = work(stop.clone()) => return,
+        second = watch => second,
+    };
+    std::process::exit(second.exit_code);
+}
+
+/// A signal that means stop.
+struct Signal {
+    name: &'static str,
+    /// What a shell says of a process that it ended.
+    exit_code: i32,
+}
+
+const INTERRUPT: Signal = Signal { name: "SIGINT", exit_code: 130 };
+#[cfg(unix)]
+const TERMINATE: Signal = Signal { name: "SIGTERM", exit_code: 143 };
+
+#[cfg(unix)]
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) -> Signal {
+        // Both may be dropped: a signal that was not taken is given to the next call.
+        tokio::select! {
+            _ = self.interrupt.recv() => INTERRUPT,
+            _ = self.terminate.recv() => TERMINATE,
+        }
+    }
+}
+
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn next(&mut self) -> Signal {
+        match tokio::signal::ctrl_c().await {
+            Ok(()) => INTERRUPT,
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+/// As documented.
+const EVENTS_PER_HOUR: u64 = 10_000;

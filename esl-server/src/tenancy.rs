@@ -1,0 +1,158 @@
+//! The commands `org` and `client`. They write beside a running server, which sees it at once.
+
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use esl_core::{
+    Organization, OrganizationId, Scopes, SystemClock,
+    storage::{StorageErrorKind, Tenancy},
+};
+use esl_sqlite::SqliteStorage;
+use serde_json::{Value, json};
+
+use crate::{
+    cli::{ClientCommand, Of, OrganizationCommand},
+    config::{CLIENT_ID_EXPECTED, Config, is_client_id},
+    credentials, database,
+};
+
+/// `esl-server org …`
+pub(crate) async fn organizations(
+    config: &Config,
+    command: OrganizationCommand,
+) -> anyhow::Result<()> {
+    let clock = Arc::new(SystemClock::new());
+    match command {
+        OrganizationCommand::Create { name, json } => {
+            if !is_organization_name(&name) {
+                bail!("expected a name of 1 to {NAME_CHARACTERS_MAX} characters on one line");
+            }
+            let storage = database::open(config, clock.clone())?;
+            let organization = credentials::organization(&name, &*clock);
+            let created = storage.create_organization(organization.clone()).await;
+            if kind(&created) == Some(StorageErrorKind::Conflict) {
+                bail!("there is an organization named {name} already");
+            }
+            created?;
+            print(json, &organization_json(&organization), || format!("{}\n", organization.id));
+        }
+        OrganizationCommand::List { json } => {
+            let storage = database::open_existing(config, clock)?;
+            let organizations = storage.organizations().await?;
+            let all = Value::Array(organizations.iter().map(organization_json).collect());
+            print(json, &all, || {
+                organizations.iter().map(|one| format!("{}  {}\n", one.id, one.name)).collect()
+            });
+        }
+    }
+    Ok(())
+}
+
+/// `esl-server client …`
+pub(crate) async fn clients(config: &Config, command: ClientCommand) -> anyhow::Result<()> {
+    let clock = Arc::new(SystemClock::new());
+    let storage = database::open_existing(config, clock.clone())?;
+    match command {
+        ClientCommand::Create { organization, scope, id, json } => {
+            let scopes = match scope {
+                None => Scopes::all(),
+                Some(text) => read_scopes(&text)?,
+            };
+            if id.as_deref().is_some_and(|id| !is_client_id(id)) {
+                bail!("expected as --id {CLIENT_ID_EXPECTED}");
+            }
+            let organization = find(&storage, &organization).await?;
+            let (client, secret) = credentials::client(id, organization, scopes, &*clock);
+            let created = storage.create_client(client.clone()).await;
+            if kind(&created) == Some(StorageErrorKind::Conflict) {
+                bail!("there is a client {} already", client.id);
+            }
+            created?;
+            let made = json!({
+                "client_id": client.id,
+                "client_secret": secret,
+                "organization_id": organization,
+                "scope": scopes.to_string(),
+            });
+            print(json, &made, || {
+                format!(
+                    "client_id      {}\nclient_secret  {secret}\nscope          {scopes}\n",
+                    client.id
+                )
+            });
+            eprintln!("The secret is not shown again.");
+        }
+        ClientCommand::List { organization, json } => {
+            let organization = find(&storage, &organization).await?;
+            let clients = storage.clients(organization).await?;
+            let all = clients.iter().map(|client| {
+                json!({
+                    "client_id": client.id,
+                    "organization_id": client.organization,
+                    "scope": client.scopes.to_string(),
+                    "created_at": client.created_at,
+                })
+            });
+            print(json, &all.collect(), || {
+                clients.iter().map(|client| format!("{}  {}\n", client.id, client.scopes)).collect()
+            });
+        }
+        ClientCommand::Delete { organization, client } => {
+            let organization = find(&storage, &organization).await?;
+            let deleted = storage.delete_client(organization, &client).await;
+            if kind(&deleted) == Some(StorageErrorKind::NotFound) {
+                bail!("that organization has no client {client}");
+            }
+            deleted?;
+        }
+    }
+    Ok(())
+}
+
+/// The organization of that id or name.
+async fn find(storage: &SqliteStorage, of: &Of) -> anyhow::Result<OrganizationId> {
+    let wanted = &of.organization;
+    let organizations = storage.organizations().await.context("could not list organizations")?;
+    let is_wanted = |one: &&Organization| one.id.to_string() == *wanted || one.name == *wanted;
+    let found = organizations.iter().find(is_wanted);
+    found.map(|organization| organization.id).with_context(|| {
+        format!("there is no organization {wanted}; `esl-server org list` shows those there are")
+    })
+}
+
+fn read_scopes(text: &str) -> anyhow::Result<Scopes> {
+    let scopes: Scopes =
+        text.parse().with_context(|| format!("expected as --scope some of: {}", Scopes::all()))?;
+    if scopes.is_empty() {
+        bail!("a client without a scope can do nothing; there are: {}", Scopes::all());
+    }
+    Ok(scopes)
+}
+
+fn is_organization_name(name: &str) -> bool {
+    (1..=NAME_CHARACTERS_MAX).contains(&name.chars().count())
+        && !name.contains(char::is_control)
+        && name.trim() == name
+}
+
+fn organization_json(organization: &Organization) -> Value {
+    json!({
+        "id": organization.id,
+        "name": organization.name,
+        "created_at": organization.created_at,
+    })
+}
+
+fn kind<T>(result: &Result<T, esl_core::storage::StorageError>) -> Option<StorageErrorKind> {
+    result.as_ref().err().map(esl_core::storage::StorageError::kind)
+}
+
+fn print(as_json: bool, json: &Value, text: impl FnOnce() -> String) {
+    if as_json {
+        println!("{json}");
+    } else {
+        print!("{}", text());
+    }
+}
+
+const NAME_CHARACTERS_MAX: usize = 100;

@@ -1,0 +1,187 @@
+//! Reads of events and deliveries.
+
+use async_trait::async_trait;
+use esl_core::{
+    Attempt, Delivery, DeliveryId, DeliveryState, EventId, EventType, OrganizationId, Seq,
+    SubscriptionId,
+    storage::{Page, PageOf, Records, StorageError, StoredEvent},
+};
+use rusqlite::OptionalExtension;
+
+use crate::{
+    SqliteStorage, deliveries,
+    readers::Snapshot,
+    rows::{self, ATTEMPT, EventKey, STORED_EVENT, lane_number, one_more_than, seq_number},
+    session::{Session, read_organization},
+    subscriptions::page_of,
+};
+
+#[async_trait]
+impl Records for SqliteStorage {
+    async fn event(
+        &self,
+        organization: OrganizationId,
+        id: EventId,
+    ) -> Result<Option<StoredEvent>, StorageError> {
+        let work = move |snapshot: &Snapshot<'_>| Ok(event(snapshot, organization, id)?);
+        self.readers().run("read an event", work).await
+    }
+
+    async fn events(
+        &self,
+        organization: OrganizationId,
+        event_type: Option<EventType>,
+        page: Page<Seq>,
+    ) -> Result<PageOf<StoredEvent>, StorageError> {
+        let work = move |snapshot: &Snapshot<'_>| {
+            Ok(match event_type {
+                None => events(snapshot, organization, page)?,
+                Some(event_type) => events_of_type(snapshot, organization, &event_type, page)?,
+            })
+        };
+        self.readers().run("list events", work).await
+    }
+
+    async fn deliveries(
+        &self,
+        organization: OrganizationId,
+        subscription: SubscriptionId,
+        state: Option<DeliveryState>,
+        page: Page<Seq>,
+    ) -> Result<Option<PageOf<Delivery>>, StorageError> {
+        let work = move |snapshot: &Snapshot<'_>| {
+            Ok(deliveries::list(snapshot, organization, subscription, state, page)?)
+        };
+        self.readers().run("list deliveries", work).await
+    }
+
+    async fn delivery(
+        &self,
+        organization: OrganizationId,
+        id: DeliveryId,
+    ) -> Result<Option<(Delivery, Vec<Attempt>)>, StorageError> {
+        let work = move |snapshot: &Snapshot<'_>| {
+            let Some(delivery) = deliveries::one(snapshot, organization, id)? else {
+                return Ok(None);
+            };
+            Ok(Some((delivery, attempts(snapshot, id)?)))
+        };
+        self.readers().run("read a delivery", work).await
+    }
+
+    async fn check(&self) -> Result<(), StorageError> {
+        let write = |session: &mut Session<'_>| {
+            let sql = "UPDATE esl_engine SET checked_at = ?1 WHERE one = 1";
+            session.connection.prepare_cached(sql)?.execute([session.now.as_millis()])?;
+            Ok(session.now)
+        };
+        self.writer().run("write", 1, write).await?;
+        let read = |snapshot: &Snapshot<'_>| {
+            let sql = "SELECT checked_at FROM esl_engine WHERE one = 1";
+            let checked_at = snapshot.connection.prepare_cached(sql)?;
+            Ok({ checked_at }.query_row([], |row| rows::time(row, 0))?)
+        };
+        self.readers().run("read", read).await?;
+        Ok(())
+    }
+}
+
+fn event(
+    snapshot: &Snapshot<'_>,
+    organization: OrganizationId,
+    id: EventId,
+) -> rusqlite::Result<Option<StoredEvent>> {
+    let connection = snapshot.connection;
+    let Some(organization) = read_organization(connection, organization)? else { return Ok(None) };
+    let sql =
+        format!("SELECT {STORED_EVENT} FROM esl_events WHERE id = ?1 AND key BETWEEN ?2 AND ?3");
+    let keys = (organization.event_key(Seq::ZERO).0, organization.event_key(Seq::MAX).0);
+    let mut select = connection.prepare_cached(&sql)?;
+    select.query_row((id.to_bytes(), keys.0, keys.1), rows::stored_event).optional()
+}
+
+/// Newest first.
+fn events(
+    snapshot: &Snapshot<'_>,
+    organization: OrganizationId,
+    page: Page<Seq>,
+) -> rusqlite::Result<PageOf<StoredEvent>> {
+    let connection = snapshot.connection;
+    let Some(organization) = read_organization(connection, organization)? else {
+        return Ok(PageOf { items: Vec::new(), more: false });
+    };
+    let below = page.after.map_or(organization.last_seq.next(), |after| after);
+    let keys = (organization.event_key(Seq::ZERO).0, organization.event_key(below).0);
+    let mut select = connection.prepare_cached(&events_sql(""))?;
+    let parameters = (keys.0, keys.1, one_more_than(page.limit));
+    page_of(select.query_map(parameters, rows::stored_event)?, page.limit)
+}
+
+/// Newest first; looked for in stretches, since a rare type may be far down.
+fn events_of_type(
+    snapshot: &Snapshot<'_>,
+    organization: OrganizationId,
+    event_type: &EventType,
+    page: Page<Seq>,
+) -> rusqlite::Result<PageOf<StoredEvent>> {
+    let connection = snapshot.connection;
+    let Some(organization) = read_organization(connection, organization)? else {
+        return Ok(PageOf { items: Vec::new(), more: false });
+    };
+    let mut select = connection.prepare_cached(&events_sql("AND event_type = ?4"))?;
+    let wanted = page.limit.saturating_add(1);
+    let EventKey(lowest) = organization.event_key(Seq::ZERO);
+    let mut items = Vec::new();
+    let below = page.after.map_or(organization.last_seq.next(), |after| after);
+    let EventKey(mut below) = organization.event_key(below);
+    while items.len() < wanted && below > lowest + 1 {
+        let above = lowest.max(below - STRETCH);
+        let limit = one_more_than(page.limit - items.len().min(page.limit));
+        let parameters = (above, below, limit, event_type.as_str());
+        for item in select.query_map(parameters, rows::stored_event)? {
+            items.push(item?);
+        }
+        below = above + 1;
+        snapshot.refresh()?;
+    }
+    let more = items.len() > page.limit;
+    items.truncate(page.limit);
+    Ok(PageOf { items, more })
+}
+
+fn events_sql(condition: &str) -> String {
+    format!(
+        "SELECT {STORED_EVENT} FROM esl_events WHERE key > ?1 AND key < ?2 {condition}
+         ORDER BY key DESC LIMIT ?3"
+    )
+}
+
+fn attempts(snapshot: &Snapshot<'_>, id: DeliveryId) -> rusqlite::Result<Vec<Attempt>> {
+    let sql =
+        format!("SELECT {ATTEMPT} FROM esl_attempts WHERE lane = ?1 AND seq = ?2 ORDER BY number");
+    let mut select = snapshot.connection.prepare_cached(&sql)?;
+    let parameters = (lane_number(id.lane()), seq_number(id.seq()));
+    select.query_map(parameters, rows::attempt)?.collect()
+}
+
+/// How many events are looked through at a time: some milliseconds' worth.
+const STRETCH: i64 = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use esl_core::Timestamp;
+    use rusqlite::Connection;
+
+    use super::*;
+    use crate::plans::assert_plan;
+
+    #[test]
+    fn events_are_a_range_of_the_key() {
+        let connection = Connection::open_in_memory().unwrap();
+        crate::schema::migrate(&connection, Timestamp::EPOCH).unwrap();
+        for condition in ["", "AND event_type = ?4"] {
+            let key = "SEARCH esl_events USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)";
+            assert_plan(&connection, &events_sql(condition), &[key]);
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! What every storage promises, on a file.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use esl_core::{
+    Clock,
+    storage::Storage,
+    testing::{Engines, Harness, storage_suite},
+};
+use esl_sqlite::SqliteStorage;
+use tempfile::TempDir;
+
+/// A database in a folder of its own.
+struct OnDisk {
+    folder: TempDir,
+    database: PathBuf,
+    /// Handles that were "killed": they are kept, so that they finish nothing while a case runs.
+    killed: Vec<Arc<dyn Storage>>,
+}
+
+#[async_trait]
+impl Harness for OnDisk {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("esl.db");
+        Self { folder, database, killed: Vec::new() }
+    }
+
+    fn engines(&self) -> Engines {
+        Engines::One
+    }
+
+    async fn open(&self, clock: Arc<dyn Clock>) -> Arc<dyn Storage> {
+        Arc::new(SqliteStorage::options().clock(clock).open(&self.database).unwrap())
+    }
+
+    async fn reopen_after_kill(
+        &mut self,
+        killed: Arc<dyn Storage>,
+        clock: Arc<dyn Clock>,
+    ) -> Arc<dyn Storage> {
+        // What a killed process leaves is what it has written: a copy of both files, taken while
+        // the handle still has them open. Its lock, which would die with it, is not copied.
+        let folder = self.folder.path().join(format!("after-kill-{}", self.killed.len() + 1));
+        fs::create_dir(&folder).unwrap();
+        let copy = folder.join("esl.db");
+        fs::copy(&self.database, &copy).unwrap();
+        fs::copy(wal(&self.database), wal(&copy)).unwrap();
+        self.killed.push(killed);
+        self.database = copy;
+        self.open(clock).await
+    }
+}
+
+fn wal(database: &Path) -> PathBuf {
+    database.with_extension("db-wal")
+}
+
+storage_suite!(OnDisk);

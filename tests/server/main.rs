@@ -1,0 +1,14 @@
+//! The real binary, real receivers on loopback, and curl as the client.
+//!
+//! Every case has a folder of its own for the server's state. Nothing sleeps to wait: cases wait for
+//! what a process prints, for what a receiver is sent, or for an answer.
+
+mod configuration;
+mod isolation;
+mod kill;
+mod one_engine;
+mod quick_start;
+mod shutdown;
+mod start;
+mod support;
+mod tenancy;

@@ -1,0 +1,96 @@
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::{Method, Request};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use serde_json::Value;
+
+use super::{CLIENT, SECRET};
+
+/// A client for cases in which a process per request would be too slow. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Api {
+    http: Client<HttpConnector, Full<Bytes>>,
+    base: String,
+    token: String,
+}
+
+/// The connection broke: what became of the request is not known.
+#[derive(Debug)]
+pub(crate) struct Broken;
+
+impl Api {
+    /// Asks for a token as [`CLIENT`].
+    pub(crate) async fn new(base: &str) -> Self {
+        Self::with(base, CLIENT, SECRET).await.expect("the client is there")
+    }
+
+    /// Asks for a token; `None` if the client is refused.
+    pub(crate) async fn with(base: &str, client: &str, secret: &str) -> Option<Self> {
+        let http = Client::builder(TokioExecutor::new()).build_http();
+        let mut api = Self { http, base: base.to_owned(), token: String::new() };
+        let form =
+            format!("grant_type=client_credentials&client_id={client}&client_secret={secret}");
+        let form_type = "application/x-www-form-urlencoded";
+        let answer = api.send(Method::POST, "/oauth/token", form_type, form).await;
+        let (status, body) = answer.expect("the server runs");
+        if status != 200 {
+            return None;
+        }
+        api.token = body["access_token"].as_str().expect("a token").to_owned();
+        Some(api)
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<(u16, Value), Broken> {
+        self.send(Method::POST, path, "application/json", body.to_string()).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
+        let answer = self.send(Method::GET, path, "application/json", String::new()).await;
+        answer.expect("the server runs")
+    }
+
+    /// Subscribes a receiver; gives the subscription's id.
+    pub(crate) async fn subscribe(&self, callback_url: &str, events: &[&str]) -> String {
+        let body = serde_json::json!({
+            "callback_url": callback_url,
+            "events": events,
+            "secret": "my-secret-123",
+        });
+        let (status, created) =
+            self.post("/api/v1/subscriptions", &body).await.expect("the server runs");
+        assert_eq!(status, 201, "{created}");
+        created["id"].as_str().expect("an id").to_owned()
+    }
+
+    /// Publishes one event; gives its id.
+    pub(crate) async fn publish(&self, event_type: &str, data: Value) -> String {
+        let body = serde_json::json!({ "type": event_type, "data": data });
+        let (status, published) =
+            self.post("/api/v1/events", &body).await.expect("the server runs");
+        assert_eq!(status, 202, "{published}");
+        published["id"].as_str().expect("an id").to_owned()
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: String,
+    ) -> Result<(u16, Value), Broken> {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.base))
+            .header("authorization", format!("Bearer {}", self.token))
+            .header("content-type", content_type)
+            .body(Full::from(body))
+            .expect("a request");
+        let response = self.http.request(request).await.map_err(|_| Broken)?;
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.map_err(|_| Broken)?.to_bytes();
+        Ok((status, serde_json::from_slice(&body).unwrap_or_default()))
+    }
+}

@@ -1,0 +1,36 @@
+//! What a case is made of.
+
+mod api;
+mod curl;
+mod lines;
+mod receiver;
+mod server;
+
+use std::{future::Future, time::Duration};
+
+pub(crate) use self::{
+    api::Api,
+    curl::{curl, shell},
+    receiver::{Behaviour, Receiver},
+    server::{Folder, Server},
+};
+
+/// The client that most cases bring along, as `ESL_BOOTSTRAP_CLIENT` wants it.
+pub(crate) const CLIENT: &str = "shop";
+pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+/// The variables of a server with that client, which may call receivers on loopback.
+pub(crate) const WITH_CLIENT: [(&str, &str); 2] = [
+    ("ESL_BOOTSTRAP_CLIENT", "shop:0123456789abcdef0123456789abcdef"),
+    ("ESL_ALLOW_PRIVATE_CALLBACKS", "true"),
+];
+
+/// Waits for what must happen; a machine that takes longer than this has stopped.
+pub(crate) async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, future).await {
+        Ok(result) => result,
+        Err(_) => panic!("{what}: did not happen within {PATIENCE:?}"),
+    }
+}
+
+const PATIENCE: Duration = Duration::from_secs(120);

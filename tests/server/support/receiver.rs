@@ -1,0 +1,161 @@
+use std::{convert::Infallible, net::SocketAddr};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::{HeaderMap, Request, Response, body::Incoming, service::service_fn};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::{
+    net::TcpListener,
+    sync::watch,
+    task::{JoinHandle, JoinSet},
+};
+
+use super::in_time;
+
+/// A receiver of webhooks on loopback, which keeps everything it is sent.
+#[derive(Debug)]
+pub(crate) struct Receiver {
+    address: SocketAddr,
+    received: watch::Sender<Vec<Received>>,
+    task: JoinHandle<()>,
+}
+
+/// How it answers.
+#[derive(Debug, Clone)]
+pub(crate) enum Behaviour {
+    /// 200, at once.
+    Accept,
+    /// Never.
+    Hang,
+    /// 200, once the gate says true.
+    Gate(watch::Receiver<bool>),
+}
+
+/// A request it was sent.
+#[derive(Debug, Clone)]
+pub(crate) struct Received {
+    pub(crate) path: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Received {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    pub(crate) fn event(&self) -> Value {
+        serde_json::from_slice(&self.body).expect("an envelope is JSON")
+    }
+}
+
+impl Receiver {
+    pub(crate) async fn start(behaviour: Behaviour) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let received = watch::Sender::new(Vec::new());
+        let sender = received.clone();
+        let task = tokio::spawn(async move {
+            // Ends with this task, so with the receiver.
+            let mut connections = JoinSet::new();
+            loop {
+                let Ok((stream, _)) = listener.accept().await else { continue };
+                while connections.try_join_next().is_some() {}
+                connections.spawn(converse(stream, sender.clone(), behaviour.clone()));
+            }
+        });
+        Self { address, received, task }
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// Waits until `is_enough`, which is shown every request once, in order.
+    pub(crate) async fn until(&self, what: &str, mut is_enough: impl FnMut(&Received) -> bool) {
+        let mut receiver = self.received.subscribe();
+        let mut seen = 0;
+        let wait = async {
+            loop {
+                {
+                    let received = receiver.borrow_and_update();
+                    if received[seen..].iter().any(&mut is_enough) {
+                        return;
+                    }
+                    seen = received.len();
+                }
+                receiver.changed().await.expect("the receiver runs");
+            }
+        };
+        in_time(what, wait).await;
+    }
+
+    /// Waits for the first request.
+    pub(crate) async fn first(&self) -> Received {
+        let mut receiver = self.received.subscribe();
+        let first = receiver.wait_for(|received| !received.is_empty());
+        let received = in_time("a first request", first).await.expect("the receiver runs");
+        received[0].clone()
+    }
+
+    /// Waits for requests, and takes them away: for cases with more than should be kept.
+    pub(crate) async fn take(&self) -> Vec<Received> {
+        let mut receiver = self.received.subscribe();
+        let some = receiver.wait_for(|received| !received.is_empty());
+        drop(in_time("another request", some).await.expect("the receiver runs"));
+        self.received.send_replace(Vec::new())
+    }
+
+    /// Everything so far.
+    pub(crate) fn so_far(&self) -> Vec<Received> {
+        self.received.borrow().clone()
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn converse(
+    stream: tokio::net::TcpStream,
+    received: watch::Sender<Vec<Received>>,
+    behaviour: Behaviour,
+) {
+    let service = service_fn(|request: Request<Incoming>| {
+        let (received, behaviour) = (received.clone(), behaviour.clone());
+        async move {
+            let (head, body) = request.into_parts();
+            if let Ok(body) = body.collect().await {
+                let request = Received {
+                    path: head.uri.path().to_owned(),
+                    headers: head.headers,
+                    body: body.to_bytes(),
+                };
+                received.send_modify(|all| all.push(request));
+            }
+            behaviour.wait().await;
+            Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
+        }
+    });
+    // A connection that breaks is the sender's doing.
+    drop(
+        hyper::server::conn::http1::Builder::new()
+            .serve_connection(TokioIo::new(stream), service)
+            .await,
+    );
+}
+
+impl Behaviour {
+    async fn wait(self) {
+        match self {
+            Self::Accept => {}
+            Self::Hang => std::future::pending().await,
+            Self::Gate(mut gate) => {
+                gate.wait_for(|is_open| *is_open).await.expect("the gate outlives the receiver");
+            }
+        }
+    }
+}

@@ -1,0 +1,134 @@
+use std::{path::PathBuf, process::Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+use super::{in_time, lines::Lines};
+
+/// Where a server keeps its state.
+#[derive(Debug)]
+pub(crate) struct Folder(TempDir);
+
+/// What a command that ended has left.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Folder {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().expect("a folder"))
+    }
+
+    pub(crate) fn database(&self) -> PathBuf {
+        self.0.path().join("esl.db")
+    }
+
+    /// Starts a server, and waits until it listens.
+    pub(crate) async fn start(&self, variables: &[(&str, &str)]) -> Server {
+        let mut child = self.command(&["serve"], variables).spawn().expect("the binary starts");
+        let stdout = Lines::of(child.stdout.take().expect("it is piped"));
+        let stderr = Lines::of(child.stderr.take().expect("it is piped"));
+        let base = stderr.find("listening", |line| {
+            let event: Value = serde_json::from_str(line).ok()?;
+            (event["message"] == "listening").then(|| format!("http://{}", text(&event["address"])))
+        });
+        let base = base.await;
+        Server { child, stdout, stderr, base }
+    }
+
+    /// Runs a command to its end.
+    pub(crate) async fn run(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Ended {
+        let output = in_time("the end of a command", self.command(arguments, variables).output());
+        let output = output.await.expect("the binary starts");
+        let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+        Ended {
+            code: output.status.code(),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
+    }
+
+    /// Runs a command that must succeed, and reads what it says in JSON.
+    pub(crate) async fn json(&self, arguments: &[&str]) -> Value {
+        let ended = self.run(&[arguments, &["--json"]].concat(), &[]).await;
+        assert_eq!(ended.code, Some(0), "{arguments:?}: {ended:?}");
+        serde_json::from_str(&ended.stdout).expect("JSON")
+    }
+
+    fn command(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_esl-server"));
+        command
+            .args(arguments)
+            .current_dir(self.0.path())
+            .env_clear()
+            .env("ESL_LISTEN", "127.0.0.1:0")
+            .env("ESL_LOG_FORMAT", "json")
+            .envs(variables.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        command
+    }
+}
+
+/// A server that runs. It is killed when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) stdout: Lines,
+    pub(crate) stderr: Lines,
+    /// `http://` and its address.
+    pub(crate) base: String,
+}
+
+impl Server {
+    /// The URL of a route.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    /// Waits until it logs a message.
+    pub(crate) async fn logs(&self, message: &str) -> Value {
+        let find = |line: &str| {
+            let event: Value = serde_json::from_str(line).ok()?;
+            text(&event["message"]).contains(message).then_some(event)
+        };
+        self.stderr.find(message, find).await
+    }
+
+    /// Ends it at once, as a power cut would.
+    pub(crate) async fn kill(mut self) {
+        self.child.kill().await.expect("it runs");
+    }
+
+    /// Sends it a signal, by name.
+    pub(crate) async fn signal(&self, name: &str) {
+        let id = self.child.id().expect("it runs").to_string();
+        let kill = Command::new("kill").args(["-s", name, &id]).status();
+        assert!(kill.await.expect("`kill` is there").success());
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn ended(mut self) -> Ended {
+        let status = in_time("the end of the server", self.child.wait()).await.expect("it ran");
+        let (stdout, stderr) = (self.stdout.all().await, self.stderr.all().await);
+        Ended { code: status.code(), stdout, stderr }
+    }
+
+    /// Stops it in order.
+    pub(crate) async fn stop(self) -> Ended {
+        self.signal("TERM").await;
+        let ended = self.ended().await;
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        ended
+    }
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}

@@ -1,0 +1,75 @@
+//! The commands `org` and `client`, beside a running server.
+
+use serde_json::json;
+
+use crate::support::{Api, Folder, WITH_CLIENT, in_time};
+
+#[tokio::test]
+async fn clients_made_and_deleted_beside_a_running_server_count_there() {
+    let folder = Folder::new();
+    let server = folder.start(&WITH_CLIENT).await;
+
+    let organization = folder.json(&["org", "create", "Acme"]).await;
+    let organization = organization["id"].as_str().expect("an id");
+    let make = ["client", "create", "--org", organization, "--scope", "events:read"];
+    let client = folder.json(&make).await;
+    let (id, secret) = (&client["client_id"], &client["client_secret"]);
+    let (id, secret) = (id.as_str().expect("an id"), secret.as_str().expect("a secret"));
+    assert_eq!(client["organization_id"], organization);
+
+    let api = Api::with(&server.base, id, secret).await.expect("the server sees the client");
+    assert_eq!(api.get("/api/v1/events").await.0, 200);
+    let event = json!({ "type": "person.updated", "data": {} });
+    let (status, refused) = api.post("/api/v1/events", &event).await.expect("the server runs");
+    assert_eq!(status, 403, "{refused}");
+
+    let delete = ["client", "delete", "--org", "Acme", id];
+    assert_eq!(folder.run(&delete, &[]).await.code, Some(0));
+    assert!(Api::with(&server.base, id, secret).await.is_none(), "the client is gone");
+    in_time("the end of its token", async { while api.get("/api/v1/events").await.0 != 401 {} })
+        .await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn lists_show_what_was_made_and_no_secret() {
+    let folder = Folder::new();
+    let organization = folder.json(&["org", "create", "Acme"]).await;
+    let id = organization["id"].as_str().expect("an id");
+    let client = folder.json(&["client", "create", "--org", id, "--id", "shop-1"]).await;
+    let secret = client["client_secret"].as_str().expect("a secret");
+
+    let organizations = folder.run(&["org", "list"], &[]).await;
+    assert_eq!(organizations.stdout, format!("{id}  Acme\n"));
+    let clients = folder.run(&["client", "list", "--org", "Acme"], &[]).await;
+    assert!(clients.stdout.starts_with("shop-1  events:subscribe events:read"), "{clients:?}");
+    let clients = folder.json(&["client", "list", "--org", "Acme"]).await;
+    assert_eq!(clients[0]["client_id"], "shop-1");
+    assert!(!clients.to_string().contains(secret), "{clients}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_done_is_said_and_fails() {
+    let folder = Folder::new();
+    let ended = folder.run(&["org", "list"], &[]).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("there is no database"), "{ended:?}");
+    assert!(!folder.database().exists(), "a list makes no database");
+
+    folder.json(&["org", "create", "Acme"]).await;
+    folder.json(&["client", "create", "--org", "Acme", "--id", "shop"]).await;
+    for (arguments, expected) in [
+        (&["org", "create", "Acme"][..], "there is an organization named Acme already"),
+        (&["org", "create", " "], "expected a name"),
+        (&["client", "list", "--org", "Other"], "there is no organization Other"),
+        (&["client", "create", "--org", "Acme", "--id", "shop"], "there is a client shop already"),
+        (&["client", "create", "--org", "Acme", "--id", "a b"], "expected as --id"),
+        (&["client", "create", "--org", "Acme", "--scope", "events:all"], "events:all"),
+        (&["client", "delete", "--org", "Acme", "other"], "has no client other"),
+    ] {
+        let ended = folder.run(arguments, &[]).await;
+        assert_eq!(ended.code, Some(1), "{arguments:?}: {ended:?}");
+        assert!(ended.stderr.contains(expected), "{arguments:?}: {ended:?}");
+        assert_eq!(ended.stdout, "", "{arguments:?}");
+    }
+}
