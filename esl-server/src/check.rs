@@ -8,7 +8,7 @@ use esl_core::{
     SystemClock,
     storage::{Records, Tenancy},
 };
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 
 use crate::{
@@ -18,39 +18,46 @@ use crate::{
 
 /// Looks at everything, prints what it found, and fails if something is wrong.
 pub(crate) async fn run(config: &Config, as_json: bool) -> anyhow::Result<()> {
-    let findings = [
-        ("configuration", Ok(configuration(config))),
-        ("database", look_at_database(config).await),
-        ("listen", look_at_address(config).await),
-    ];
-    let is_good = findings.iter().all(|(_, finding)| finding.is_ok());
+    let warnings: Vec<_> = config.unknown().iter().map(Unknown::to_string).collect();
+    let findings =
+        [("database", look_at_database(config).await), ("listen", look_at_address(config).await)];
     if as_json {
-        let all = findings.iter().map(|(what, finding)| {
-            let (is_good, detail) = match finding {
-                Ok(detail) => (true, detail.clone()),
-                Err(error) => (false, format!("{error:#}")),
-            };
-            ((*what).to_owned(), json!({ "ok": is_good, "detail": detail }))
-        });
-        println!("{}", serde_json::Value::Object(all.collect()));
+        print_json(config, &warnings, &findings);
     } else {
-        for (what, finding) in &findings {
-            match finding {
-                Ok(detail) => println!("{what:14} ok: {detail}"),
-                Err(error) => println!("{what:14} WRONG: {error:#}"),
-            }
-        }
+        print_text(config, &warnings, &findings);
     }
-    if is_good { Ok(()) } else { bail!("the server would not start") }
+    match findings.iter().all(|(_, finding)| finding.is_ok()) {
+        true => Ok(()),
+        false => bail!("the server would not start"),
+    }
 }
 
-fn configuration(config: &Config) -> String {
-    let unknown: Vec<_> = config.unknown().iter().map(Unknown::to_string).collect();
-    if unknown.is_empty() {
-        config.in_force()
-    } else {
-        format!("{}; warning: {}", config.in_force(), unknown.join("; "))
+/// What was looked at, and how it is.
+type Finding = (&'static str, anyhow::Result<String>);
+
+fn print_text(config: &Config, warnings: &[String], findings: &[Finding]) {
+    println!("configuration  ok");
+    config.in_force().iter().for_each(|line| println!("  {line}"));
+    warnings.iter().for_each(|warning| println!("  warning: {warning}"));
+    for (what, finding) in findings {
+        match finding {
+            Ok(detail) => println!("{what:14} ok: {detail}"),
+            Err(error) => println!("{what:14} WRONG: {error:#}"),
+        }
     }
+}
+
+fn print_json(config: &Config, warnings: &[String], findings: &[Finding]) {
+    let configuration = json!({ "ok": true, "in_force": config.in_force(), "warnings": warnings });
+    let mut all = Map::from_iter([("configuration".to_owned(), configuration)]);
+    for (what, finding) in findings {
+        let (is_good, detail) = match finding {
+            Ok(detail) => (true, detail.clone()),
+            Err(error) => (false, format!("{error:#}")),
+        };
+        all.insert((*what).to_owned(), json!({ "ok": is_good, "detail": detail }));
+    }
+    println!("{}", Value::Object(all));
 }
 
 async fn look_at_database(config: &Config) -> anyhow::Result<String> {

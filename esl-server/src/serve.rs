@@ -23,7 +23,7 @@ use crate::{
 pub(crate) async fn run(config: &Config) -> anyhow::Result<()> {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
-        configuration = config.in_force(),
+        configuration = config.in_force().join(" "),
         "starting"
     );
     warn(config);

@@ -6,34 +6,54 @@ use std::{
 };
 
 use anyhow::Context;
-use esl_core::{Clock, Scopes, storage::Storage};
+use esl_core::{Clock, OrganizationId, Scopes, storage::Storage};
 
 use crate::{config::Config, credentials};
 
-/// If there is no organization yet, makes one with a client, and prints, once, what to do next.
+/// If nothing was set up yet, makes an organization with a client, and prints, once, what to do
+/// next.
 ///
 /// On the standard output and not in the log, which is kept: the secret is shown here and never
-/// again.
+/// again. So it is shown before the client is made, and a start that is cut off between the two
+/// leaves it to the next one.
 pub(crate) async fn greet(
     storage: &dyn Storage,
     config: &Config,
     address: SocketAddr,
     clock: &dyn Clock,
 ) -> anyhow::Result<()> {
-    if !storage.organizations().await.context("could not list the organizations")?.is_empty() {
-        return Ok(());
-    }
-    let organization = credentials::organization(ORGANIZATION, clock);
-    let id = organization.id;
-    storage.create_organization(organization).await.context("could not make an organization")?;
-    let (client, secret) = credentials::client(None, id, Scopes::all(), clock);
+    let Some(organization) = first_organization(storage, clock).await? else { return Ok(()) };
+    let (client, secret) = credentials::client(None, organization, Scopes::all(), clock);
     let text = text(address, &client.id, &secret, config.allow_private_callbacks);
-    storage.create_client(client).await.context("could not make a client")?;
     let mut stdout = io::stdout().lock();
     stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush())
-        .context("could not print the first client's secret")
+        .context("could not print the first client's secret")?;
+    storage.create_client(client).await.context("could not make the first client")
+}
+
+/// The organization of a first start, made now or at one that was cut off; `None` if this is not a
+/// first start.
+async fn first_organization(
+    storage: &dyn Storage,
+    clock: &dyn Clock,
+) -> anyhow::Result<Option<OrganizationId>> {
+    const READ: &str = "could not read the organizations";
+    match &storage.organizations().await.context(READ)?[..] {
+        [] => {
+            let organization = credentials::organization(ORGANIZATION, clock);
+            let id = organization.id;
+            let created = storage.create_organization(organization).await;
+            created.context("could not make the first organization")?;
+            Ok(Some(id))
+        }
+        [only] if only.name == ORGANIZATION => {
+            let clients = storage.clients(only.id).await.context(READ)?;
+            Ok(clients.is_empty().then_some(only.id))
+        }
+        _ => Ok(None),
+    }
 }
 
 /// Lines to be pasted into a shell as they are.
@@ -44,8 +64,8 @@ fn text(address: SocketAddr, client: &str, secret: &str, allow_private: bool) ->
     } else {
         (
             "https://example.com/webhooks",
-            "Put your own URL in. One on this machine (http://127.0.0.1:…) is accepted only after \
-             a start\n# with ESL_ALLOW_PRIVATE_CALLBACKS=true.",
+            "Put your own URL in.\n# One on this machine (http://127.0.0.1:…) needs a start with \
+             ESL_ALLOW_PRIVATE_CALLBACKS=true.",
         )
     };
     format!(
@@ -93,7 +113,26 @@ const ORGANIZATION: &str = "default";
 
 #[cfg(test)]
 mod tests {
+    use esl_core::{MemoryStorage, SystemClock, storage::Tenancy};
+
     use super::*;
+
+    #[tokio::test]
+    async fn only_a_first_start_makes_a_client_and_one_that_was_cut_off_is_made_up_for() {
+        let clock = SystemClock::new();
+        let storage = MemoryStorage::new();
+        let first = async || first_organization(&storage, &clock).await.expect("memory works");
+        let made = first().await.expect("nothing was set up");
+        assert_eq!(first().await, Some(made), "its client is missing");
+        let (client, _) = credentials::client(None, made, Scopes::all(), &clock);
+        storage.create_client(client).await.expect("a client");
+        assert_eq!(first().await, None);
+
+        let storage = MemoryStorage::new();
+        let acme = credentials::organization("Acme", &clock);
+        storage.create_organization(acme).await.expect("an organization");
+        assert_eq!(first_organization(&storage, &clock).await.expect("memory works"), None);
+    }
 
     #[test]
     fn an_address_that_means_all_is_called_on_loopback() {

@@ -78,6 +78,7 @@ async fn check_says_what_is_good_and_what_is_not_and_makes_nothing() {
     let findings: serde_json::Value = serde_json::from_str(&ended.stdout).expect("JSON");
     assert_eq!(findings["database"]["ok"], false, "{findings}");
     assert_eq!(findings["listen"]["ok"], true, "{findings}");
+    assert_eq!(findings["configuration"]["ok"], true, "{findings}");
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ use self::{
 use crate::{
     Client, Clock, EventId, LaneId, OrganizationId, Seq, SubscriptionId, SystemClock, Timestamp,
     Token, WorkerId,
-    storage::{StorageError, StorageErrorKind},
+    storage::{StorageError, StorageErrorKind, StorageTime},
 };
 
 /// Storage in memory, for tests, for trying things out, and for events that may die with the
@@ -111,9 +111,7 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 
 /// Everything that is stored.
 struct State {
-    clock: Arc<dyn Clock>,
-    /// The latest time that was ever told.
-    latest: Timestamp,
+    time: StorageTime,
     organizations: BTreeMap<OrganizationId, OrganizationRow>,
     /// Organizations in the order of their creation.
     organization_order: Vec<OrganizationId>,
@@ -133,8 +131,7 @@ struct State {
 impl State {
     fn new(clock: Arc<dyn Clock>) -> Self {
         Self {
-            clock,
-            latest: Timestamp::EPOCH,
+            time: StorageTime::new(clock),
             organizations: BTreeMap::new(),
             organization_order: Vec::new(),
             clients: BTreeMap::new(),
@@ -149,10 +146,8 @@ impl State {
         }
     }
 
-    /// The storage's time, which never runs backwards.
-    fn now(&mut self) -> Timestamp {
-        self.latest = self.latest.max(self.clock.utc());
-        self.latest
+    fn now(&self) -> Timestamp {
+        self.time.now()
     }
 }
 

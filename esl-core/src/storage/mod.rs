@@ -9,12 +9,13 @@
 //!   inside the transaction that acts on it. No caller checks first and commits later.
 //! - **Storage neither seals nor routes.** It is given bytes and lanes, and keeps them.
 //! - **Storage has the time.** Due times, epochs and expiry are compared with the storage's clock,
-//!   which never runs backwards: a clock that is set back stands still until it has caught up.
+//!   which never runs backwards: set back, it goes on from where it was ([`StorageTime`]).
 
 mod commit;
 mod error;
 mod lanes;
 mod records;
+mod time;
 
 pub use commit::{
     Accepted, Commit, Committed, Idempotency, IntakeRow, Outcome, Publish, Refused, RouteVersion,
@@ -25,6 +26,7 @@ pub use lanes::{
     Change, Claimed, Due, EPOCH, LaneState, Lanes, Swept, Taken, Waiting, Want, Worker,
 };
 pub use records::{Page, PageOf, Records, RouteTable, Subscriptions, Tenancy};
+pub use time::StorageTime;
 
 /// Everything the engine and the API need of a storage.
 pub trait Storage: Commit + Lanes + Subscriptions + Records + Tenancy {}

@@ -24,9 +24,13 @@ use super::{
     tls::Tls,
 };
 
-/// What the pool calls when it has no connection to a host.
+/// What the pool calls when it has no connection to a host. The pool clones it for each attempt.
 #[derive(Debug, Clone)]
-pub(super) struct Connector {
+pub(super) struct Connector(pub(super) Arc<Opener>);
+
+/// Opens connections to what the policy permits.
+#[derive(Debug)]
+pub(super) struct Opener {
     pub(super) policy: CallbackPolicy,
     pub(super) resolver: Arc<dyn Resolver>,
     pub(super) tls: Tls,
@@ -48,12 +52,12 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, to: Uri) -> Self::Future {
-        let connector = self.clone();
-        Box::pin(async move { connector.open(&to).await.map(TokioIo::new) })
+        let opener = Arc::clone(&self.0);
+        Box::pin(async move { opener.open(&to).await.map(TokioIo::new) })
     }
 }
 
-impl Connector {
+impl Opener {
     async fn open(&self, to: &Uri) -> Result<OpenConnection, ConnectError> {
         let is_tls = to.scheme() == Some(&Scheme::HTTPS);
         if !self.policy.permits_scheme(to.scheme_str().unwrap_or_default()) {
@@ -169,10 +173,10 @@ mod tests {
         }
     }
 
-    fn connector(policy: CallbackPolicy, answers: &[&[&str]]) -> Connector {
+    fn opener(policy: CallbackPolicy, answers: &[&[&str]]) -> Opener {
         let answers =
             answers.iter().map(|answer| answer.iter().map(|a| a.parse().unwrap()).collect());
-        Connector {
+        Opener {
             policy,
             resolver: Arc::new(Scripted(Mutex::new(answers.collect()))),
             tls: Tls::new(Vec::new()).unwrap(),
@@ -181,8 +185,8 @@ mod tests {
         }
     }
 
-    async fn addresses(connector: &Connector, host: &str) -> Result<Vec<String>, AttemptError> {
-        match connector.addresses(host, 443).await {
+    async fn addresses(opener: &Opener, host: &str) -> Result<Vec<String>, AttemptError> {
+        match opener.addresses(host, 443).await {
             Ok(addresses) => Ok(addresses.iter().map(ToString::to_string).collect()),
             Err(ConnectError(failure)) => Err(failure.error),
         }
@@ -191,33 +195,33 @@ mod tests {
     #[tokio::test]
     async fn of_what_a_name_leads_to_only_public_addresses_are_connected_to() {
         let mixed = ["10.0.0.1", "8.8.8.8", "::1", "2606:4700:4700::1111", "fd00::1"];
-        let connector = connector(CallbackPolicy::public(), &[&mixed]);
+        let opener = opener(CallbackPolicy::public(), &[&mixed]);
         let permitted = vec!["8.8.8.8:443".to_owned(), "[2606:4700:4700::1111]:443".to_owned()];
-        assert_eq!(addresses(&connector, "your-app.com").await, Ok(permitted));
+        assert_eq!(addresses(&opener, "your-app.com").await, Ok(permitted));
     }
 
     #[tokio::test]
     async fn a_name_that_leads_elsewhere_the_second_time_is_refused_then() {
-        let connector = connector(CallbackPolicy::public(), &[&["8.8.8.8"], &["127.0.0.1"]]);
-        let first = addresses(&connector, "rebind.your-app.com").await;
+        let opener = opener(CallbackPolicy::public(), &[&["8.8.8.8"], &["127.0.0.1"]]);
+        let first = addresses(&opener, "rebind.your-app.com").await;
         assert_eq!(first, Ok(vec!["8.8.8.8:443".to_owned()]));
-        let second = addresses(&connector, "rebind.your-app.com").await;
+        let second = addresses(&opener, "rebind.your-app.com").await;
         assert_eq!(second, Err(AttemptError::RefusedAddress));
     }
 
     #[tokio::test]
     async fn a_name_without_addresses_is_a_failure_of_dns() {
-        let connector = connector(CallbackPolicy::public(), &[&[]]);
-        assert_eq!(addresses(&connector, "empty.your-app.com").await, Err(AttemptError::Dns));
-        assert_eq!(addresses(&connector, "absent.your-app.com").await, Err(AttemptError::Dns));
+        let opener = opener(CallbackPolicy::public(), &[&[]]);
+        assert_eq!(addresses(&opener, "empty.your-app.com").await, Err(AttemptError::Dns));
+        assert_eq!(addresses(&opener, "absent.your-app.com").await, Err(AttemptError::Dns));
     }
 
     #[tokio::test]
     async fn a_name_with_very_many_addresses_is_not_tried_for_ever() {
         let many: Vec<String> = (0..255).map(|last| format!("8.8.8.{last}")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
-        let connector = connector(CallbackPolicy::public(), &[&many]);
-        let tried = addresses(&connector, "many.your-app.com").await.unwrap();
+        let opener = opener(CallbackPolicy::public(), &[&many]);
+        let tried = addresses(&opener, "many.your-app.com").await.unwrap();
         assert_eq!(tried.len(), ADDRESSES_MAX);
     }
 }

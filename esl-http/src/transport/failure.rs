@@ -15,6 +15,7 @@ pub(super) fn of_request(error: &legacy::Error) -> Failure {
         return failure.clone();
     }
     let used = used_connection(error);
+    progress::note_used(used.as_ref());
     match cause.and_then(|cause| cause.downcast_ref::<hyper::Error>()) {
         Some(error) if error.is_parse() => of_unreadable(error),
         Some(error) => of_broken(error, used.as_ref()),

@@ -37,7 +37,7 @@ use hyper_util::{
 pub use self::resolve::{Resolver, SystemResolver};
 use self::{
     connection::{Connections, Marker},
-    connector::Connector,
+    connector::{Connector, Opener},
     progress::Progress,
 };
 
@@ -88,7 +88,8 @@ impl HttpTransport {
             Ok(response) => response,
             Err(error) => return Err(failure::of_request(&error)),
         };
-        progress::note_head(response.extensions().get::<Marker>(), started.elapsed());
+        progress::note_used(response.extensions().get::<Marker>());
+        progress::note(|timings| timings.first_byte = Some(started.elapsed()));
         answer::read(response).await
     }
 }
@@ -226,7 +227,7 @@ impl HttpTransportBuilder {
     /// When one of the [root certificates](Self::with_root_certificates) is none. That the machine
     /// has none is no error: it matters to `https` only, and fails there.
     pub fn build(self) -> Result<HttpTransport, HttpTransportError> {
-        let connector = Connector {
+        let opener = Opener {
             policy: self.policy,
             resolver: self.resolver,
             tls: tls::Tls::new(self.root_certificates)?,
@@ -239,7 +240,7 @@ impl HttpTransportBuilder {
             .pool_max_idle_per_host(IDLE_PER_HOST_MAX)
             .retry_canceled_requests(false)
             .http1_max_buf_size(answer::HEAD_BYTES_MAX)
-            .build(connector);
+            .build(Connector(Arc::new(opener)));
         Ok(HttpTransport { client })
     }
 }

@@ -9,7 +9,6 @@ use std::{
     cell::{Cell, RefCell},
     future::Future,
     pin::Pin,
-    time::Duration,
 };
 
 use esl_core::Timings;
@@ -54,7 +53,7 @@ impl Progress {
     }
 }
 
-/// Notes a part of opening a connection.
+/// Notes how long a part took.
 pub(super) fn note(change: impl FnOnce(&mut Timings)) {
     // Fails on the pool's own tasks.
     let _ = PROGRESS.try_with(|progress| progress.change(change));
@@ -65,13 +64,11 @@ pub(super) fn note_opened(marker: &Marker) {
     let _ = PROGRESS.try_with(|progress| progress.opened.replace(Some(marker.clone())));
 }
 
-/// Notes that the head of an answer has come, over which connection, and after what time.
-pub(super) fn note_head(used: Option<&Marker>, elapsed: Duration) {
-    let is_reused = is_reused(used);
-    note(|timings| {
-        let opening = if is_reused { Timings::default() } else { *timings };
-        *timings = Timings { first_byte: Some(elapsed), ..opening };
-    });
+/// Notes which connection was used in the end. What was done to open another one took no part.
+pub(super) fn note_used(used: Option<&Marker>) {
+    if is_reused(used) {
+        note(|timings| *timings = Timings::default());
+    }
 }
 
 /// Whether the connection an attempt has used was opened by another one.

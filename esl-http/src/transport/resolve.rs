@@ -41,6 +41,7 @@ impl Default for SystemResolver {
 impl Resolver for SystemResolver {
     async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
         let turn = Arc::clone(&self.turns).acquire_owned().await;
+        let turn = turn.expect("nobody closes the semaphore");
         let host = host.to_owned();
         spawn_blocking(move || {
             // A caller that gives up does not free the thread, so the turn ends here.

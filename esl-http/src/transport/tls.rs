@@ -80,3 +80,20 @@ const NO_ROOTS: &str =
 /// As long as the longest attempt, whose own deadline comes first. It is for a connection whose
 /// attempt went on with another one.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn without_root_certificates_https_fails_and_says_why() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let tls = Tls { connector: None };
+        let ConnectError(failure) = tls.handshake("your-app.com", tcp).await.unwrap_err();
+        assert_eq!(failure.error, AttemptError::Tls);
+        assert!(failure.detail.contains("CA certificates"), "{}", failure.detail);
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use esl_core::{Answer, Outbound, Transport as _};
+use esl_core::{Answer, CallbackPolicy, CallbackUrl, Outbound, Transport as _};
 use tokio::sync::Mutex;
 
 use crate::{
@@ -45,6 +45,20 @@ async fn a_delivery_is_one_post_with_the_given_headers_and_exact_bytes() {
     ];
     assert_eq!(lines, expected);
     assert_eq!(body, BODY.as_bytes());
+}
+
+#[tokio::test]
+async fn whatever_a_callback_url_may_hold_can_be_sent() {
+    let receiver = Receiver::answering(with_body("200 OK", "OK")).await;
+    let transport = transport();
+    let policy = CallbackPolicy::allow_private();
+    for character in ('!'..='~').chain(['ö', '€', '🦀']) {
+        for place in ["", "?", "?a="] {
+            let text = format!("{}{place}{character}x", receiver.url());
+            let url = CallbackUrl::parse(&text, &policy).unwrap();
+            assert_eq!(answer(send(&transport, url.as_str()).await).status, 200, "{text}");
+        }
+    }
 }
 
 #[tokio::test]

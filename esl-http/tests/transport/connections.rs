@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use crate::{
     answer, error, outbound,
     receiver::{Receiver, with_body},
+    resolver::Fixed,
     send, transport,
 };
 
@@ -70,6 +71,83 @@ async fn opening_takes_time_once_and_is_shown_by_the_attempt_that_waited_for_it(
 
     let third = send(&transport, &by_address).await.timings;
     assert!(third.resolve.is_none() && third.connect.is_some());
+}
+
+#[tokio::test]
+async fn the_next_address_gets_its_turn_when_one_refuses() {
+    let receiver = Receiver::answering(with_body("200 OK", "OK")).await;
+    let transport = HttpTransport::builder()
+        .with_policy(CallbackPolicy::allow_private())
+        .with_resolver(Fixed::to(["127.0.0.2", "127.0.0.3", "127.0.0.1"]))
+        .build()
+        .unwrap();
+    let url = format!("http://your-app.com:{}/hook", receiver.address().port());
+    assert_eq!(answer(send(&transport, &url).await).status, 200);
+}
+
+/// Only Linux leaves a connection without an answer once the queue for it is full.
+#[cfg(target_os = "linux")]
+mod silence {
+    use std::{net::SocketAddr, time::Duration};
+
+    use futures_util::{StreamExt as _, stream::FuturesUnordered};
+    use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+    use super::*;
+    use crate::detail;
+
+    /// An address that answers no connection, as long as this is kept.
+    struct Silent {
+        _listener: TcpListener,
+        _queue: Vec<TcpStream>,
+    }
+
+    impl Silent {
+        async fn at(address: SocketAddr) -> Self {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind(address).unwrap();
+            let listener = socket.listen(1).unwrap();
+            let address = listener.local_addr().unwrap();
+            // The kernel keeps one more than asked for.
+            let queue: FuturesUnordered<_> = (0..2).map(|_| TcpStream::connect(address)).collect();
+            let queue = queue.map(Result::unwrap).collect().await;
+            Self { _listener: listener, _queue: queue }
+        }
+    }
+
+    fn transport(addresses: [&str; 2], connect_timeout: Duration) -> HttpTransport {
+        HttpTransport::builder()
+            .with_policy(CallbackPolicy::allow_private())
+            .with_resolver(Fixed::to(addresses))
+            .with_connect_timeout(connect_timeout)
+            .build()
+            .unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_silent_does_not_keep_the_next_one_waiting() {
+        let receiver = Receiver::answering(with_body("200 OK", "OK")).await;
+        let port = receiver.address().port();
+        let _silent = Silent::at(([127, 0, 0, 2], port).into()).await;
+        let transport = transport(["127.0.0.2", "127.0.0.1"], Duration::from_secs(60));
+        let url = format!("http://your-app.com:{port}/hook");
+        assert_eq!(answer(send(&transport, &url).await).status, 200);
+    }
+
+    #[tokio::test]
+    async fn connecting_has_its_own_limit_for_all_addresses_together() {
+        // A port that nobody else takes meanwhile.
+        let receiver = Receiver::answering(with_body("200 OK", "OK")).await;
+        let port = receiver.address().port();
+        let _first = Silent::at(([127, 0, 0, 2], port).into()).await;
+        let _second = Silent::at(([127, 0, 0, 3], port).into()).await;
+        let transport = transport(["127.0.0.2", "127.0.0.3"], Duration::from_millis(400));
+        let url = format!("http://your-app.com:{port}/hook");
+        let sent = send(&transport, &url).await;
+        assert_eq!(error(&sent), AttemptError::Connect);
+        assert_eq!(detail(&sent), "no connection within 400ms");
+        assert_eq!(receiver.accepted(), 0);
+    }
 }
 
 #[tokio::test]

@@ -1,10 +1,12 @@
 //! `HttpTransport` against receivers on real sockets.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod answers;
 mod connections;
 mod failures;
 mod receiver;
 mod refusals;
+mod resolver;
 mod tls;
 
 use std::time::Duration;

@@ -1,30 +1,14 @@
 //! Addresses that must not be called are not connected to.
 
-use std::{
-    io,
-    net::{IpAddr, Ipv4Addr},
-};
-
-use async_trait::async_trait;
 use esl_core::{AttemptError, CallbackPolicy};
-use esl_http::{HttpTransport, Resolver};
+use esl_http::HttpTransport;
 
 use crate::{
     answer, detail, error,
     receiver::{Receiver, has_visitor, listen, with_body},
+    resolver::Fixed,
     send,
 };
-
-/// Sends every name to this machine.
-#[derive(Debug)]
-struct ToLoopback;
-
-#[async_trait]
-impl Resolver for ToLoopback {
-    async fn resolve(&self, _: &str) -> io::Result<Vec<IpAddr>> {
-        Ok(vec![Ipv4Addr::LOCALHOST.into()])
-    }
-}
 
 #[tokio::test]
 async fn no_spelling_of_this_machine_is_connected_to() {
@@ -64,7 +48,8 @@ async fn no_spelling_of_this_machine_is_connected_to() {
 async fn a_name_that_leads_to_this_machine_is_not_connected_to() {
     let listener = listen().await;
     let port = listener.local_addr().unwrap().port();
-    let transport = HttpTransport::builder().with_resolver(ToLoopback).build().unwrap();
+    let transport =
+        HttpTransport::builder().with_resolver(Fixed::to(["127.0.0.1"])).build().unwrap();
     let sent = send(&transport, &format!("https://rebind.your-app.com:{port}/hook")).await;
     assert_eq!(error(&sent), AttemptError::RefusedAddress);
     assert!(!detail(&sent).contains("127.0.0.1"), "what it leads to is not shown");
@@ -77,7 +62,11 @@ async fn plain_http_needs_the_policy_that_allows_private_callbacks() {
     let receiver = Receiver::answering(with_body("200 OK", "OK")).await;
     let url = format!("http://receiver.your-app.com:{}/hook", receiver.address().port());
     let with = |policy| {
-        HttpTransport::builder().with_policy(policy).with_resolver(ToLoopback).build().unwrap()
+        HttpTransport::builder()
+            .with_policy(policy)
+            .with_resolver(Fixed::to(["127.0.0.1"]))
+            .build()
+            .unwrap()
     };
     let sent = send(&with(CallbackPolicy::public()), &url).await;
     assert_eq!(error(&sent), AttemptError::RefusedAddress);

@@ -83,7 +83,7 @@ impl Config {
     }
 
     /// Every variable that has a value, written or by default, fit for a log.
-    pub(crate) fn in_force(&self) -> String {
+    pub(crate) fn in_force(&self) -> Vec<String> {
         let shown = VARIABLES.iter().filter_map(|variable| {
             let value = self.written.raw(variable.name).unwrap_or(variable.default);
             match variable.exposure {
@@ -94,7 +94,7 @@ impl Config {
                 Exposure::Secret => Some(format!("{} is set", variable.name)),
             }
         });
-        shown.collect::<Vec<_>>().join(" ")
+        shown.collect()
     }
 
     /// Variables that look like ours and are not.
@@ -305,7 +305,7 @@ mod tests {
             ("ESL_BOOTSTRAP_CLIENT", &format!("client:{secret}")),
         ])
         .expect("it is right");
-        let shown = config.in_force();
+        let shown = config.in_force().join(" ");
         assert!(shown.contains("ESL_LISTEN=127.0.0.1:1 "), "{shown}");
         assert!(shown.contains("ESL_BOOTSTRAP_CLIENT is set"), "{shown}");
         assert!(shown.contains("RATE_LIMIT_EVENTS_HOUR=10000"), "{shown}");

@@ -1,0 +1,61 @@
+use std::sync::{Arc, Mutex};
+
+use crate::{Clock, Monotonic, Timestamp};
+
+/// The time that a storage goes by, for adapters that take theirs from a [`Clock`].
+///
+/// It is the clock's time of day, but never runs backwards: when the clock is set back, time goes on
+/// from where it was, at the pace of the monotonic clock. So a retry that is due in a minute is due in
+/// a minute, whatever is done to the clock meanwhile.
+#[derive(Debug)]
+pub struct StorageTime {
+    clock: Arc<dyn Clock>,
+    latest: Mutex<(Timestamp, Monotonic)>,
+}
+
+impl StorageTime {
+    /// Time by this clock.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        let latest = Mutex::new((clock.utc(), clock.monotonic()));
+        Self { clock, latest }
+    }
+
+    /// What time it is.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        let mut latest = self.latest.lock().expect("no code panics while it holds this lock");
+        let monotonic = self.clock.monotonic();
+        let gone_on = latest.0 + monotonic.saturating_sub(latest.1);
+        let now = self.clock.utc().max(gone_on);
+        // Whole milliseconds only: many small steps would otherwise add up to none.
+        if now > latest.0 {
+            *latest = (now, monotonic);
+        }
+        latest.0
+    }
+}
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::testing::ManualClock;
+
+    #[test]
+    fn time_goes_on_when_the_clock_is_set_back_and_follows_it_when_it_is_set_forward() {
+        let noon = Timestamp::from_millis(1_705_329_120_000);
+        let second = Duration::from_secs(1);
+        let clock = ManualClock::new(noon);
+        let time = StorageTime::new(Arc::new(clock.clone()));
+        clock.set_utc(noon - second * 3600);
+        assert_eq!(time.now(), noon);
+        clock.advance(second * 5);
+        assert_eq!(time.now(), noon + second * 5);
+        clock.set_utc(noon + second);
+        assert_eq!(time.now(), noon + second * 5);
+        clock.set_utc(noon + second * 60);
+        assert_eq!(time.now(), noon + second * 60);
+    }
+}
