@@ -42,19 +42,19 @@ mod receiver {
         net::TcpListener,
     };
 
-    pub struct Receiver {
-        pub url: String,
+    pub(crate) struct Receiver {
+        pub(crate) url: String,
         listener: TcpListener,
     }
 
-    pub async fn start() -> std::io::Result<Receiver> {
+    pub(crate) async fn start() -> std::io::Result<Receiver> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         Ok(Receiver { url: format!("http://{}/webhooks", listener.local_addr()?), listener })
     }
 
     impl Receiver {
         /// The body of the next request, which is answered with 200.
-        pub async fn next(&self) -> String {
+        pub(crate) async fn next(&self) -> String {
             let (mut stream, _) = self.listener.accept().await.expect("a connection");
             let mut request = Vec::new();
             while !request.ends_with(b"}") {

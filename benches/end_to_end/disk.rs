@@ -11,8 +11,8 @@ use crate::percentile;
 
 pub(crate) fn measure(folder: &Path) -> anyhow::Result<String> {
     let times = fsyncs(folder, 500)?;
-    let show = |share| percentile(&times, share);
-    Ok(format!("fdatasync p50 {:.0?}, p99 {:.0?}", show(0.5), show(0.99)))
+    let show = |percent| percentile(&times, percent);
+    Ok(format!("fdatasync p50 {:.0?}, p99 {:.0?}", show(50), show(99)))
 }
 
 /// How long each of so many synced writes of a page takes, in a file that has its size already.

@@ -41,7 +41,7 @@ pub(crate) fn measure(settings: &Settings) -> anyhow::Result<()> {
         let rate = (each * PUBLISHERS) as f64 / start.elapsed().as_secs_f64();
         println!("embedded: {PUBLISHERS} publishers: {rate:.0} events/s (budget 100 000)");
 
-        let fsync = percentile(&disk::fsyncs(&folder, 500)?, 0.5);
+        let fsync = percentile(&disk::fsyncs(&folder, 500)?, 50);
         let start = Instant::now();
         publish(esl.clone(), event, settings.paced).await?;
         let alone = settings.paced as f64 / start.elapsed().as_secs_f64();

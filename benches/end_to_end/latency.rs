@@ -31,13 +31,12 @@ pub(crate) fn compare(settings: &Settings) -> anyhow::Result<()> {
         let fsyncs = disk::fsyncs(&folder, 500)?;
         let relay_times = times(&relay, &mut relayed, settings.paced).await?;
         let esl_times = times(&service.load(), &mut delivered, settings.paced).await?;
-        for (share, count) in [(0.5, 2), (0.99, 3)] {
+        for (percent, count) in [(50, 2), (99, 3)] {
             let [esl, relay, fsync] =
-                [&esl_times, &relay_times, &fsyncs].map(|times| percentile(times, share));
+                [&esl_times, &relay_times, &fsyncs].map(|times| percentile(times, percent));
             println!(
-                "latency p{:.0}: ESL {esl:.0?}, relay {relay:.0?}, fsync {fsync:.0?}; \
+                "latency p{percent}: ESL {esl:.0?}, relay {relay:.0?}, fsync {fsync:.0?}; \
                  budget: relay + {count} fsyncs = {:.0?}",
-                share * 100.0,
                 relay + fsync * count
             );
         }

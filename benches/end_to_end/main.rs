@@ -75,9 +75,9 @@ impl Settings {
     }
 }
 
-/// The value below which a share of the sorted values lie.
-fn percentile(sorted: &[std::time::Duration], share: f64) -> std::time::Duration {
-    let index = (sorted.len() as f64 * share) as usize;
+/// The value below which so many percent of the sorted values lie.
+fn percentile(sorted: &[std::time::Duration], percent: usize) -> std::time::Duration {
+    let index = sorted.len() * percent / 100;
     sorted.get(index.min(sorted.len().saturating_sub(1))).copied().unwrap_or_default()
 }
 

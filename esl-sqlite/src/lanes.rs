@@ -54,6 +54,7 @@ impl Lanes for SqliteStorage {
             if epoch.is_of(&worker) {
                 session.write_epoch(epoch.ended())?;
                 session.effects.releases_lock = true;
+                session.leave(News::Lanes)?;
             }
             Ok(())
         };

@@ -1,6 +1,71 @@
 //! Storage of ESL, the Event Service Layer, in a SQLite file.
 //!
-//! (crate docs are completed below)
+//! One file holds everything: organizations, subscriptions, events, what is owed of them and what
+//! became of it. What a call has acknowledged survives SIGKILL and power loss. The file may be the
+//! application's own database; ESL's tables are named `esl_…`, and nothing else in it is touched.
+//!
+//! [`SqliteStorage`] implements every trait of [`esl_core::storage`]; an engine
+//! ([`Esl::builder`](esl_core::Esl::builder)) runs on it. What it can do beyond those traits is the
+//! **outbox**: an event becomes part of the application's own transaction, so that a row and the
+//! event that tells of it are either both there or neither.
+//!
+//! ```
+//! use esl_core::{Esl, NewEvent, Organization, OrganizationId, Timestamp, storage::Tenancy};
+//! use esl_sqlite::{SqliteStorage, rusqlite::Connection};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # let path = folder.path().join("app.db");
+//! let storage = SqliteStorage::open(&path)?;
+//! let id: OrganizationId = "org_01J00000000000000000000000".parse()?;
+//! let created_at = Timestamp::from_millis(1_705_329_120_000);
+//! storage.create_organization(Organization { id, name: "Acme".into(), created_at }).await?;
+//!
+//! // The application's own connection and table, in the same file.
+//! let mut connection = Connection::open(&path)?;
+//! connection.execute_batch("PRAGMA synchronous = FULL; CREATE TABLE people (name TEXT)")?;
+//!
+//! // Sealed first, outside of any transaction; an engine offers `prepare`, too.
+//! let publisher = Esl::publisher(storage.clone());
+//! let john = serde_json::json!({ "name": "John" });
+//! let event = NewEvent::new(id, "person.created".parse()?, &john)?;
+//! let prepared = publisher.prepare(event).await?;
+//!
+//! // In line with the engine's writer, so that neither meets a busy database.
+//! let turn = storage.turn().await?;
+//! let transaction = connection.transaction()?;
+//! transaction.execute("INSERT INTO people VALUES ('John')", [])?;
+//! let receipt = storage.publish_in(&transaction, prepared)?;
+//! transaction.commit()?;
+//! drop(turn);
+//! receipt.notify();
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # How it works
+//!
+//! - **One thread writes**, and takes all the work that waits into one transaction: a thousand
+//!   callers share one fsync (WAL, `synchronous=FULL`), and each is answered after it.
+//! - **Three threads read**, each from one moment of the database, for 100 ms at most.
+//! - **One thread checkpoints** while the writer goes on. Past 64 MiB the writer finishes the small
+//!   remainder between two transactions, so that the WAL starts over.
+//! - **One engine** at a time, kept by a lock file beside the database; the operating system frees
+//!   it however the process ends.
+//! - **Others may write**, through a [`SqliteStorage`] without an engine or through
+//!   [`publish_in`], in this process or another. The engine notices within 20 ms, and leaves the
+//!   lock free a fifth of the time while others are about. In the engine's own process,
+//!   [`SqliteStorage::turn`] queues with its writer.
+//!
+//! # What it does not do
+//!
+//! - It is not for several machines, nor for a file on a network: SQLite's locks and its WAL need
+//!   one machine's memory.
+//! - A database in memory is refused, since nothing in it survives; [`esl_core::MemoryStorage`] is
+//!   for that.
+//! - The webhook secrets of subscriptions are in the file as they are: whoever signs needs them.
+//!   Whoever can read the file can sign.
 
 mod changes;
 mod checkpoint;
@@ -29,7 +94,6 @@ mod storage;
 mod subscriptions;
 mod sweep;
 mod tenancy;
-mod time;
 mod turn;
 mod writer;
 

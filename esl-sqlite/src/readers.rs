@@ -17,7 +17,7 @@ use std::{
 
 use esl_core::{
     Timestamp,
-    storage::{StorageError, StorageErrorKind, Worker},
+    storage::{StorageError, StorageErrorKind, StorageTime, Worker},
 };
 use rusqlite::Connection;
 use tokio::sync::{Semaphore, oneshot};
@@ -27,7 +27,6 @@ use crate::{
     connection::open_reader,
     error::{Stop, closed, translate_io},
     session::Epoch,
-    time::StorageTime,
 };
 
 pub(crate) struct Readers {

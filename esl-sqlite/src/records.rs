@@ -78,8 +78,8 @@ impl Records for SqliteStorage {
         self.writer().run("write", 1, write).await?;
         let read = |snapshot: &Snapshot<'_>| {
             let sql = "SELECT checked_at FROM esl_engine WHERE one = 1";
-            let checked_at = snapshot.connection.prepare_cached(sql)?;
-            Ok({ checked_at }.query_row([], |row| rows::time(row, 0))?)
+            let mut select = snapshot.connection.prepare_cached(sql)?;
+            Ok(select.query_row([], |row| rows::time(row, 0))?)
         };
         self.readers().run("read", read).await?;
         Ok(())
@@ -110,7 +110,7 @@ fn events(
     let Some(organization) = read_organization(connection, organization)? else {
         return Ok(PageOf { items: Vec::new(), more: false });
     };
-    let below = page.after.map_or(organization.last_seq.next(), |after| after);
+    let below = page.after.unwrap_or(organization.last_seq.next());
     let keys = (organization.event_key(Seq::ZERO).0, organization.event_key(below).0);
     let mut select = connection.prepare_cached(&events_sql(""))?;
     let parameters = (keys.0, keys.1, one_more_than(page.limit));
@@ -129,19 +129,19 @@ fn events_of_type(
         return Ok(PageOf { items: Vec::new(), more: false });
     };
     let mut select = connection.prepare_cached(&events_sql("AND event_type = ?4"))?;
-    let wanted = page.limit.saturating_add(1);
     let EventKey(lowest) = organization.event_key(Seq::ZERO);
+    let EventKey(mut below) =
+        organization.event_key(page.after.unwrap_or(organization.last_seq.next()));
     let mut items = Vec::new();
-    let below = page.after.map_or(organization.last_seq.next(), |after| after);
-    let EventKey(mut below) = organization.event_key(below);
-    while items.len() < wanted && below > lowest + 1 {
+    while items.len() <= page.limit && below > lowest + 1 {
         let above = lowest.max(below - STRETCH);
-        let limit = one_more_than(page.limit - items.len().min(page.limit));
+        let limit = one_more_than(page.limit - items.len());
         let parameters = (above, below, limit, event_type.as_str());
         for item in select.query_map(parameters, rows::stored_event)? {
             items.push(item?);
         }
         below = above + 1;
+        // What is below stays as it is, so a later moment of the database is as good.
         snapshot.refresh()?;
     }
     let more = items.len() > page.limit;

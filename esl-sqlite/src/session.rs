@@ -206,11 +206,14 @@ impl<'c> Session<'c> {
         Ok(())
     }
 
-    /// Leaves a row for the engine, unless it is this handle's.
+    /// Leaves news for the engine, unless it is this handle's, which learns of its own calls by
+    /// itself.
     pub(crate) fn tell_others(&mut self, news: News) -> rusqlite::Result<()> {
-        if self.lock.is_held() {
-            return Ok(());
-        }
+        if self.lock.is_held() { Ok(()) } else { self.leave(news) }
+    }
+
+    /// Leaves news for whoever else listens.
+    pub(crate) fn leave(&mut self, news: News) -> rusqlite::Result<()> {
         let (kind, organization) = news.columns();
         // Each piece of news once, so that there are few rows when no engine ever comes. The newest
         // number counts: whoever has read an older one has yet to hear of this.

@@ -7,7 +7,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use esl_core::storage::StorageError;
+use esl_core::storage::{StorageError, StorageTime};
 
 use crate::{
     Turn,
@@ -19,7 +19,6 @@ use crate::{
     ownership::Ownership,
     readers::Readers,
     schema::migrate,
-    time::StorageTime,
     writer::{Message, Parts, Writer},
 };
 

@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use esl_core::storage::StorageError;
+use esl_core::storage::{StorageError, StorageTime};
 use rusqlite::Connection;
 use tokio::sync::{Semaphore, oneshot};
 
@@ -28,7 +28,6 @@ use crate::{
     foreign::Foreign,
     job::{Job, Work},
     session::Session,
-    time::StorageTime,
     turn::Turn,
 };
 
@@ -245,7 +244,7 @@ impl Thread<'_> {
         let mut next = 0;
         while let Some(job) = jobs.get_mut(next) {
             job.run(&mut self.session)?;
-            weight += job.weight();
+            weight = job.weight().saturating_add(weight);
             next += 1;
             if weight < WEIGHT_MAX {
                 jobs.extend(self.next_job());
@@ -259,11 +258,15 @@ impl Thread<'_> {
         if self.held_back.is_some() {
             return None;
         }
-        match self.inbox.try_recv().ok()? {
-            Message::Job(job) => Some(job),
-            other => {
-                self.held_back = Some(other);
-                None
+        loop {
+            match self.inbox.try_recv().ok()? {
+                Message::Job(job) => return Some(job),
+                // Whatever there is to see was seen when this transaction began.
+                Message::Look => {}
+                other => {
+                    self.held_back = Some(other);
+                    return None;
+                }
             }
         }
     }

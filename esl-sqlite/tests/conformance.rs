@@ -26,7 +26,7 @@ struct OnDisk {
 #[async_trait]
 impl Harness for OnDisk {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir().expect("a temporary folder");
         let database = folder.path().join("esl.db");
         Self { folder, database, killed: Vec::new() }
     }
@@ -36,7 +36,8 @@ impl Harness for OnDisk {
     }
 
     async fn open(&self, clock: Arc<dyn Clock>) -> Arc<dyn Storage> {
-        Arc::new(SqliteStorage::options().clock(clock).open(&self.database).unwrap())
+        let storage = SqliteStorage::options().clock(clock).open(&self.database);
+        Arc::new(storage.expect("the database can be opened"))
     }
 
     async fn reopen_after_kill(
@@ -47,10 +48,12 @@ impl Harness for OnDisk {
         // What a killed process leaves is what it has written: a copy of both files, taken while
         // the handle still has them open. Its lock, which would die with it, is not copied.
         let folder = self.folder.path().join(format!("after-kill-{}", self.killed.len() + 1));
-        fs::create_dir(&folder).unwrap();
+        fs::create_dir(&folder).expect("a new folder");
         let copy = folder.join("esl.db");
-        fs::copy(&self.database, &copy).unwrap();
-        fs::copy(wal(&self.database), wal(&copy)).unwrap();
+        for (from, to) in [(self.database.clone(), copy.clone()), (wal(&self.database), wal(&copy))]
+        {
+            fs::copy(from, to).expect("the files can be copied");
+        }
         self.killed.push(killed);
         self.database = copy;
         self.open(clock).await

@@ -11,7 +11,7 @@ use esl::{
 
 const ORGANIZATION: OrganizationId = OrganizationId::from_bytes([7; 16]);
 
-pub fn main(task: &str, database: &Path, receiver: &str) {
+pub(crate) fn main(task: &str, database: &Path, receiver: &str) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let storage = SqliteStorage::open(database).unwrap();
@@ -112,7 +112,7 @@ async fn drain(storage: &SqliteStorage, esl: &Esl) {
 }
 
 /// The numbers of the persons that were committed.
-pub fn rows(database: &Path) -> BTreeSet<u64> {
+pub(crate) fn rows(database: &Path) -> BTreeSet<u64> {
     let connection = Connection::open(database).unwrap();
     let mut statement = connection.prepare("SELECT id FROM persons").unwrap();
     let rows = statement.query_map((), |row| row.get::<_, i64>(0)).unwrap();

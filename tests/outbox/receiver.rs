@@ -8,13 +8,13 @@ use std::{
     thread,
 };
 
-pub struct Receiver {
-    pub url: String,
+pub(crate) struct Receiver {
+    pub(crate) url: String,
     persons: Arc<Mutex<BTreeSet<u64>>>,
 }
 
 impl Receiver {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/webhooks", listener.local_addr().unwrap());
         let persons = Arc::new(Mutex::new(BTreeSet::new()));
@@ -28,7 +28,7 @@ impl Receiver {
         Self { url, persons }
     }
 
-    pub fn persons(&self) -> BTreeSet<u64> {
+    pub(crate) fn persons(&self) -> BTreeSet<u64> {
         self.persons.lock().unwrap().clone()
     }
 }

@@ -64,7 +64,7 @@ impl Lanes for MemoryStorage {
         after: Option<LaneId>,
         limit: usize,
     ) -> Result<Vec<Waiting>, StorageError> {
-        let mut state = self.state();
+        let state = self.state();
         let now = state.now();
         let after = after.map_or(Bound::Unbounded, Bound::Excluded);
         let waiting = state

@@ -97,7 +97,7 @@ impl Tenancy for MemoryStorage {
     }
 
     async fn token(&self, digest: &Digest) -> Result<Option<Token>, StorageError> {
-        let mut state = self.state();
+        let state = self.state();
         let now = state.now();
         let token = state.tokens.get(digest.as_bytes());
         Ok(token.filter(|token| now < token.expires_at).cloned())

@@ -8,23 +8,23 @@ use esl_core::{
     testing::{ManualClock, ScriptedTransport, SeededChance},
 };
 
-pub const ORGANIZATION: OrganizationId = OrganizationId::from_bytes([7; 16]);
-pub const START: Timestamp = Timestamp::from_millis(1_705_329_120_000);
+pub(crate) const ORGANIZATION: OrganizationId = OrganizationId::from_bytes([7; 16]);
+pub(crate) const START: Timestamp = Timestamp::from_millis(1_705_329_120_000);
 
 /// An engine, and everything around it that a test wants to turn.
-pub struct World {
-    pub clock: ManualClock,
-    pub storage: MemoryStorage,
-    pub transport: ScriptedTransport,
-    pub esl: Esl,
+pub(crate) struct World {
+    pub(crate) clock: ManualClock,
+    pub(crate) storage: MemoryStorage,
+    pub(crate) transport: ScriptedTransport,
+    pub(crate) esl: Esl,
 }
 
 /// Runs a test on one thread, where the tasks run in the same order every time.
-pub fn run<F: Future<Output = ()>>(test: impl FnOnce(World) -> F) {
+pub(crate) fn run<F: Future<Output = ()>>(test: impl FnOnce(World) -> F) {
     run_with(|builder| builder, test);
 }
 
-pub fn run_with<F: Future<Output = ()>>(
+pub(crate) fn run_with<F: Future<Output = ()>>(
     configure: impl FnOnce(EslBuilder) -> EslBuilder,
     test: impl FnOnce(World) -> F,
 ) {
@@ -43,7 +43,7 @@ pub fn run_with<F: Future<Output = ()>>(
 }
 
 /// Engines over one storage need different seeds, or they take each other for themselves.
-pub fn engine(
+pub(crate) fn engine(
     seed: u64,
     storage: &MemoryStorage,
     clock: &ManualClock,
@@ -55,41 +55,41 @@ pub fn engine(
         .transport(transport.clone())
 }
 
-pub fn url(path: &str) -> CallbackUrl {
+pub(crate) fn url(path: &str) -> CallbackUrl {
     CallbackUrl::parse(&format!("https://example.com/{path}"), &CallbackPolicy::default()).unwrap()
 }
 
-pub fn event(event_type: &str, data: u64) -> NewEvent {
+pub(crate) fn event(event_type: &str, data: u64) -> NewEvent {
     let event_type: EventType = event_type.parse().unwrap();
     NewEvent::new(ORGANIZATION, event_type, &serde_json::json!({ "n": data })).unwrap()
 }
 
 impl World {
-    pub async fn subscribe(&self, path: &str, pattern: &str) -> Subscription {
+    pub(crate) async fn subscribe(&self, path: &str, pattern: &str) -> Subscription {
         let new = NewSubscription::new(url(path), vec![pattern.parse().unwrap()]);
         self.esl.subscribe(ORGANIZATION, new).await.unwrap()
     }
 
-    pub async fn publish(&self, event_type: &str, data: u64) -> Published {
+    pub(crate) async fn publish(&self, event_type: &str, data: u64) -> Published {
         self.esl.publish(event(event_type, data)).await.unwrap()
     }
 
-    pub async fn deliveries(&self, subscription: &Subscription) -> Vec<Delivery> {
+    pub(crate) async fn deliveries(&self, subscription: &Subscription) -> Vec<Delivery> {
         deliveries(&self.esl, subscription).await
     }
 
-    pub async fn delivery(&self, subscription: &Subscription, of: Published) -> Delivery {
+    pub(crate) async fn delivery(&self, subscription: &Subscription, of: Published) -> Delivery {
         let id = DeliveryId::new(of.id, of.seq, subscription.lane);
         self.esl.storage().delivery(ORGANIZATION, id).await.unwrap().unwrap().0
     }
 
     /// Lets the engine work and the clock run until something has come about.
-    pub async fn until<T, F: Future<Output = Option<T>>>(&self, seen: impl Fn() -> F) -> T {
+    pub(crate) async fn until<T, F: Future<Output = Option<T>>>(&self, seen: impl Fn() -> F) -> T {
         until(&self.clock, seen).await
     }
 
     /// Waits until a delivery has a state.
-    pub async fn until_state(
+    pub(crate) async fn until_state(
         &self,
         subscription: &Subscription,
         of: Published,
@@ -103,7 +103,7 @@ impl World {
     }
 
     /// Waits until so many of a subscription's deliveries are done.
-    pub async fn until_delivered(&self, subscription: &Subscription, count: usize) {
+    pub(crate) async fn until_delivered(&self, subscription: &Subscription, count: usize) {
         self.until(|| async {
             let deliveries = self.deliveries(subscription).await;
             let done = deliveries.iter().filter(|one| one.state == DeliveryState::Delivered);
@@ -113,17 +113,17 @@ impl World {
     }
 
     /// Lets the engine do all that it can do without time passing.
-    pub async fn settle_down(&self) {
+    pub(crate) async fn settle_down(&self) {
         settle_down().await;
     }
 
     /// The data of the events that were sent to a path, in the order of the sends.
-    pub fn sent_to(&self, path: &str) -> Vec<u64> {
+    pub(crate) fn sent_to(&self, path: &str) -> Vec<u64> {
         sent_to(&self.transport, path)
     }
 }
 
-pub fn sent_to(transport: &ScriptedTransport, path: &str) -> Vec<u64> {
+pub(crate) fn sent_to(transport: &ScriptedTransport, path: &str) -> Vec<u64> {
     let numbers = transport.sightings_at(&url(path)).into_iter().map(|sighting| {
         let body: serde_json::Value = serde_json::from_slice(&sighting.outbound.body).unwrap();
         body["data"]["n"].as_u64().unwrap()
@@ -131,7 +131,7 @@ pub fn sent_to(transport: &ScriptedTransport, path: &str) -> Vec<u64> {
     numbers.collect()
 }
 
-pub async fn deliveries(esl: &Esl, subscription: &Subscription) -> Vec<Delivery> {
+pub(crate) async fn deliveries(esl: &Esl, subscription: &Subscription) -> Vec<Delivery> {
     let page = Page { after: None, limit: 100_000 };
     let storage = esl.storage();
     let list = storage.deliveries(ORGANIZATION, subscription.id, None, page).await.unwrap();
@@ -142,13 +142,13 @@ pub async fn deliveries(esl: &Esl, subscription: &Subscription) -> Vec<Delivery>
 /// two sleeps.
 const TURNS: usize = 300;
 
-pub async fn settle_down() {
+pub(crate) async fn settle_down() {
     for _ in 0..TURNS {
         tokio::task::yield_now().await;
     }
 }
 
-pub async fn until<T, F: Future<Output = Option<T>>>(
+pub(crate) async fn until<T, F: Future<Output = Option<T>>>(
     clock: &ManualClock,
     seen: impl Fn() -> F,
 ) -> T {

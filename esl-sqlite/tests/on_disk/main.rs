@@ -1,5 +1,7 @@
 //! What only a file can promise: who may open it, what survives SIGKILL, and getting on with others.
 
+#![expect(clippy::unwrap_used, reason = "in a test, the panic says enough")]
+
 mod engines;
 mod failures;
 mod foreign;

@@ -1,0 +1,55 @@
+#!/bin/sh
+# Holds signed requests against verifiers that are not ours: the documented PHP handler, and the
+# `standardwebhooks` packages of PyPI and npm. Each must accept every request unchanged and refuse
+# it with one byte altered.
+#
+#   tests/verifiers/run.sh             requests that are signed here and now
+#   tests/verifiers/run.sh CAPTURE     requests that were captured from a server, at most 5 minutes
+#                                      ago: Standard Webhooks refuses older ones
+#
+# A capture has one request per line: {"secret": …, "headers": {…}, "body": …}, names of headers in
+# lower case, and "algorithm" if it is not sha256. The packages go to VERIFIERS_DIR, which is kept
+# for the next time; without it, to a folder that is removed at the end. Needs python3, npm and
+# php-cli, which is installed where apt-get can.
+set -eu
+
+STANDARDWEBHOOKS_PYPI=1.1.0
+STANDARDWEBHOOKS_NPM=1.1.1
+
+here=$(cd "$(dirname "$0")" && pwd)
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+packages=${VERIFIERS_DIR:-$scratch/packages}
+mkdir -p "$packages"
+packages=$(cd "$packages" && pwd)
+
+if ! command -v php >/dev/null; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends php-cli \
+            >/dev/null
+    else
+        echo "php is missing: install php-cli" >&2
+        exit 1
+    fi
+fi
+python=$packages/python/bin/python
+if [ ! -x "$python" ]; then
+    python3 -m venv "$packages/python"
+fi
+"$python" -m pip install --quiet --disable-pip-version-check \
+    "standardwebhooks==$STANDARDWEBHOOKS_PYPI"
+npm install --silent --no-audit --no-fund --no-save --prefix "$packages/npm" \
+    "standardwebhooks@$STANDARDWEBHOOKS_NPM"
+
+if [ $# -gt 0 ]; then
+    capture=$1
+else
+    capture=$scratch/capture.jsonl
+    cargo run --quiet --manifest-path "$here/../../Cargo.toml" \
+        --package esl-core --example signed_requests >"$capture"
+fi
+
+php "$here/receiver.php" "$capture"
+"$python" "$here/receiver.py" "$capture"
+NODE_PATH=$packages/npm/node_modules node "$here/receiver.js" "$capture"
