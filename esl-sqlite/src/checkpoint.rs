@@ -33,6 +33,7 @@ pub(crate) struct Checkpoints {
     running: Arc<Mutex<()>>,
     bulk_pages: usize,
     restart_pages: usize,
+    remainder_pages: usize,
     pages_before: usize,
     /// At which length of the WAL the thread was last asked.
     requested_at: usize,
@@ -71,6 +72,7 @@ impl Checkpoints {
             running,
             bulk_pages: BULK_BYTES / page_bytes,
             restart_pages,
+            remainder_pages: REMAINDER_BYTES / page_bytes,
             pages_before: 0,
             requested_at: 0,
             finish_at: restart_pages,
@@ -89,19 +91,34 @@ impl Checkpoints {
         self.pages_before = pages;
         if pages >= self.finish_at {
             self.finish_remainder(writer, pages);
-        } else if pages >= self.requested_at + self.bulk_pages {
+        } else if pages >= self.next_request() {
             // When the thread has yet to begin with the last request, that one is as good.
             _ = self.requests.try_send(());
             self.requested_at = pages;
         }
     }
 
+    /// At which length of the WAL the thread is asked next: the last time shortly before the
+    /// writer's part, so that that is small.
+    fn next_request(&self) -> usize {
+        let next = self.requested_at + self.bulk_pages;
+        let last = self.restart_pages - self.remainder_pages;
+        if self.requested_at < last { next.min(last) } else { next }
+    }
+
     fn finish_remainder(&mut self, writer: &Connection, pages: usize) {
-        // While the thread is at it, the remainder is not small yet.
-        let Ok(_running) = self.running.try_lock() else { return };
+        let running = if pages < self.restart_pages * 2 {
+            // While the thread is at it, the remainder is not small yet.
+            let Ok(running) = self.running.try_lock() else { return };
+            running
+        } else {
+            // A thread that gets nowhere must not let the WAL fill the disk.
+            self.running.lock().expect("no code panics while it holds this lock")
+        };
         let is_complete = checkpoint(writer, CheckpointMode::PASSIVE);
         // Complete, the next transaction starts the WAL over, unless somebody reads just then. If
         // it is not, a long reader is about, and trying at each commit would help nobody.
+        drop(running);
         let pause = if is_complete { self.bulk_pages / 8 } else { self.bulk_pages };
         self.finish_at = pages + pause;
         self.requested_at = pages;
@@ -137,8 +154,13 @@ fn checkpoint(connection: &Connection, mode: CheckpointMode) -> bool {
     }
 }
 
-/// After how much growth of the WAL the thread is asked.
-const BULK_BYTES: usize = 4 * 1024 * 1024;
+/// After how much growth of the WAL the thread is asked. The ends of the growing trees are written
+/// anew with each checkpoint, so that fewer ones leave the disk more time for commits: from 4 MiB to
+/// this, the rate of commits grows by a tenth.
+const BULK_BYTES: usize = 16 * 1024 * 1024;
 
 /// From which length on the WAL is made to start over.
 const RESTART_BYTES: usize = 64 * 1024 * 1024;
+
+/// How much of it the writer has to finish at least.
+const REMAINDER_BYTES: usize = 4 * 1024 * 1024;

@@ -4,7 +4,7 @@ use std::collections::{HashMap, hash_map::Entry};
 
 use esl_core::{
     LaneId, OrganizationId, Seq, Timestamp, WorkerId,
-    storage::{Change, RouteVersion, StorageErrorKind, Worker},
+    storage::{Change, RouteVersion, StorageErrorKind, StorageTime, Worker},
 };
 use rusqlite::{Connection, OptionalExtension};
 
@@ -28,6 +28,8 @@ pub(crate) struct Session<'c> {
     pub(crate) effects: Effects,
     /// Names this handle in `esl_changes`.
     author: i64,
+    /// The news of this transaction that was left for others.
+    left: Vec<News>,
     organizations: HashMap<OrganizationId, Cached>,
     /// The organizations of this transaction whose rows are yet to be written.
     unwritten: Vec<OrganizationId>,
@@ -76,11 +78,20 @@ impl<'c> Session<'c> {
             lock,
             effects: Effects::default(),
             author,
+            left: Vec::new(),
             organizations: HashMap::new(),
             unwritten: Vec::new(),
             live_lanes: HashMap::new(),
             epoch: None,
         })
+    }
+
+    /// Begins a transaction, once nobody else writes.
+    pub(crate) fn begin(&mut self, time: &StorageTime) -> rusqlite::Result<()> {
+        self.statements.begin.execute([])?;
+        self.now = time.now();
+        self.left.clear();
+        Ok(())
     }
 
     /// Drops what was read before: another connection may have changed it, or it was rolled back.
@@ -214,6 +225,10 @@ impl<'c> Session<'c> {
 
     /// Leaves news for whoever else listens.
     pub(crate) fn leave(&mut self, news: News) -> rusqlite::Result<()> {
+        if self.left.contains(&news) {
+            return Ok(());
+        }
+        self.left.push(news);
         let (kind, organization) = news.columns();
         // Each piece of news once, so that there are few rows when no engine ever comes. The newest
         // number counts: whoever has read an older one has yet to hear of this.

@@ -234,8 +234,7 @@ impl Thread<'_> {
     }
 
     fn begin(&mut self) -> rusqlite::Result<()> {
-        self.session.statements.begin.execute([])?;
-        self.session.now = self.time.now();
+        self.session.begin(&self.time)?;
         self.foreign.take_up(&mut self.session)
     }
 

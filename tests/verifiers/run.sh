@@ -1,17 +1,17 @@
-#!/bin/sh
-# Holds signed requests against verifiers that are not ours: the documented PHP handler, and the
+#!/usr/bin/env bash
+# Holds what ESL sends against verifiers that are not ours: the documented PHP handler, and the
 # `standardwebhooks` packages of PyPI and npm. Each must accept every request unchanged and refuse
 # it with one byte altered.
 #
-#   tests/verifiers/run.sh             requests that are signed here and now
-#   tests/verifiers/run.sh CAPTURE     requests that were captured from a server, at most 5 minutes
-#                                      ago: Standard Webhooks refuses older ones
+#   tests/verifiers/run.sh             starts the server and captures what it sends
+#   tests/verifiers/run.sh CAPTURE     takes what was captured elsewhere, at most 5 minutes ago:
+#                                      Standard Webhooks refuses older requests
 #
 # A capture has one request per line: {"secret": …, "headers": {…}, "body": …}, names of headers in
 # lower case, and "algorithm" if it is not sha256. The packages go to VERIFIERS_DIR, which is kept
-# for the next time; without it, to a folder that is removed at the end. Needs python3, npm and
-# php-cli, which is installed where apt-get can.
-set -eu
+# for the next time; without it, to a folder that is removed at the end. Needs cargo, python3, npm
+# and php-cli, which is installed where apt-get can.
+set -euo pipefail
 
 STANDARDWEBHOOKS_PYPI=1.1.0
 STANDARDWEBHOOKS_NPM=1.1.1
@@ -46,8 +46,9 @@ if [ $# -gt 0 ]; then
     capture=$1
 else
     capture=$scratch/capture.jsonl
-    cargo run --quiet --manifest-path "$here/../../Cargo.toml" \
-        --package esl-core --example signed_requests >"$capture"
+    root=$here/../..
+    cargo build --quiet --manifest-path "$root/Cargo.toml" --package esl-server
+    "$python" "$here/capture.py" "${CARGO_TARGET_DIR:-$root/target}/debug/esl-server" >"$capture"
 fi
 
 php "$here/receiver.php" "$capture"

@@ -16,6 +16,7 @@ async fn a_second_engine_is_refused_by_the_name_of_the_file() {
     assert!(text(&refused).contains(&expected), "{}", text(&refused));
 }
 
+#[cfg(unix)]
 #[tokio::test]
 async fn another_name_of_the_file_leads_to_the_same_lock() {
     let world = World::new().await;

@@ -23,8 +23,8 @@ async fn the_wal_starts_over_while_the_writer_never_pauses() {
         longest = longest.max(fs::metadata(&wal).unwrap().len());
     }
     let longest = usize::try_from(longest).unwrap() / MEBIBYTE;
-    // It is let grow to 64 MiB, and then to what is written while its end is sought.
-    assert!((60..128).contains(&longest), "{longest} MiB");
+    // It starts over after 64 MiB if the two sides keep pace, and soon after twice that in any case.
+    assert!(longest < 160, "{longest} MiB of 256");
 }
 
 #[tokio::test]
