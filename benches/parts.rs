@@ -4,8 +4,9 @@ use std::{hint::black_box, sync::Arc};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use esl::{
-    Algorithm, EventId, EventPattern, EventType, LaneId, MemoryStorage, NewEvent, Organization,
-    OrganizationId, Secret, Signer, SqliteStorage, Timestamp, Verifier, seal,
+    Algorithm, CallbackPolicy, CallbackUrl, Esl, EventId, EventPattern, EventType, LaneId,
+    MemoryStorage, NewEvent, NewSubscription, Organization, OrganizationId, Secret, Signer,
+    SqliteStorage, Timestamp, Verifier, seal,
     storage::{Commit, Publish, RouteVersion, Routed, Tenancy, Unit},
 };
 
@@ -64,6 +65,28 @@ fn matching(c: &mut Criterion) {
     });
 }
 
+/// A publish into memory, in an organization where ten thousand others subscribed to other things.
+fn routing(c: &mut Criterion) {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let esl = runtime.block_on(async {
+        let storage = MemoryStorage::new();
+        let organization = Organization { id: ORGANIZATION, name: "acme".into(), created_at: NOW };
+        storage.create_organization(organization).await.expect("a new organization");
+        let esl = Esl::builder(storage).build().await.expect("an engine");
+        let url = "https://example.com/webhooks";
+        let url = CallbackUrl::parse(url, &CallbackPolicy::public()).expect("a URL");
+        for number in 0..10_000 {
+            let pattern = format!("kind{number}.*").parse().expect("a pattern");
+            let new = NewSubscription::new(url.clone(), vec![pattern]);
+            esl.subscribe(ORGANIZATION, new).await.expect("subscribed");
+        }
+        esl
+    });
+    c.bench_function("route among 10 000, in memory", |b| {
+        b.iter(|| runtime.block_on(esl.publish(event())).expect("published"));
+    });
+}
+
 /// Groups of 256 events, each to one lane.
 fn committing(c: &mut Criterion) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
@@ -105,5 +128,5 @@ fn commit_on(
     group.finish();
 }
 
-criterion_group!(benches, sealing, signing, matching, committing);
+criterion_group!(benches, sealing, signing, matching, routing, committing);
 criterion_main!(benches);

@@ -39,6 +39,7 @@ impl EventType {
     }
 
     /// The names of the levels above it, the nearest last: `a.b.c` is below `a` and `a.b`.
+    #[cfg(feature = "engine")]
     pub(crate) fn ancestors(&self) -> impl Iterator<Item = &str> {
         self.0.match_indices('.').map(|(dot, _)| &self.0[..dot])
     }

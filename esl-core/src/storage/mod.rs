@@ -1,7 +1,7 @@
 //! The seam to whatever keeps events safe.
 //!
 //! [`Storage`] is the sum of small traits, one per concern; one adapter implements them all. What a
-//! trait promises stands at its methods, and [`testing`](crate::testing) holds every adapter to it.
+//! trait promises stands at its methods, and the suite in `testing` holds every adapter to it.
 //!
 //! Three rules run through all of them:
 //!
