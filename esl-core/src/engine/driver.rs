@@ -12,13 +12,14 @@ use super::{
     headers::HeaderNames,
     ids::Ids,
     inbox::Inbox,
-    lanes::{Lanes, Now, Sending, Target},
+    lane::Target,
+    lanes::{Lanes, Now, Sending},
     routes::RouteIndex,
     send,
 };
 use crate::{
     Algorithm, Chance, Clock, Draw, RetryPolicy, Signer, Subscription, Transport, Wake,
-    storage::Storage,
+    storage::{Storage, StorageTime},
 };
 
 /// Everything that the engine's tasks share.
@@ -29,6 +30,7 @@ pub(crate) struct Driver {
     pub(crate) wake: Arc<dyn Wake>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) chance: Arc<dyn Chance>,
+    time: StorageTime,
     pub(crate) ids: Ids,
     pub(crate) retry: RetryPolicy,
     pub(crate) algorithm: Algorithm,
@@ -65,6 +67,7 @@ pub(crate) struct Parts {
 
 impl Driver {
     pub(crate) fn new(parts: Parts) -> Self {
+        let time = StorageTime::new(Arc::clone(&parts.clock));
         let ids = Ids::new(Arc::clone(&parts.clock), Arc::clone(&parts.chance));
         Self {
             storage: parts.storage,
@@ -72,6 +75,7 @@ impl Driver {
             wake: parts.wake,
             clock: parts.clock,
             chance: parts.chance,
+            time,
             ids,
             retry: parts.retry,
             algorithm: parts.algorithm,
@@ -88,8 +92,9 @@ impl Driver {
         }
     }
 
+    /// The time, as storage has it: retries are due by it.
     pub(crate) fn now(&self) -> Now {
-        Now { utc: self.clock.utc(), monotonic: self.clock.monotonic() }
+        Now { utc: self.time.now(), monotonic: self.clock.monotonic() }
     }
 
     pub(crate) fn draw(&self) -> Draw {

@@ -2,7 +2,7 @@
 
 use crate::{DeliveryId, HeaderName, Timestamp};
 
-use super::lanes::{Job, Target};
+use super::lane::{Job, Target};
 
 /// The names, made once.
 #[derive(Debug, Clone)]

@@ -13,15 +13,17 @@
 //! **held**, so that no claim hands them out twice.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
 
-use super::turn::Turn;
+use super::{
+    lane::{Claim, Job, Lane, Target},
+    turn::Turn,
+};
 use crate::{
-    LaneId, Monotonic, OrganizationId, RetryPolicy, SealedEvent, Seq, Signer, Subscription,
-    Timestamp,
+    LaneId, Monotonic, OrganizationId, RetryPolicy, SealedEvent, Seq, Timestamp,
     storage::{Claimed, LaneState, Waiting, Want, Worker},
 };
 
@@ -55,12 +57,8 @@ impl Default for Limits {
     }
 }
 
-/// Sends under way in a lane of which nothing is known.
-const LANE_IN_FLIGHT_START: u32 = 4;
 /// A lane may claim so many even when all windows together are full.
 const ROOM_MIN: usize = 4;
-/// After so long without a success a lane that was tried is no longer sure of its share.
-const PROVEN_FOR: Duration = Duration::from_secs(60);
 
 /// The time, on both clocks.
 #[derive(Debug, Clone, Copy)]
@@ -74,30 +72,6 @@ impl Now {
     /// an hour: one that seems to be comes from a clock that jumped.
     fn until(self, at: Timestamp) -> Monotonic {
         self.monotonic + at.since(self.utc).min(RetryPolicy::DELAY_MAX)
-    }
-}
-
-/// Where a lane's deliveries go, prepared for sending.
-#[derive(Debug)]
-pub(crate) struct Target {
-    pub(crate) subscription: Subscription,
-    pub(crate) signer: Signer,
-}
-
-/// A delivery in hand.
-#[derive(Debug, Clone)]
-pub(crate) struct Job {
-    pub(crate) seq: Seq,
-    pub(crate) event: Arc<SealedEvent>,
-    pub(crate) attempts: u32,
-    pub(crate) charged: u32,
-    pub(crate) is_retry: bool,
-}
-
-impl Job {
-    /// One that was never tried.
-    fn new(seq: Seq, event: &Arc<SealedEvent>) -> Self {
-        Self { seq, event: Arc::clone(event), attempts: 0, charged: 0, is_retry: false }
     }
 }
 
@@ -162,46 +136,6 @@ struct OrganizationLanes {
     /// The last seq that came from a commit of ours; `None` if others may have committed since.
     seen: Option<Seq>,
     lanes: Vec<LaneId>,
-}
-
-#[derive(Debug)]
-struct Lane {
-    organization: OrganizationId,
-    /// `None` until the lane is taken, and when it is another worker's.
-    target: Option<Arc<Target>>,
-    /// Another worker had it when we last asked.
-    is_foreign: bool,
-    state: LaneState,
-    /// The deliveries behind `state.failed_deliveries`, as far as this worker saw them.
-    failed: Vec<Seq>,
-    retries: VecDeque<Job>,
-    window: VecDeque<Job>,
-    after: Seq,
-    is_spilled: bool,
-    claim: Claim,
-    /// What was committed since the running claim began.
-    arrivals: Vec<Job>,
-    /// Whether something passed since then that is not among the arrivals.
-    is_incomplete: bool,
-    held: HashSet<Seq>,
-    /// When the next retry is due that is not in hand.
-    due: Option<Monotonic>,
-    /// Nothing is sent before.
-    blocked: Option<Monotonic>,
-    alarm: Option<Monotonic>,
-    in_flight: u32,
-    limit: u32,
-    streak: u32,
-    is_in_turn: bool,
-    last_success: Option<Monotonic>,
-    was_tried: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Claim {
-    Idle,
-    Queued,
-    Running { with_new: bool },
 }
 
 impl Lanes {
@@ -731,107 +665,6 @@ impl Lanes {
                 self.alarms.insert((new, id));
             }
             lane.alarm = wanted;
-        }
-    }
-}
-
-impl Lane {
-    fn new(organization: OrganizationId) -> Self {
-        Self {
-            organization,
-            target: None,
-            is_foreign: false,
-            state: LaneState::default(),
-            failed: Vec::new(),
-            retries: VecDeque::new(),
-            window: VecDeque::new(),
-            after: Seq::ZERO,
-            is_spilled: true,
-            claim: Claim::Idle,
-            arrivals: Vec::new(),
-            is_incomplete: false,
-            held: HashSet::new(),
-            due: None,
-            blocked: None,
-            alarm: None,
-            in_flight: 0,
-            limit: LANE_IN_FLIGHT_START,
-            streak: 0,
-            is_in_turn: false,
-            last_success: None,
-            was_tried: false,
-        }
-    }
-
-    /// Whether it is this worker's and active.
-    fn is_sending(&self) -> bool {
-        self.target.as_ref().is_some_and(|target| target.subscription.active)
-    }
-
-    /// It has to look in storage, whatever a running claim brings.
-    fn spill(&mut self) {
-        self.is_spilled = true;
-        self.is_incomplete = true;
-    }
-
-    /// Lets a commit pass; keeps it in mind if a running claim may not see it.
-    fn arrive(&mut self, seq: Seq, event: &Arc<SealedEvent>, arrivals_max: usize) {
-        let is_awaited = self.claim == Claim::Running { with_new: true };
-        if is_awaited && self.arrivals.len() < arrivals_max {
-            self.arrivals.push(Job::new(seq, event));
-        } else {
-            self.is_incomplete = true;
-        }
-    }
-
-    fn has_jobs(&self) -> bool {
-        !self.window.is_empty() || !self.retries.is_empty()
-    }
-
-    fn can_send(&self) -> bool {
-        let limit = if self.state.is_open() { 1 } else { self.limit };
-        // A probe is made with the oldest delivery, so it waits for a claim that may bring it.
-        let is_ready = !self.state.is_open() || self.claim == Claim::Idle;
-        let has_room = self.has_jobs() && self.in_flight < limit;
-        has_room && is_ready && self.blocked.is_none() && self.is_sending()
-    }
-
-    fn is_unproven(&self, now: Monotonic) -> bool {
-        let is_proven = self.last_success.is_some_and(|at| now.saturating_sub(at) < PROVEN_FOR);
-        self.was_tried && !is_proven
-    }
-
-    /// A due retry, or else the next in order; the oldest of all for a probe.
-    fn pop(&mut self, is_probe: bool) -> Job {
-        if is_probe {
-            let oldest = (0..self.retries.len()).min_by_key(|&index| self.retries[index].seq);
-            let is_older = |retry: &Job| self.window.front().is_none_or(|job| retry.seq < job.seq);
-            if let Some(index) = oldest
-                && is_older(&self.retries[index])
-            {
-                return self.retries.remove(index).expect("the index was just found");
-            }
-            if let Some(job) = self.window.pop_front() {
-                return job;
-            }
-        }
-        self.retries
-            .pop_front()
-            .or_else(|| self.window.pop_front())
-            .expect("a lane that can send has a job")
-    }
-
-    /// A retry's time that is not yet passed to a claim.
-    fn due_later(&self) -> Option<Monotonic> {
-        self.due.filter(|due| *due > Monotonic::ZERO)
-    }
-
-    /// Lets a lane that succeeds at its limit have twice as many sends at a time.
-    fn widen(&mut self, limit_max: u32) {
-        self.streak += 1;
-        if self.streak >= self.limit && self.limit < limit_max {
-            self.limit = (self.limit * 2).min(limit_max);
-            self.streak = 0;
         }
     }
 }

@@ -17,6 +17,7 @@ mod headers;
 mod ids;
 mod inbox;
 mod intake;
+mod lane;
 mod lanes;
 mod publish;
 mod publisher;

@@ -199,3 +199,23 @@ fn a_receiver_that_hangs_is_given_up_at_the_deadline_and_the_others_do_not_notic
         assert!(sent.iter().all(|one| one.at.since(START) < Duration::from_secs(1)));
     });
 }
+
+#[test]
+fn a_clock_that_is_set_back_an_hour_delays_no_retry_and_hastens_none() {
+    run(|world| async move {
+        let subscription = world.subscribe("a", "*").await;
+        world.transport.script(&url("a"), vec![Reply::status(500); 6]);
+        let published = world.publish("person.updated", 1).await;
+        world.transport.wait_for_sends(1).await;
+        world.clock.set_utc(START - Duration::from_secs(60 * 60));
+        world.until_state(&subscription, published, DeliveryState::Exhausted).await;
+        let sightings = world.transport.sightings();
+        assert_eq!(sightings.len(), 6);
+        for (index, pair) in sightings.windows(2).enumerate() {
+            let delay = pair[1].at_monotonic.saturating_sub(pair[0].at_monotonic);
+            let documented = Duration::from_secs(1 << index);
+            assert!(delay >= documented * 8 / 10, "{delay:?} after attempt {}", index + 1);
+            assert!(delay <= documented * 12 / 10, "{delay:?} after attempt {}", index + 1);
+        }
+    });
+}
