@@ -6,8 +6,8 @@ use std::{
 };
 
 use esl_core::{
-    OrganizationId, SealedEvent, Seq, Timestamp,
-    storage::{Claimed, Due, Want},
+    OrganizationId, RetryPolicy, SealedEvent, Seq, Timestamp,
+    storage::{Claimed, Due, Want, due_time},
 };
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row};
 
@@ -87,25 +87,37 @@ impl<'c> Claim<'c> {
         is_cut_short: &mut bool,
     ) -> rusqlite::Result<Option<Timestamp>> {
         let held: HashSet<Seq> = want.held.iter().copied().collect();
-        let mut rows = self.tried.query([lane_number(want.lane)])?;
-        while let Some(row) = rows.next()? {
-            let due_at = rows::time(row, 0)?;
-            let seq = rows::seq(row, 1)?;
-            if held.contains(&seq) {
-                continue;
+        let mut next_due = None;
+        // Those that are due by their time, and those whose time is too far away to be true.
+        for after in [Timestamp::EPOCH, self.now + RetryPolicy::DELAY_MAX] {
+            let mut rows = self.tried.query((lane_number(want.lane), after.as_millis()))?;
+            while let Some(row) = rows.next()? {
+                let due_at = due_time(rows::time(row, 0)?, self.now);
+                let seq = rows::seq(row, 1)?;
+                if held.contains(&seq) {
+                    continue;
+                }
+                if due_at > self.now {
+                    next_due = Some(due_at);
+                    break;
+                }
+                if due.len() == want.room {
+                    return Ok(Some(due_at));
+                }
+                let event = event(&mut self.event, &mut self.events, owner, seq)?;
+                let retry = open(row, seq, event, true)?;
+                if !fits(&mut self.bytes_left, &retry, due) {
+                    *is_cut_short = true;
+                    return Ok(Some(due_at));
+                }
+                due.push(retry);
             }
-            if due_at > self.now || due.len() == want.room {
-                return Ok(Some(due_at));
+            if next_due.is_none() {
+                // The first range went on to the end, and so through the second.
+                break;
             }
-            let retry =
-                open(row, seq, event(&mut self.event, &mut self.events, owner, seq)?, true)?;
-            if !fits(&mut self.bytes_left, &retry, due) {
-                *is_cut_short = true;
-                return Ok(Some(due_at));
-            }
-            due.push(retry);
         }
-        Ok(None)
+        Ok(next_due)
     }
 
     /// Hands out what was never tried, by seq, and says whether it is all there is.
@@ -175,7 +187,7 @@ WHERE s.lane = ?1 AND s.active AND s.deleted_at IS NULL";
 
 const TRIED: &str = "
 SELECT due_at, seq, attempts, charged FROM esl_open
-WHERE lane = ?1 AND due_at > 0 ORDER BY due_at, seq";
+WHERE lane = ?1 AND due_at > ?2 ORDER BY due_at, seq";
 
 const UNTRIED: &str = "
 SELECT due_at, seq, attempts, charged FROM esl_open

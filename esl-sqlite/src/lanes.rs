@@ -7,7 +7,7 @@ use esl_core::{
     LaneId, OrganizationId, SealedEvent, Seq, Timestamp, WorkerId,
     storage::{
         Change, Claimed, EPOCH, IntakeRow, Lanes, StorageError, StorageErrorKind, Swept, Taken,
-        Waiting, Want, Worker,
+        Waiting, Want, Worker, due_time,
     },
 };
 use rusqlite::{Connection, OptionalExtension};
@@ -208,7 +208,8 @@ fn waiting(
             // What was never tried has 0, and so is due at once.
             Ok(Waiting { lane: rows::lane(row, 0)?, due_at: rows::time(row, 1)? })
         });
-        let Some(next) = next.optional()? else { break };
+        let Some(mut next) = next.optional()? else { break };
+        next.due_at = due_time(next.due_at, snapshot.now);
         last = lane_number(next.lane);
         if is_active.exists([last])? {
             waiting.push(next);

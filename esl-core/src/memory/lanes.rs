@@ -10,7 +10,7 @@ use crate::{
     LaneId, OrganizationId, SealedEvent, Seq, Timestamp, WorkerId,
     storage::{
         Change, Claimed, Due, EPOCH, IntakeRow, Lanes, StorageError, StorageErrorKind, Swept,
-        Taken, Waiting, Want, Worker,
+        Taken, Waiting, Want, Worker, due_time,
     },
 };
 
@@ -201,7 +201,8 @@ impl State {
     ) -> Claimed {
         let held = BTreeSet::from_iter(&want.held);
         let retries = || row.retries.iter().filter(|(_, seq)| !held.contains(seq));
-        let due_retries = retries().filter(|(due_at, _)| *due_at <= now).map(|(_, seq)| *seq);
+        let is_due = |due_at: Timestamp| due_time(due_at, now) <= now;
+        let due_retries = retries().filter(|(due_at, _)| is_due(*due_at)).map(|(_, seq)| *seq);
         let untried = || {
             let after = want.after.map(|after| (Bound::Excluded(after), Bound::Unbounded));
             after.into_iter().flat_map(|range| row.untried.range(range)).copied()
@@ -222,7 +223,7 @@ impl State {
         let handed_out: BTreeSet<Seq> = due.iter().map(|handed_out| handed_out.seq).collect();
         let is_all = untried().all(|seq| handed_out.contains(&seq));
         let mut left = retries().filter(|(_, seq)| !handed_out.contains(seq));
-        let next_due = left.next().map(|(due_at, _)| *due_at);
+        let next_due = left.next().map(|(due_at, _)| due_time(*due_at, now));
         Claimed { lane: want.lane, due, is_all, next_due }
     }
 
@@ -285,7 +286,7 @@ impl LaneRow {
     /// When the first open delivery is due.
     fn first_due(&self, now: Timestamp) -> Option<Timestamp> {
         let untried = self.untried.first().map(|seq| self.deliveries[seq].created_at.min(now));
-        let retry = self.retries.first().map(|(due_at, _)| *due_at);
+        let retry = self.retries.first().map(|(due_at, _)| due_time(*due_at, now));
         untried.into_iter().chain(retry).min()
     }
 }

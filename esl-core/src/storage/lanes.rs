@@ -53,6 +53,8 @@ pub trait Lanes: fmt::Debug + Send + Sync + 'static {
     /// Hands out the next due deliveries of lanes that the worker owns: for each [`Want`], retries
     /// that are due first, by due time, then those that were never tried, by seq.
     ///
+    /// - When a retry is due is what [`due_time`](super::due_time) makes of the time it was stored
+    ///   with.
     /// - Answers are in the order of the wants. A lane that the worker does not own, or that is
     ///   paused or deleted, is left out. Nothing due is a [`Claimed`] without deliveries.
     /// - The answer shows every commit that was over before the call began.

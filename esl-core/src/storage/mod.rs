@@ -26,7 +26,7 @@ pub use lanes::{
     Change, Claimed, Due, EPOCH, LaneState, Lanes, Swept, Taken, Waiting, Want, Worker,
 };
 pub use records::{Page, PageOf, Records, RouteTable, Subscriptions, Tenancy};
-pub use time::StorageTime;
+pub use time::{StorageTime, due_time};
 
 /// Everything the engine and the API need of a storage.
 pub trait Storage: Commit + Lanes + Subscriptions + Records + Tenancy {}

@@ -1,6 +1,6 @@
 use std::sync::{Arc, Mutex};
 
-use crate::{Clock, Monotonic, Timestamp};
+use crate::{Clock, Monotonic, RetryPolicy, Timestamp};
 
 /// The time that a storage goes by, for adapters that take theirs from a [`Clock`].
 ///
@@ -34,6 +34,15 @@ impl StorageTime {
         }
         latest.0
     }
+}
+
+/// When a retry that is stored as due at `stored` is due for one who asks at `now`.
+///
+/// No delay is longer than [`RetryPolicy::DELAY_MAX`]. A time that is further away was stored while the
+/// clock was ahead, by a process that is gone; such a retry is due now.
+#[must_use]
+pub fn due_time(stored: Timestamp, now: Timestamp) -> Timestamp {
+    if stored > now + RetryPolicy::DELAY_MAX { now } else { stored }
 }
 
 #[cfg(all(test, feature = "testing"))]

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::world::{PLENTY, SECOND, WORKS, World, numbers, seqs, settlement, want};
 use crate::{
-    LaneId, SealedEvent, Seq, Subscription, SubscriptionUpdate, Timestamp,
+    LaneId, RetryPolicy, SealedEvent, Seq, Subscription, SubscriptionUpdate, Timestamp,
     storage::{Outcome, Settlement, Waiting, Want, Worker},
 };
 
@@ -202,6 +202,20 @@ pub(super) async fn a_clock_that_is_set_back_delays_no_retry(world: World) {
     assert_eq!(world.due(&worker, lane).await, numbers([1]));
     world.clock.advance(Duration::from_millis(1));
     assert_eq!(world.due(&worker, lane).await, numbers([1, 2]));
+}
+
+pub(super) async fn a_retry_further_away_than_any_delay_is_due(world: World) {
+    let (lane, worker) = lane_with(&world, 3).await;
+    let start = world.now();
+    // Stored while the clock was ahead, as it seems: no delay is so long.
+    let far = start + RetryPolicy::DELAY_MAX + Duration::from_millis(1);
+    let retries = [(1, start + SECOND * 5), (2, far), (3, start + RetryPolicy::DELAY_MAX)];
+    world.settle(&worker, retries.map(|(seq, due_at)| retry(lane, seq, due_at)).to_vec()).await;
+    let claimed = world.claim(&worker, want(lane)).await;
+    assert_eq!(seqs(&claimed), numbers([2]));
+    assert_eq!(claimed.next_due, Some(start + SECOND * 5));
+    let claimed = world.claim(&worker, Want { held: numbers([1, 3]), ..want(lane) }).await;
+    assert_eq!((seqs(&claimed), claimed.next_due), (numbers([2]), None));
 }
 
 pub(super) async fn pausing_holds_deliveries_and_resuming_hands_them_out_in_order(world: World) {

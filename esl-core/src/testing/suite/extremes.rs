@@ -149,5 +149,6 @@ pub(super) async fn the_largest_numbers_are_kept(world: World) {
     assert_eq!(log, [attempt]);
     assert_eq!(world.take(&worker, &[lane]).await[0].state, state);
     let claimed = world.claim(&worker, want(lane)).await;
-    assert_eq!((seqs(&claimed), claimed.next_due), (numbers([2]), Some(Timestamp::MAX)));
+    // So far away that it is taken for a clock's mistake.
+    assert_eq!((seqs(&claimed), claimed.next_due), (numbers([1, 2]), None));
 }

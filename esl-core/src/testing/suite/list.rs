@@ -99,6 +99,7 @@ macro_rules! storage_suite {
                 lanes_that_cannot_be_served_are_left_out_of_a_claim,
                 a_lane_without_work_is_answered_empty,
                 a_clock_that_is_set_back_delays_no_retry,
+                a_retry_further_away_than_any_delay_is_due,
                 pausing_holds_deliveries_and_resuming_hands_them_out_in_order,
                 waiting_names_the_lanes_that_owe_something,
                 waiting_also_names_lanes_that_are_free,
