@@ -85,8 +85,8 @@ pub(crate) async fn start(receiver: &Receiver) -> anyhow::Result<Load> {
                     };
                     let headers = vec![(name, signer.sapien(&body))];
                     let timeout = std::time::Duration::from_secs(15);
-                    let sent =
-                        transport.send(Outbound { url: target, headers, body, timeout }).await;
+                    let outbound = Outbound { url: target, headers, body, timeout, fresh: false };
+                    let sent = transport.send(outbound).await;
                     Ok::<_, Infallible>(answer(sent.result.map_or(502, |answer| answer.status)))
                 }
             });

@@ -5,22 +5,31 @@ use std::{collections::HashMap, fmt, sync::Mutex};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{EventId, Timestamp};
+use crate::{EventId, OrganizationId, Timestamp};
+
+/// Whose event a blob belongs to. An event's id is unique within its organization only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct BlobKey {
+    /// The event's organization.
+    pub organization: OrganizationId,
+    /// The event.
+    pub event: EventId,
+}
 
 /// Keeps the `data` of large events, one blob an event.
 #[async_trait]
 pub trait BlobStore: fmt::Debug + Send + Sync + 'static {
     /// Stores a blob; durable on return. Storing it again replaces it.
-    async fn put(&self, event: EventId, blob: Bytes) -> Result<(), BlobError>;
+    async fn put(&self, key: BlobKey, blob: Bytes) -> Result<(), BlobError>;
 
     /// Reads a blob back; `None` if there is none.
-    async fn get(&self, event: EventId) -> Result<Option<Bytes>, BlobError>;
+    async fn get(&self, key: BlobKey) -> Result<Option<Bytes>, BlobError>;
 
     /// Removes a blob; of one that is not there, nothing happens.
-    async fn delete(&self, event: EventId) -> Result<(), BlobError>;
+    async fn delete(&self, key: BlobKey) -> Result<(), BlobError>;
 
     /// Where a receiver fetches a blob until `expires_at`, without further proof of who it is.
-    fn link(&self, event: EventId, expires_at: Timestamp) -> String;
+    fn link(&self, key: BlobKey, expires_at: Timestamp) -> String;
 }
 
 /// What the blob store could not do.
@@ -44,7 +53,7 @@ impl BlobError {
 /// Blobs in memory, gone with the process: for tests and for trying things out.
 #[derive(Default)]
 pub struct MemoryBlobStore {
-    blobs: Mutex<HashMap<EventId, Bytes>>,
+    blobs: Mutex<HashMap<BlobKey, Bytes>>,
 }
 
 impl MemoryBlobStore {
@@ -54,7 +63,7 @@ impl MemoryBlobStore {
         Self::default()
     }
 
-    fn blobs(&self) -> std::sync::MutexGuard<'_, HashMap<EventId, Bytes>> {
+    fn blobs(&self) -> std::sync::MutexGuard<'_, HashMap<BlobKey, Bytes>> {
         self.blobs.lock().expect("no code panics while it holds this lock")
     }
 }
@@ -67,21 +76,21 @@ impl fmt::Debug for MemoryBlobStore {
 
 #[async_trait]
 impl BlobStore for MemoryBlobStore {
-    async fn put(&self, event: EventId, blob: Bytes) -> Result<(), BlobError> {
-        self.blobs().insert(event, blob);
+    async fn put(&self, key: BlobKey, blob: Bytes) -> Result<(), BlobError> {
+        self.blobs().insert(key, blob);
         Ok(())
     }
 
-    async fn get(&self, event: EventId) -> Result<Option<Bytes>, BlobError> {
-        Ok(self.blobs().get(&event).cloned())
+    async fn get(&self, key: BlobKey) -> Result<Option<Bytes>, BlobError> {
+        Ok(self.blobs().get(&key).cloned())
     }
 
-    async fn delete(&self, event: EventId) -> Result<(), BlobError> {
-        self.blobs().remove(&event);
+    async fn delete(&self, key: BlobKey) -> Result<(), BlobError> {
+        self.blobs().remove(&key);
         Ok(())
     }
 
-    fn link(&self, event: EventId, _expires_at: Timestamp) -> String {
-        format!("memory:{event}")
+    fn link(&self, key: BlobKey, _expires_at: Timestamp) -> String {
+        format!("memory:{}/{}", key.organization, key.event)
     }
 }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::{DisabledReason, Timestamp, storage::LaneState};
+use crate::{DisabledReason, Subscription, Timestamp, storage::LaneState};
 
 /// It opens after so many failures in a row …
 pub const FAILURES_TO_OPEN: u32 = 10;
@@ -76,6 +76,19 @@ impl LaneState {
         let until = wait.max(strike.retry_after).map(|wait| now + wait);
         next.not_before = self.not_before.max(until);
         next
+    }
+
+    /// The state after somebody changed the subscription: a new URL is another receiver, of whom
+    /// nothing is known; and one who resumes wants to see at once what happens.
+    #[must_use]
+    pub fn after_update(self, before: &Subscription, after: &Subscription) -> Self {
+        if before.callback_url != after.callback_url {
+            Self::default()
+        } else if !before.active && after.active {
+            Self { not_before: None, ..self }
+        } else {
+            self
+        }
     }
 
     /// Whether so much failure is reason to switch the subscription off.

@@ -95,7 +95,8 @@ pub struct Delivery {
     pub attempts: u32,
     /// When it came to be owed.
     pub created_at: Timestamp,
-    /// When it is next due; `None` unless it is pending.
+    /// When it is next due: not before its lane's receiver may get something. `None` unless it is
+    /// pending.
     pub next_attempt_at: Option<Timestamp>,
     /// When it reached the state it has; `None` while it is open.
     pub finished_at: Option<Timestamp>,

@@ -59,7 +59,7 @@ pub use verify::{Verifier, VerifyError};
 
 #[cfg(feature = "engine")]
 pub use self::{
-    blob::{BlobError, BlobStore, MemoryBlobStore},
+    blob::{BlobError, BlobKey, BlobStore, MemoryBlobStore},
     callback::{CallbackPolicy, CallbackUrl, CallbackUrlError},
     clock::{Chance, Clock, Monotonic, SystemChance, SystemClock},
     delivery::{Attempt, AttemptError, Delivery, DeliveryState, Timings},

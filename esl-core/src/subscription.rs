@@ -35,6 +35,26 @@ impl Subscription {
     pub fn wants(&self, event_type: &EventType) -> bool {
         self.events.iter().any(|pattern| pattern.matches(event_type))
     }
+
+    /// The subscription with an update in force, but for [`updated_at`](Self::updated_at). Equal to
+    /// itself if the update changes nothing.
+    #[must_use]
+    pub fn with_update(&self, update: SubscriptionUpdate) -> Self {
+        let mut updated = self.clone();
+        if let Some(callback_url) = update.callback_url {
+            updated.callback_url = callback_url;
+        }
+        if let Some(events) = update.events {
+            updated.events = events;
+        }
+        if let Some(active) = update.active {
+            updated.active = active;
+        }
+        if updated.active {
+            updated.disabled_reason = None;
+        }
+        updated
+    }
 }
 
 /// Why ESL switched a subscription off.

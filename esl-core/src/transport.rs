@@ -13,6 +13,8 @@ use crate::{AttemptError, CallbackUrl, Timings};
 /// - One call is one attempt: no retry, no redirect followed, one deadline ([`Outbound::timeout`])
 ///   over everything from resolving the name to the end of the answer.
 /// - What a receiver does, a refusal or a hang included, is a [`Sent`]; there is no error.
+/// - A fresh send ([`Outbound::fresh`]) opens a connection, and so never comes to
+///   [`AttemptError::StaleConnection`].
 /// - An address that must not be called is refused before a byte goes out, also when only the
 ///   resolved address shows it.
 /// - At most 16 KiB of an answer's body is read, and of that at most 1 KiB is handed on, only
@@ -37,6 +39,8 @@ pub struct Outbound {
     pub body: Bytes,
     /// The deadline for the whole attempt.
     pub timeout: Duration,
+    /// Opens a connection of its own instead of using a kept one.
+    pub fresh: bool,
 }
 
 /// The name of a header, in lower case.

@@ -81,9 +81,9 @@ async fn look_at_address(config: &Config) -> anyhow::Result<String> {
     match TcpListener::bind(address).await {
         Ok(_) => Ok(format!("{address} is free")),
         // A running server may be looked at, too.
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            Ok(format!("{address} is in use, which is right if the server is running"))
-        }
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(format!(
+            "{address} is in use, by the server if it is running, or by another program"
+        )),
         Err(error) => {
             Err(error).with_context(|| format!("{address} (ESL_LISTEN) cannot be listened on"))
         }

@@ -199,7 +199,7 @@ fn places(
             None => {
                 last_seq = last_seq.next();
                 let accepted = Accepted { repeated: true, ..accepted(routed, last_seq) };
-                let known = Known { accepted, digest: event.digest, is_own: true };
+                let known = Known { accepted, digest: event.digest };
                 in_this_unit.insert(event.id, known);
                 Place::New(last_seq)
             }
@@ -213,14 +213,12 @@ fn places(
 struct Known {
     accepted: Accepted,
     digest: Option<[u8; 16]>,
-    /// Whether it is the same organization's.
-    is_own: bool,
 }
 
 impl Known {
     /// What is said of an event that comes again, if it is the same.
     fn repetition(&self, routed: &Routed) -> Result<Accepted, Refused> {
-        let is_same = self.is_own && self.digest == routed.event.digest;
+        let is_same = self.digest == routed.event.digest;
         // Whoever committed the intake row is not there to be told of a conflict.
         if is_same || routed.intake.is_some() {
             Ok(self.accepted)
@@ -239,10 +237,10 @@ fn find(
         let key = EventKey(row.get(0)?);
         let accepted =
             Accepted { id: event.id, seq: key.seq(), deliveries: row.get(2)?, repeated: true };
-        let is_own = key.organization() == organization.key;
-        Ok(Known { accepted, digest: row.get(1)?, is_own })
+        Ok(Known { accepted, digest: row.get(1)? })
     };
-    session.statements.find_event.query_row([event.id.to_bytes()], read).optional()
+    let parameters = (event.id.to_bytes(), organization.key);
+    session.statements.find_event.query_row(parameters, read).optional()
 }
 
 /// Stores an event and what is owed of it; false, with nothing stored, if its id is taken.

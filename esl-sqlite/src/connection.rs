@@ -1,6 +1,8 @@
 //! Connections of ours, and how each is set up. Nobody else's connection is ever touched.
 
 use std::{
+    fs::OpenOptions,
+    io,
     path::Path,
     thread,
     time::{Duration, Instant},
@@ -18,6 +20,7 @@ use crate::{
 pub(crate) fn open_writer(path: &Path, patience: Duration) -> Result<Connection, StorageError> {
     demand_safe_version()?;
     demand_file(path)?;
+    create_private(path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
     let connection = open(path, flags, patience)?;
     enter_wal(&connection, patience)?;
@@ -63,6 +66,20 @@ fn open(path: &Path, flags: OpenFlags, patience: Duration) -> Result<Connection,
         .busy_handler(Some(wait_while_busy(patience)))
         .map_err(|error| translate(OPEN, error))?;
     Ok(connection)
+}
+
+/// Makes the file, if there is none, for its owner alone: it holds the secrets of subscriptions.
+/// SQLite gives the files beside it the same permissions.
+fn create_private(path: &Path) -> Result<(), StorageError> {
+    let mut options = OpenOptions::new();
+    options.create_new(true).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(translate_io(OPEN, error)),
+    }
 }
 
 /// SQLite's own handler sleeps up to 100 ms at a time, and so misses every short gap between two
@@ -117,7 +134,7 @@ fn demand_file(path: &Path) -> Result<(), StorageError> {
             Err(StorageError::new(StorageErrorKind::Unavailable, OPEN).with_source(message))
         }
         Ok(_) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(translate_io(OPEN, error)),
     }
 }

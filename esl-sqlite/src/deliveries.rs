@@ -80,6 +80,8 @@ struct Lane<'c> {
     subscription: SubscriptionId,
     is_active: bool,
     deleted_at: Option<Timestamp>,
+    /// Its receiver gets nothing before.
+    not_before: Option<Timestamp>,
 }
 
 /// A row of `esl_open` or `esl_closed`.
@@ -119,7 +121,7 @@ impl<'c> Lane<'c> {
         organization: OrganizationId,
         subscription: SubscriptionId,
     ) -> rusqlite::Result<Option<Self>> {
-        Self::read(connection, organization, "id = ?2", subscription.to_bytes())
+        Self::read(connection, organization, "s.id = ?2", subscription.to_bytes())
     }
 
     fn find_by_number(
@@ -127,7 +129,7 @@ impl<'c> Lane<'c> {
         organization: OrganizationId,
         lane: LaneId,
     ) -> rusqlite::Result<Option<Self>> {
-        Self::read(connection, organization, "lane = ?2", lane_number(lane))
+        Self::read(connection, organization, "s.lane = ?2", lane_number(lane))
     }
 
     fn read(
@@ -140,8 +142,9 @@ impl<'c> Lane<'c> {
             return Ok(None);
         };
         let sql = format!(
-            "SELECT lane, id, active, deleted_at FROM esl_subscriptions
-             WHERE organization = ?1 AND {condition}"
+            "SELECT s.lane, s.id, s.active, s.deleted_at, l.not_before
+             FROM esl_subscriptions s LEFT JOIN esl_lanes l ON l.lane = s.lane
+             WHERE s.organization = ?1 AND {condition}"
         );
         let mut select = connection.prepare_cached(&sql)?;
         let lane = select.query_row((organization.key, key), |row| {
@@ -152,6 +155,7 @@ impl<'c> Lane<'c> {
                 subscription: SubscriptionId::from_bytes(row.get(1)?),
                 is_active: row.get(2)?,
                 deleted_at: rows::optional_time(row, 3)?,
+                not_before: rows::optional_time(row, 4)?,
             })
         });
         lane.optional()
@@ -233,7 +237,9 @@ impl<'c> Lane<'c> {
             state,
             attempts: row.attempts,
             created_at,
-            next_attempt_at: due_at.filter(|_| state == DeliveryState::Pending),
+            next_attempt_at: due_at
+                .max(self.not_before)
+                .filter(|_| state == DeliveryState::Pending),
             finished_at,
             last_status: row.last_status,
             last_error: row.last_error,

@@ -235,13 +235,16 @@ fn reopen(
     let connection = session.connection;
     let (lane, seq_number) = (lane_number(lane), seq_number(seq));
 
-    let is_own = "SELECT 1 FROM esl_subscriptions
-                  WHERE lane = ?1 AND organization = ?2 AND deleted_at IS NULL";
+    let is_deleted = "SELECT deleted_at IS NOT NULL FROM esl_subscriptions
+                      WHERE lane = ?1 AND organization = ?2";
     let event_exists = "SELECT 1 FROM esl_events WHERE key = ?1";
     let EventKey(event) = organization.event_key(seq);
-    if !connection.prepare_cached(is_own)?.exists((lane, organization.key))?
-        || !connection.prepare_cached(event_exists)?.exists([event])?
-    {
+    let is_deleted: Option<bool> = connection
+        .prepare_cached(is_deleted)?
+        .query_row((lane, organization.key), |row| row.get(0))
+        .optional()?;
+    let is_deleted = is_deleted.ok_or_else(not_found)?;
+    if !connection.prepare_cached(event_exists)?.exists([event])? {
         return Err(not_found());
     }
     let ending = "SELECT state FROM esl_closed WHERE lane = ?1 AND seq = ?2";
@@ -250,8 +253,8 @@ fn reopen(
         .query_row((lane, seq_number), |row| rows::ending(row, 0))
         .optional()?;
     match ending {
-        Some(Ending::Exhausted | Ending::Expired) => {}
-        Some(Ending::Delivered | Ending::Cancelled) => {
+        Some(Ending::Exhausted | Ending::Expired) if !is_deleted => {}
+        Some(Ending::Exhausted | Ending::Expired | Ending::Delivered | Ending::Cancelled) => {
             return Err(Stop::refused(StorageErrorKind::Conflict, REOPEN));
         }
         None => {
@@ -269,15 +272,10 @@ fn reopen(
     }
     let open = "INSERT INTO esl_open
                     (lane, due_at, seq, attempts, charged, created_at, last_status, last_error)
-                SELECT lane, ?3, seq, attempts, 0, ?4, last_status, last_error
+                SELECT lane, ?3, seq, attempts, 0, created_at, last_status, last_error
                 FROM esl_closed WHERE lane = ?1 AND seq = ?2";
     let now: Timestamp = session.now;
-    connection.prepare_cached(open)?.execute((
-        lane,
-        seq_number,
-        retry_time(now),
-        now.as_millis(),
-    ))?;
+    connection.prepare_cached(open)?.execute((lane, seq_number, retry_time(now)))?;
     let remove = "DELETE FROM esl_closed WHERE lane = ?1 AND seq = ?2";
     connection.prepare_cached(remove)?.execute((lane, seq_number))?;
     session.tell_others(News::Lanes)?;

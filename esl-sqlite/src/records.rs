@@ -93,11 +93,9 @@ fn event(
 ) -> rusqlite::Result<Option<StoredEvent>> {
     let connection = snapshot.connection;
     let Some(organization) = read_organization(connection, organization)? else { return Ok(None) };
-    let sql =
-        format!("SELECT {STORED_EVENT} FROM esl_events WHERE id = ?1 AND key BETWEEN ?2 AND ?3");
-    let keys = (organization.event_key(Seq::ZERO).0, organization.event_key(Seq::MAX).0);
+    let sql = format!("SELECT {STORED_EVENT} FROM esl_events WHERE id = ?1 AND key >> 40 = ?2");
     let mut select = connection.prepare_cached(&sql)?;
-    select.query_row((id.to_bytes(), keys.0, keys.1), rows::stored_event).optional()
+    select.query_row((id.to_bytes(), organization.key), rows::stored_event).optional()
 }
 
 /// Newest first.

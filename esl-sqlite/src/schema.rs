@@ -59,13 +59,15 @@ CREATE INDEX esl_subscriptions_to_sweep ON esl_subscriptions (lane)
 
 CREATE TABLE esl_events (
     key INTEGER PRIMARY KEY,
-    id BLOB NOT NULL UNIQUE,
+    id BLOB NOT NULL,
     event_type TEXT NOT NULL,
     timestamp INTEGER NOT NULL,
     digest BLOB,
     deliveries INTEGER NOT NULL,
     body BLOB NOT NULL
 );
+-- An id belongs to its organization: nobody learns of, or takes, another's.
+CREATE UNIQUE INDEX esl_events_by_id ON esl_events (id, key >> 40);
 
 CREATE TABLE esl_open (
     lane INTEGER NOT NULL,

@@ -123,7 +123,11 @@ fn log(session: &Session<'_>, settlement: &Settlement, attempt: &Attempt) -> rus
     Ok(())
 }
 
-fn write_state(session: &Session<'_>, lane: LaneId, state: &LaneState) -> rusqlite::Result<()> {
+pub(crate) fn write_state(
+    session: &Session<'_>,
+    lane: LaneId,
+    state: &LaneState,
+) -> rusqlite::Result<()> {
     let sql = "INSERT OR REPLACE INTO esl_lanes
                    (lane, failures, failed_deliveries, failing_since, open_probes, not_before,
                     last_success_at)

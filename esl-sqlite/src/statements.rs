@@ -47,12 +47,13 @@ impl<'c> Statements<'c> {
     }
 }
 
-pub(crate) const FIND_EVENT: &str = "SELECT key, digest, deliveries FROM esl_events WHERE id = ?1";
+pub(crate) const FIND_EVENT: &str =
+    "SELECT key, digest, deliveries FROM esl_events WHERE id = ?1 AND key >> 40 = ?2";
 
 const INSERT_EVENT: &str = "
 INSERT INTO esl_events (key, id, event_type, timestamp, digest, deliveries, body)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-ON CONFLICT (id) DO NOTHING";
+ON CONFLICT (id, key >> 40) DO NOTHING";
 
 const OWE: &str = "
 INSERT INTO esl_open (lane, due_at, seq, attempts, charged) VALUES (?1, 0, ?2, 0, 0)";
@@ -101,7 +102,7 @@ mod tests {
     fn the_commit_path_searches_by_key() {
         let connection = Connection::open_in_memory().unwrap();
         crate::schema::migrate(&connection, Timestamp::EPOCH).unwrap();
-        assert_plan(&connection, FIND_EVENT, &["SEARCH esl_events USING INDEX"]);
+        assert_plan(&connection, FIND_EVENT, &["SEARCH esl_events USING INDEX esl_events_by_id"]);
         for sql in [CLOSE, REMOVE, PUT_OFF] {
             let untried = UNTRIED.filled_in(sql);
             let key = "SEARCH esl_open USING PRIMARY KEY (lane=? AND due_at=? AND seq=?)";

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use esl_core::{
     LaneId, OrganizationId, Subscription, SubscriptionId, SubscriptionUpdate,
-    storage::{Page, PageOf, RouteTable, StorageError, StorageErrorKind, Subscriptions},
+    storage::{LaneState, Page, PageOf, RouteTable, StorageError, StorageErrorKind, Subscriptions},
 };
 use rusqlite::{Connection, OptionalExtension};
 
@@ -12,8 +12,9 @@ use crate::{
     changes::News,
     error::Stop,
     readers::Snapshot,
-    rows::{self, SUBSCRIPTION, lane_number, one_more_than, patterns_text},
+    rows::{self, LANE_STATE, SUBSCRIPTION, lane_number, one_more_than, patterns_text},
     session::{OrganizationRow, Session, read_organization},
+    settle::write_state,
 };
 
 #[async_trait]
@@ -119,19 +120,7 @@ fn change(
     update: SubscriptionUpdate,
 ) -> Result<Subscription, Stop> {
     let held = demand_live(session, organization, id, UPDATE)?;
-    let mut updated = held.clone();
-    if let Some(callback_url) = update.callback_url {
-        updated.callback_url = callback_url;
-    }
-    if let Some(events) = update.events {
-        updated.events = events;
-    }
-    if let Some(active) = update.active {
-        updated.active = active;
-    }
-    if updated.active {
-        updated.disabled_reason = None;
-    }
+    let mut updated = held.with_update(update);
     if updated == held {
         return Ok(updated);
     }
@@ -148,11 +137,24 @@ fn change(
         updated.disabled_reason.map(|reason| reason.as_str()),
         updated.updated_at.as_millis(),
     ))?;
+    let state = read_state(session.connection, updated.lane)?;
+    let next = state.after_update(&held, &updated);
+    if next != state {
+        write_state(session, updated.lane, &next)?;
+    }
     if updated.events != held.events {
         session.raise_route_version(organization);
     }
     session.tell_others(News::Subscriptions(organization))?;
     Ok(updated)
+}
+
+/// How the receiver of a lane has fared.
+fn read_state(connection: &Connection, lane: LaneId) -> rusqlite::Result<LaneState> {
+    let sql = format!("SELECT {LANE_STATE} FROM esl_lanes l WHERE l.lane = ?1");
+    let mut select = connection.prepare_cached(&sql)?;
+    let state = select.query_row([lane_number(lane)], |row| rows::lane_state(row, 0));
+    Ok(state.optional()?.unwrap_or_default())
 }
 
 fn delete(

@@ -102,6 +102,15 @@ impl Lane {
         }
     }
 
+    /// Begins anew with a receiver of whom nothing is known.
+    pub(super) fn meet_receiver(&mut self) {
+        self.failed.clear();
+        self.limit = LANE_IN_FLIGHT_START;
+        self.streak = 0;
+        self.last_success = None;
+        self.was_tried = false;
+    }
+
     /// Whether it is this worker's and active.
     pub(super) fn is_sending(&self) -> bool {
         self.target.as_ref().is_some_and(|target| target.subscription.active)

@@ -302,7 +302,19 @@ impl Lanes {
     pub(crate) fn retarget(&mut self, target: Arc<Target>) {
         let id = target.subscription.lane;
         match self.lanes.get_mut(&id) {
-            Some(lane) if lane.target.is_some() => self.set_target(id, target),
+            Some(Lane { target: Some(before), state, .. }) => {
+                *state = state.after_update(&before.subscription, &target.subscription);
+                let is_other_receiver =
+                    before.subscription.callback_url != target.subscription.callback_url;
+                self.set_target(id, target);
+                let lane = self.lanes.get_mut(&id).expect("it is there");
+                if is_other_receiver {
+                    lane.meet_receiver();
+                }
+                if lane.state.not_before.is_none() {
+                    self.unblock(id);
+                }
+            }
             // Perhaps it was resumed, with deliveries in storage that nobody told of.
             Some(_) | None => self.to_take.push(id),
         }
@@ -587,6 +599,17 @@ impl Lanes {
     /// How many sends are over that are not settled.
     pub(crate) const fn unsettled(&self) -> usize {
         self.unsettled
+    }
+
+    /// Sends to a lane's receiver again without waiting for the time that it, or the circuit, asked
+    /// for: a person wants to see at once what happens.
+    pub(crate) fn unblock(&mut self, id: LaneId) {
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.blocked = None;
+            self.set_alarm(id);
+            self.refill(id);
+            self.offer(id);
+        }
     }
 
     fn set_target(&mut self, id: LaneId, target: Arc<Target>) {

@@ -262,7 +262,10 @@ impl Esl {
         // Read first, because only that tells a made-up id from a real one.
         driver.storage.delivery(organization, id).await?.ok_or_else(not_found)?;
         driver.storage.reopen(organization, id.lane(), id.seq()).await?;
-        driver.update(|lanes| lanes.wake(id.lane()));
+        driver.update(|lanes| {
+            lanes.wake(id.lane());
+            lanes.unblock(id.lane());
+        });
         let (delivery, _) =
             driver.storage.delivery(organization, id).await?.ok_or_else(not_found)?;
         Ok(delivery)

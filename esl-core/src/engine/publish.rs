@@ -9,8 +9,8 @@ use super::{
     inbox::{CommitFailure, PublishRequest},
 };
 use crate::{
-    BlobError, BlobStore, DataRef, EventId, NewEvent, OrganizationId, SealedEvent, Seq, Timestamp,
-    seal, seal_with_reference,
+    BlobError, BlobKey, BlobStore, DataRef, EventId, NewEvent, OrganizationId, SealedEvent, Seq,
+    Timestamp, seal, seal_with_reference,
     storage::{Committed, Idempotency, IntakeRow, Publish, Refused, Routed, StorageError},
 };
 
@@ -118,14 +118,15 @@ impl Sealer {
         let millis = now.as_millis() + LINK_LIFETIME_MILLIS;
         let expires_at =
             Timestamp::from_millis((millis + HOUR_MILLIS - 1) / HOUR_MILLIS * HOUR_MILLIS);
+        let key = BlobKey { organization: event.organization, event: sealed.id };
         let blob = bytes::Bytes::copy_from_slice(event.data.get().as_bytes());
-        let reference = DataRef::to_blob(&blob, blobs.link(sealed.id, expires_at), expires_at);
+        let reference = DataRef::to_blob(&blob, blobs.link(key, expires_at), expires_at);
         let referenced = [true, false]
             .map(|with_changes| seal_with_reference(event, id, now, &reference, with_changes))
             .into_iter()
             .find(|sealed| sealed.body.len() <= bytes_max)
             .ok_or(PublishError::TooLarge { bytes, bytes_max })?;
-        let put = blobs.put(sealed.id, blob).await;
+        let put = blobs.put(key, blob).await;
         put.map_err(|error| PublishError::Blob(Arc::new(error)))?;
         Ok(Arc::new(referenced))
     }

@@ -35,16 +35,18 @@ struct Tried {
     sent: Sent,
 }
 
-/// One attempt; two, where the first ran into a pooled connection that was closed already.
+/// One attempt; two, where the first ran into a kept connection that was closed already.
 async fn attempt(driver: &Driver, send: &Sending) -> Vec<Tried> {
     let mut tries = Vec::with_capacity(1);
-    for number in [send.job.attempts + 1, send.job.attempts + 2] {
+    // Where one kept connection was closed, others may be, too: the second try takes none of them.
+    for (number, fresh) in [(send.job.attempts + 1, false), (send.job.attempts + 2, true)] {
         let started_at = driver.clock.utc();
         let outbound = Outbound {
             url: send.target.subscription.callback_url.clone(),
             headers: driver.headers.of(&send.target, &send.job, number, started_at),
             body: send.job.event.body.clone(),
             timeout: driver.attempt_timeout,
+            fresh,
         };
         let sent = driver.transport.send(outbound).await;
         let is_stale = judge(&sent.result, started_at) == Verdict::Stale;

@@ -42,8 +42,6 @@ enum Place {
 struct Known {
     accepted: Accepted,
     digest: Option<[u8; 16]>,
-    /// Whether it is the same organization's.
-    is_own: bool,
 }
 
 impl State {
@@ -120,12 +118,11 @@ impl State {
     }
 
     fn known(&self, event: &SealedEvent) -> Option<Known> {
-        let (organization, seq) = self.events_by_id.get(&event.id)?;
-        let row = &self.organizations[organization].events[seq];
+        let seq = self.events_by_id.get(&(event.organization, event.id))?;
+        let row = &self.organizations[&event.organization].events[seq];
         let accepted =
             Accepted { id: event.id, seq: *seq, deliveries: row.deliveries, repeated: true };
-        let is_own = *organization == event.organization;
-        Some(Known { accepted, digest: row.event.digest, is_own })
+        Some(Known { accepted, digest: row.event.digest })
     }
 
     fn store(
@@ -174,7 +171,7 @@ impl State {
         let organization = organization.expect("the unit was checked");
         organization.last_seq = seq;
         organization.events.insert(seq, EventRow { event: event.clone(), deliveries });
-        self.events_by_id.insert(event.id, (event.organization, seq));
+        self.events_by_id.insert((event.organization, event.id), seq);
         Accepted { id: event.id, seq, deliveries, repeated: false }
     }
 
@@ -233,12 +230,12 @@ impl Known {
     fn new(routed: &Routed, seq: Seq) -> Self {
         let id: EventId = routed.event.id;
         let accepted = Accepted { id, seq, deliveries: deliveries(routed), repeated: true };
-        Self { accepted, digest: routed.event.digest, is_own: true }
+        Self { accepted, digest: routed.event.digest }
     }
 
     /// Whether it is this event, and not another one under the same id.
     fn is(&self, event: &SealedEvent) -> bool {
-        self.is_own && self.digest == event.digest
+        self.digest == event.digest
     }
 }
 

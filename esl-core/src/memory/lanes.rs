@@ -103,12 +103,14 @@ impl Lanes for MemoryStorage {
         const OPERATION: &str = "open a delivery again";
         let mut state = self.state();
         let now = state.now();
-        let row = state
-            .lanes
-            .get_mut(&lane)
-            .filter(|row| row.subscription.organization == organization && !row.is_deleted());
+        let row =
+            state.lanes.get_mut(&lane).filter(|row| row.subscription.organization == organization);
         let row = row.ok_or(not_found(OPERATION))?;
+        let is_deleted = row.is_deleted();
         let delivery = row.deliveries.get_mut(&seq).ok_or(not_found(OPERATION))?;
+        if is_deleted {
+            return Err(conflict(OPERATION));
+        }
         match delivery.standing {
             Standing::Closed(Ending::Exhausted, _) => {}
             Standing::Closed(Ending::Delivered | Ending::Cancelled, _)
@@ -116,7 +118,6 @@ impl Lanes for MemoryStorage {
             | Standing::RetryAt(_) => return Err(conflict(OPERATION)),
         }
         delivery.charged = 0;
-        delivery.created_at = now;
         row.set_standing(seq, Standing::RetryAt(now));
         state.listeners.tell_others(self.handle, Change::Lanes);
         Ok(())

@@ -118,7 +118,7 @@ struct State {
     clients: BTreeMap<String, Client>,
     tokens: BTreeMap<[u8; 32], Token>,
     /// An event's id is its own over all organizations.
-    events_by_id: BTreeMap<EventId, (OrganizationId, Seq)>,
+    events_by_id: BTreeMap<(OrganizationId, EventId), Seq>,
     /// Subscriptions with their lanes and deliveries; deleted ones stay.
     lanes: BTreeMap<LaneId, LaneRow>,
     lanes_by_subscription: BTreeMap<SubscriptionId, LaneId>,

@@ -17,8 +17,8 @@ impl Records for MemoryStorage {
         id: EventId,
     ) -> Result<Option<StoredEvent>, StorageError> {
         let state = self.state();
-        let place = state.events_by_id.get(&id).filter(|(owner, _)| *owner == organization);
-        Ok(place.map(|(owner, seq)| stored(*seq, &state.organizations[owner].events[seq])))
+        let seq = state.events_by_id.get(&(organization, id));
+        Ok(seq.map(|seq| stored(*seq, &state.organizations[&organization].events[seq])))
     }
 
     async fn events(

@@ -185,7 +185,9 @@ impl LaneRow {
             state,
             attempts: row.attempts,
             created_at: row.created_at,
-            next_attempt_at: due_at.filter(|_| state == DeliveryState::Pending),
+            next_attempt_at: due_at
+                .max(self.state.not_before)
+                .filter(|_| state == DeliveryState::Pending),
             finished_at,
             last_status: row.last_status,
             last_error: row.last_error,

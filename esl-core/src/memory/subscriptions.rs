@@ -64,26 +64,16 @@ impl Subscriptions for MemoryStorage {
         let mut state = self.state();
         let now = state.now();
         let row = state.live_lane_mut(organization, id);
-        let held = &mut row.ok_or(not_found("update a subscription"))?.subscription;
+        let row = row.ok_or(not_found("update a subscription"))?;
+        let held = &mut row.subscription;
 
-        let mut updated = held.clone();
-        if let Some(callback_url) = update.callback_url {
-            updated.callback_url = callback_url;
-        }
-        if let Some(events) = update.events {
-            updated.events = events;
-        }
-        if let Some(active) = update.active {
-            updated.active = active;
-        }
-        if updated.active {
-            updated.disabled_reason = None;
-        }
+        let mut updated = held.with_update(update);
         if updated == *held {
             return Ok(updated);
         }
         updated.updated_at = now;
         let is_rerouted = updated.events != held.events;
+        row.state = row.state.after_update(held, &updated);
         *held = updated.clone();
         if is_rerouted {
             state.raise_route_version(organization);

@@ -21,7 +21,7 @@ pub trait Commit: fmt::Debug + Send + Sync + 'static {
     /// - An event whose id exists already in its organization is not stored again: with the same
     ///   [`SealedEvent::digest`] (or when both have none) it is [`Accepted`] as `repeated`, with
     ///   the first one's seq and number of deliveries; otherwise the unit is refused as
-    ///   [`Refused::EventConflict`]. An id that exists in another organization is a conflict, too.
+    ///   [`Refused::EventConflict`]. The same id in another organization is another event.
     /// - A unit whose [`Idempotency`] key exists (in that organization, younger than 24 h) stores
     ///   nothing: with the same fingerprint it gives the first answer with every event `repeated`,
     ///   otherwise it is refused. This is decided before everything else.

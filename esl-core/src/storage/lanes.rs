@@ -75,13 +75,13 @@ pub trait Lanes: fmt::Debug + Send + Sync + 'static {
 
     /// Opens a delivery that is exhausted or expired again: due now, with a fresh budget.
     ///
-    /// Its id stays and its attempt numbers go on; it is owed from now on, and comes before what was
-    /// never tried, as a retry does.
+    /// Its id and `created_at` stay and its attempt numbers go on; it comes before what was never
+    /// tried, as a retry does.
     ///
     /// # Errors
     /// [`NotFound`](super::StorageErrorKind::NotFound) if the organization has no such delivery, or
-    /// its event or subscription is gone; [`Conflict`](super::StorageErrorKind::Conflict) if it is
-    /// in another state.
+    /// its event is gone; [`Conflict`](super::StorageErrorKind::Conflict) if it is in another state,
+    /// or its subscription was deleted.
     async fn reopen(
         &self,
         organization: OrganizationId,

@@ -40,7 +40,8 @@ pub trait Subscriptions: fmt::Debug + Send + Sync + 'static {
     ) -> Result<PageOf<Subscription>, StorageError>;
 
     /// Changes one, and raises the route version if its patterns change. An update that changes
-    /// nothing leaves `updated_at` as it is.
+    /// nothing leaves `updated_at` as it is. The lane's state becomes what
+    /// [`LaneState::after_update`](super::LaneState::after_update) makes of it.
     ///
     /// # Errors
     /// [`NotFound`](super::StorageErrorKind::NotFound).

@@ -274,6 +274,7 @@ mod tests {
             headers: vec![("x-sapien-attempt".into(), "1".to_owned())],
             body: Bytes::from_static(b"{}"),
             timeout: Duration::from_secs(15),
+            fresh: false,
         }
     }
 

@@ -150,6 +150,9 @@ fn a_stale_connection_is_tried_again_at_once_and_not_charged() {
                 world.esl.storage().delivery(ORGANIZATION, delivery.id).await.unwrap().unwrap();
             let charged: Vec<_> = log.iter().map(|attempt| attempt.charged).collect();
             assert_eq!(charged, [false, true]);
+            let sightings = world.transport.sightings();
+            let fresh: Vec<_> = sightings.iter().map(|sent| sent.outbound.fresh).collect();
+            assert_eq!(fresh, [false, true], "the second try takes no kept connection");
         },
     );
 }

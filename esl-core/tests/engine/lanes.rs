@@ -1,8 +1,10 @@
 //! Order, pause, delete, spill.
 
-use esl_core::{DeliveryState, SubscriptionUpdate, testing::Reply};
+use std::time::Duration;
 
-use crate::world::{ORGANIZATION, event, run, run_with, url};
+use esl_core::{DeliveryState, RetryPolicy, SubscriptionUpdate, testing::Reply};
+
+use crate::world::{ORGANIZATION, START, event, run, run_with, url};
 
 fn active(active: bool) -> SubscriptionUpdate {
     let mut update = SubscriptionUpdate::default();
@@ -97,6 +99,54 @@ fn a_new_url_is_used_from_the_next_send_on() {
         world.until_delivered(&subscription, 1).await;
         assert_eq!((world.sent_to("a").len(), world.sent_to("b").len()), (1, 1));
     });
+}
+
+#[test]
+fn a_new_url_does_not_inherit_what_the_old_receiver_asked_for() {
+    run(|world| async move {
+        let subscription = world.subscribe("a", "*").await;
+        world.transport.script(&url("a"), [Reply::retry_after(503, "600")]);
+        world.publish("person.updated", 1).await;
+        world.settle_down().await;
+        world.publish("person.updated", 2).await;
+        let mut update = SubscriptionUpdate::default();
+        update.callback_url = Some(url("b"));
+        world.esl.update_subscription(ORGANIZATION, subscription.id, update).await.unwrap();
+        world.until_delivered(&subscription, 2).await;
+        let last = world.transport.sightings_at(&url("b")).pop().unwrap();
+        assert!(last.at.since(START) < Duration::from_secs(10), "{}", last.at);
+    });
+}
+
+#[test]
+fn who_resumes_or_redelivers_does_not_wait_for_what_the_receiver_asked_for() {
+    let no_retries = RetryPolicy::default().with_budget(0);
+    run_with(
+        |builder| builder.retry(no_retries),
+        |world| async move {
+            let subscription = world.subscribe("a", "*").await;
+            world.transport.script(&url("a"), [Reply::retry_after(503, "600")]);
+            let first = world.publish("person.updated", 1).await;
+            let exhausted = world.until_state(&subscription, first, DeliveryState::Exhausted).await;
+            world.publish("person.updated", 2).await;
+            world.settle_down().await;
+            assert_eq!(world.sent_to("a"), [1], "the lane waits");
+            for is_active in [false, true] {
+                let update = active(is_active);
+                let updated =
+                    world.esl.update_subscription(ORGANIZATION, subscription.id, update).await;
+                updated.unwrap();
+            }
+            world.until_delivered(&subscription, 1).await;
+
+            world.transport.script(&url("a"), [Reply::retry_after(503, "600")]);
+            world.publish("person.updated", 3).await;
+            world.settle_down().await;
+            world.esl.redeliver(ORGANIZATION, exhausted.id).await.unwrap();
+            world.until_delivered(&subscription, 2).await;
+            assert!(world.esl.now().since(START) < Duration::from_secs(60));
+        },
+    );
 }
 
 #[test]

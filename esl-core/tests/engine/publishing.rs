@@ -58,7 +58,7 @@ fn what_may_not_be_published_is_refused_with_the_reason() {
 #[test]
 fn one_byte_over_the_limit_goes_by_reference_or_is_refused_without_a_blob_store() {
     for has_blobs in [true, false] {
-        let bytes_max = 400;
+        let bytes_max = 600;
         run_with(
             |builder| {
                 let builder = builder.payload_bytes_max(bytes_max);

@@ -46,7 +46,8 @@ use self::{
 /// - An address that its [`CallbackPolicy`] does not permit is never connected to. The check stands
 ///   between resolving and connecting.
 /// - Connections are kept and used again. One that turns out to be closed is reported as
-///   [`AttemptError::StaleConnection`]; nothing is tried again in secret.
+///   [`AttemptError::StaleConnection`]; nothing is tried again in secret. A fresh send
+///   ([`Outbound::fresh`]) uses a connection of its own, and only once.
 /// - No redirect is followed, and no proxy is taken from the environment.
 /// - Of an answer, the head may have 16 KiB; of the body, no more than that is read.
 ///
@@ -60,7 +61,10 @@ use self::{
 /// ```
 #[derive(Clone)]
 pub struct HttpTransport {
-    client: Client<Connector, Full<Bytes>>,
+    /// Uses kept connections, and keeps those that it opens.
+    keeping: Client<Connector, Full<Bytes>>,
+    /// Opens a connection for each request, and keeps none.
+    fresh: Client<Connector, Full<Bytes>>,
 }
 
 impl HttpTransport {
@@ -84,7 +88,8 @@ impl HttpTransport {
 
     /// Sends, and notes in the attempt's progress how far it has come.
     async fn exchange(&self, outbound: Outbound, started: Instant) -> Result<Answer, Failure> {
-        let response = match self.client.request(request(outbound)?).await {
+        let client = if outbound.fresh { &self.fresh } else { &self.keeping };
+        let response = match client.request(request(outbound)?).await {
             Ok(response) => response,
             Err(error) => return Err(failure::of_request(&error)),
         };
@@ -234,14 +239,17 @@ impl HttpTransportBuilder {
             connect_timeout: self.connect_timeout,
             connections: Connections::new(self.kept_max),
         };
-        let client = Client::builder(TokioExecutor::new())
+        let connector = Connector(Arc::new(opener));
+        let mut client = Client::builder(TokioExecutor::new());
+        client
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(self.idle_timeout)
             .pool_max_idle_per_host(IDLE_PER_HOST_MAX)
             .retry_canceled_requests(false)
-            .http1_max_buf_size(answer::HEAD_BYTES_MAX)
-            .build(Connector(Arc::new(opener)));
-        Ok(HttpTransport { client })
+            .http1_max_buf_size(answer::HEAD_BYTES_MAX);
+        let keeping = client.build(connector.clone());
+        let fresh = client.pool_max_idle_per_host(0).build(connector);
+        Ok(HttpTransport { keeping, fresh })
     }
 }
 

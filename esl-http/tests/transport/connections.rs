@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use esl_core::{AttemptError, CallbackPolicy, Timings, Transport as _};
 use esl_http::HttpTransport;
-use tokio::sync::Notify;
+use futures_util::future::join_all;
+use tokio::sync::{Barrier, Notify};
 
 use crate::{
     answer, error, outbound,
     receiver::{Receiver, with_body},
     resolver::Fixed,
-    send, transport,
+    send, send_fresh, transport,
 };
 
 #[tokio::test]
@@ -167,6 +168,61 @@ async fn a_kept_connection_that_turns_out_to_be_closed_is_reported_once() {
     assert_eq!(receiver.accepted(), 1, "nothing was tried again in secret");
     answer(send(&transport, &receiver.url()).await);
     assert_eq!(receiver.accepted(), 2);
+}
+
+#[tokio::test]
+async fn a_fresh_send_takes_none_of_the_kept_connections_that_were_closed() {
+    const KEPT: usize = 3;
+    // The first connections answer one request each, all at once, and close when the next comes.
+    let together = Arc::new(Barrier::new(KEPT));
+    let receiver = Receiver::start(move |mut conversation, number| {
+        let together = Arc::clone(&together);
+        async move {
+            conversation.request().await;
+            if number <= KEPT {
+                together.wait().await;
+            }
+            conversation.say(with_body("200 OK", "OK")).await;
+            conversation.request().await;
+        }
+    })
+    .await;
+    let transport = transport();
+    let url = receiver.url();
+    join_all((0..KEPT).map(|_| send(&transport, &url))).await.into_iter().for_each(|sent| {
+        answer(sent);
+    });
+    assert_eq!(receiver.accepted(), KEPT);
+
+    assert_eq!(error(&send(&transport, &url).await), AttemptError::StaleConnection);
+    let fresh = send_fresh(&transport, &url).await;
+    assert!(fresh.timings.connect.is_some());
+    assert_eq!(answer(fresh).status, 200);
+    assert_eq!(receiver.accepted(), KEPT + 1);
+    let stale = send(&transport, &url).await;
+    assert_eq!(error(&stale), AttemptError::StaleConnection, "the kept ones were still there");
+}
+
+#[tokio::test]
+async fn a_connection_that_a_fresh_send_opened_is_not_kept() {
+    let receiver = Receiver::answering(with_body("200 OK", "OK")).await;
+    let transport = transport();
+    for number in 1..=3 {
+        answer(send_fresh(&transport, &receiver.url()).await);
+        assert_eq!(receiver.accepted(), number);
+    }
+    answer(send(&transport, &receiver.url()).await);
+    assert_eq!(receiver.accepted(), 4);
+}
+
+#[tokio::test]
+async fn a_fresh_connection_that_is_closed_without_an_answer_is_not_stale() {
+    let receiver = Receiver::start(|mut conversation, _| async move {
+        conversation.request().await;
+    })
+    .await;
+    let sent = send_fresh(&transport(), &receiver.url()).await;
+    assert_eq!(error(&sent), AttemptError::Reset);
 }
 
 #[tokio::test]

@@ -28,11 +28,16 @@ fn outbound(url: &str) -> Outbound {
         headers: vec![("x-sapien-event".into(), "person.updated".to_owned())],
         body: BODY.into(),
         timeout: Duration::from_secs(60),
+        fresh: false,
     }
 }
 
 async fn send(transport: &HttpTransport, url: &str) -> Sent {
     transport.send(outbound(url)).await
+}
+
+async fn send_fresh(transport: &HttpTransport, url: &str) -> Sent {
+    transport.send(Outbound { fresh: true, ..outbound(url) }).await
 }
 
 async fn send_within(transport: &HttpTransport, url: &str, timeout: Duration) -> Sent {

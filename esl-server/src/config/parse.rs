@@ -110,7 +110,20 @@ fn read_duration(text: &str) -> Option<Duration> {
 }
 
 fn durations_within(range: &RangeInclusive<Duration>) -> String {
-    format!("a number with ms, s, m, h or d, from {:?} to {:?}", range.start(), range.end())
+    let (from, to) = (written(*range.start()), written(*range.end()));
+    format!("a number with ms, s, m, h or d, from {from} to {to}")
+}
+
+/// A duration as it is written here, in the largest unit that it is whole in.
+fn written(duration: Duration) -> String {
+    let milliseconds = duration.as_millis();
+    let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+    let is_whole = |unit: &&(&str, u128)| milliseconds.is_multiple_of(unit.1);
+    let (unit, length) = units.iter().find(is_whole).unwrap_or(&("ms", 1));
+    match milliseconds {
+        0 => "0s".into(),
+        _ => format!("{}{unit}", milliseconds / length),
+    }
 }
 
 pub(super) fn algorithm(text: &str) -> Parsed<Algorithm> {
@@ -205,11 +218,23 @@ pub(crate) fn is_client_id(text: &str) -> bool {
 pub(super) fn header_prefix(text: &str) -> Parsed<String> {
     let is_token = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     let is_closed = text.starts_with('-') || text.ends_with('-');
-    if is_token && !is_closed && text.len() <= 64 {
-        Ok(text.to_owned())
-    } else {
-        Err("expected up to 64 letters, digits and inner hyphens, such as X-Sapien".into())
+    if !is_token || is_closed || text.len() > 64 {
+        return Err("expected up to 64 letters, digits and inner hyphens, such as X-Sapien".into());
     }
+    let family = text.split('-').next().unwrap_or_default();
+    if family.eq_ignore_ascii_case("webhook") {
+        return Err("expected another beginning than webhook, which the headers of Standard \
+                    Webhooks have; such as X-Sapien"
+            .into());
+    }
+    if STANDARD_HEADER_FAMILIES.iter().any(|standard| family.eq_ignore_ascii_case(standard)) {
+        return Err(format!(
+            "expected another beginning than {}, which headers of HTTP itself have; such as \
+             X-Sapien",
+            family.to_ascii_lowercase()
+        ));
+    }
+    Ok(text.to_owned())
 }
 
 pub(super) fn log_filter(text: &str) -> Parsed<String> {
@@ -252,6 +277,22 @@ pub(super) const RETRIES_MAX: u32 = 100;
 pub(crate) const CLIENT_ID_EXPECTED: &str =
     "an id of up to 100 letters, digits, dots, hyphens and underscores";
 const CLIENT_ID_BYTES_MAX: usize = 100;
+/// What the names of standard headers begin with, those of a POST above all. `X` is nobody's.
+const STANDARD_HEADER_FAMILIES: [&str; 13] = [
+    "accept",
+    "access",
+    "authorization",
+    "cache",
+    "connection",
+    "content",
+    "host",
+    "if",
+    "proxy",
+    "sec",
+    "te",
+    "transfer",
+    "user",
+];
 const SECRET_BYTES_MIN: usize = 32;
 const SECRET_BYTES_MAX: usize = 256;
 
@@ -297,6 +338,18 @@ mod tests {
             assert_eq!(retry_schedule(text).ok(), expected, "{text}");
         }
         assert!(retry_schedule(&vec!["1s"; 101].join(",")).is_err());
+        let expected = retry_schedule("2h").expect_err("it is too long");
+        assert!(
+            expected.contains("each a number with ms, s, m, h or d, from 0s to 1h"),
+            "{expected}"
+        );
+    }
+
+    #[test]
+    fn a_duration_is_written_in_the_largest_unit_that_it_is_whole_in() {
+        for text in ["0s", "1ms", "1500ms", "20s", "90s", "10m", "61m", "1h", "25h", "2d"] {
+            assert_eq!(read_duration(text).map(written).as_deref(), Some(text));
+        }
     }
 
     #[test]
@@ -379,9 +432,25 @@ mod tests {
         assert!(algorithm("md5").is_err());
         assert_eq!(whole(1..=5_u32)("5"), Ok(5));
         assert_eq!(whole(1..=5_u32)("6").unwrap_err(), "expected a whole number from 1 to 5");
-        for (text, is_right) in [("X-Sapien", true), ("X_", false), ("X-", false), ("X:", false)] {
+        for (text, is_right) in [
+            ("X-Sapien", true),
+            ("Acme", true),
+            ("X_", false),
+            ("X-", false),
+            ("X:", false),
+            ("X-Webhook", true),
+            ("Webhooks", true),
+            ("webhook", false),
+            ("WebHook", false),
+            ("Webhook-Id", false),
+            ("Content", false),
+            ("content-x", false),
+            ("Contents", true),
+        ] {
             assert_eq!(header_prefix(text).is_ok(), is_right, "{text}");
         }
+        assert!(header_prefix("Webhook").is_err_and(|error| error.contains("Standard Webhooks")));
+        assert!(header_prefix("Content").is_err_and(|error| error.contains("than content")));
         assert!(listen_address("0.0.0.0:8080").is_ok() && listen_address(":8080").is_err());
         assert!(enabled("false").is_err() && broker_url("amqp://localhost").is_err());
         assert!(blob_storage_url("memory:").is_ok() && blob_storage_url("s3://bucket").is_err());

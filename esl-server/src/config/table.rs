@@ -163,7 +163,8 @@ variables! {
     /// The hash under the HMAC of the signature header: `sha256`, `sha384` or `sha512`.
     "ESL_SIGNATURE_ALGORITHM" Open, default "sha256" => signature_algorithm: Algorithm = parse::algorithm;
 
-    /// What the names of ESL's own headers begin with, as in `X-Sapien-Signature`.
+    /// What the names of ESL's own headers begin with, as in `X-Sapien-Signature`. Beginnings that
+    /// other headers have, such as `webhook` (Standard Webhooks) and `content`, are refused.
     "ESL_HEADER_PREFIX" Open, default "X-Sapien" => header_prefix: String = parse::header_prefix;
 
     /// Whether callbacks may be `http` and lead to private, loopback and other special addresses.

@@ -116,3 +116,16 @@ fn debug_shows_the_path_and_nothing_else() {
     let storage = SqliteStorage::open(folder.path().join("esl.db")).unwrap();
     assert_eq!(format!("{storage:?}"), format!("SqliteStorage({:?})", storage.path()));
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_new_database_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let world = World::new().await;
+    for end in ["", "-wal", "-shm"] {
+        let path = format!("{}{end}", world.path().display());
+        let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{path} has {mode:o}");
+    }
+}

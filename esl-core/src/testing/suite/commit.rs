@@ -253,15 +253,22 @@ pub(super) async fn events_without_a_digest_are_the_same_under_one_id(world: Wor
     assert_eq!((again.seq.get(), again.repeated), (1, true));
 }
 
-pub(super) async fn an_event_id_of_another_organization_is_refused(world: World) {
+pub(super) async fn an_event_id_belongs_to_its_organization(world: World) {
     let (one, other) = (world.organization().await, world.organization().await);
     for event in [world.event_with_id(one, world.event_id(), "1"), world.event(one)] {
         world.publish(&[Arc::clone(&event)]).await;
-        let foreign = Arc::new(SealedEvent { organization: other, ..(*event).clone() });
-        assert_eq!(refusal(&world, &[foreign]).await, Refused::EventConflict(event.id));
         assert_eq!(world.storage.event(other, event.id).await.expect(WORKS), None);
+        // Nobody is told that another organization has it, or kept from having it.
+        let body = bytes::Bytes::from_static(b"{}");
+        let same = Arc::new(SealedEvent { organization: other, body, ..(*event).clone() });
+        let [accepted] = world.publish(&[same]).await.try_into().expect("one event");
+        assert!(!accepted.repeated);
+        for (organization, body) in [(one, &*event.body), (other, b"{}")] {
+            let stored = world.storage.event(organization, event.id).await.expect(WORKS);
+            assert_eq!(stored.expect("each has its own").body, body);
+        }
     }
-    assert_eq!(last_seq(&world, other).await, Seq::ZERO);
+    assert_eq!(last_seq(&world, other).await, Seq::new(2));
 }
 
 pub(super) async fn an_unknown_organization_is_refused(world: World) {

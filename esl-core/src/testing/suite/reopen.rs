@@ -15,7 +15,6 @@ pub(super) async fn a_reopened_delivery_is_due_now_with_a_fresh_budget(world: Wo
     world.storage.reopen(organization, lane, seq).await.expect(WORKS);
     let expected = Delivery {
         state: DeliveryState::Pending,
-        created_at: world.now(),
         next_attempt_at: Some(world.now()),
         finished_at: None,
         ..before
@@ -79,7 +78,7 @@ pub(super) async fn what_does_not_exist_cannot_be_reopened(world: World) {
     world.storage.delete_subscription(organization, subscription.id).await.expect(WORKS);
     for accepted in &accepted {
         let refused = world.storage.reopen(organization, lane, accepted.seq).await;
-        assert_eq!(kind(refused), StorageErrorKind::NotFound);
+        assert_eq!(kind(refused), StorageErrorKind::Conflict, "its subscription is gone");
     }
     let delivery = world.delivery(&subscription, &accepted[1]).await;
     assert_eq!(delivery.state, DeliveryState::Exhausted);

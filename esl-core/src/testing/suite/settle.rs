@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::world::{SECOND, WORKS, World, first, numbers, settle, settlement, want};
 use crate::{
-    Attempt, AttemptError, DeliveryId, DeliveryState, DisabledReason, LaneId, Seq, Subscription,
-    SubscriptionUpdate, Timestamp, Timings,
+    Attempt, AttemptError, CallbackUrl, DeliveryId, DeliveryState, DisabledReason, LaneId, Seq,
+    Subscription, SubscriptionUpdate, Timestamp, Timings,
     storage::{
         Accepted, Committed, EPOCH, LaneState, Outcome, Refused, Settle, Settlement, SwitchOff,
         Unit, Worker,
@@ -188,6 +188,40 @@ pub(super) async fn the_last_status_outlives_an_attempt_without_one(world: World
     let delivery = world.delivery(&subscription, &accepted[0]).await;
     assert_eq!((delivery.last_status, delivery.last_error), (Some(200), None));
     assert_eq!(delivery.attempts, 3);
+}
+
+pub(super) async fn a_change_of_the_subscription_gives_its_receiver_another_chance(world: World) {
+    let (subscription, worker, accepted) = owed(&world, 1).await;
+    let (organization, lane, id) = (subscription.organization, subscription.lane, subscription.id);
+    let later = world.now() + SECOND * 600;
+    let state = LaneState {
+        failures: 12,
+        failing_since: Some(world.now()),
+        open_probes: Some(1),
+        not_before: Some(later),
+        ..LaneState::default()
+    };
+    let unit = Settle { lanes: vec![(lane, state)], ..settle(&worker) };
+    world.commit(Unit::settle(unit)).await.expect("the epoch runs");
+    let delivery = world.delivery(&subscription, &accepted[0]).await;
+    assert_eq!(delivery.next_attempt_at, Some(later), "the whole lane waits");
+
+    // Who resumes wants to see what happens; what is known of the receiver stays known.
+    let active = |active| SubscriptionUpdate { active: Some(active), ..Default::default() };
+    for is_active in [false, true] {
+        let update = active(is_active);
+        world.storage.update_subscription(organization, id, update).await.expect(WORKS);
+    }
+    let resumed = LaneState { not_before: None, ..state };
+    assert_eq!(world.take(&worker, &[lane]).await[0].state, resumed);
+
+    // Another URL is another receiver.
+    let callback_url = Some(CallbackUrl::from_stored("https://example.com/another"));
+    let update = SubscriptionUpdate { callback_url, ..Default::default() };
+    world.storage.update_subscription(organization, id, update).await.expect(WORKS);
+    assert_eq!(world.take(&worker, &[lane]).await[0].state, LaneState::default());
+    let delivery = world.delivery(&subscription, &accepted[0]).await;
+    assert_eq!(delivery.next_attempt_at, Some(delivery.created_at));
 }
 
 pub(super) async fn lane_state_is_given_to_whoever_takes_the_lane(world: World) {
