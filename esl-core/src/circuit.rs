@@ -19,6 +19,8 @@ pub const PROBE_DELAY_MAX: Duration = Duration::from_secs(10 * 60);
 pub const SWITCH_OFF_AFTER: Duration = Duration::from_secs(5 * 24 * 60 * 60);
 /// … if that was at least so many attempts.
 pub const SWITCH_OFF_ATTEMPTS: u32 = 20;
+/// Of deliveries that were given up an organization is told so often at most, for each subscription.
+pub const EXHAUSTION_TOLD_EVERY: Duration = Duration::from_secs(60 * 60);
 
 const HOUR_MILLIS: i64 = 60 * 60 * 1000;
 
@@ -45,7 +47,8 @@ impl LaneState {
     pub fn after_success(self, now: Timestamp) -> Self {
         // To the hour, so that a healthy lane's row is written once an hour and not at every success.
         let hour = Timestamp::from_millis(now.as_millis() / HOUR_MILLIS * HOUR_MILLIS);
-        Self { last_success_at: Some(hour), ..Self::default() }
+        let exhaustion_told_at = self.exhaustion_told_at;
+        Self { last_success_at: Some(hour), exhaustion_told_at, ..Self::default() }
     }
 
     /// The state after a failure.
@@ -83,12 +86,19 @@ impl LaneState {
     #[must_use]
     pub fn after_update(self, before: &Subscription, after: &Subscription) -> Self {
         if before.callback_url != after.callback_url {
-            Self::default()
+            Self { exhaustion_told_at: self.exhaustion_told_at, ..Self::default() }
         } else if !before.active && after.active {
             Self { not_before: None, ..self }
         } else {
             self
         }
+    }
+
+    /// Whether the organization is to be told that a delivery was given up: an hour after it was told
+    /// last.
+    #[must_use]
+    pub fn is_to_tell_of_exhaustion(&self, now: Timestamp) -> bool {
+        self.exhaustion_told_at.is_none_or(|told| now.since(told) >= EXHAUSTION_TOLD_EVERY)
     }
 
     /// Whether so much failure is reason to switch the subscription off.

@@ -67,7 +67,11 @@ pub use self::{
     memory::MemoryStorage,
     outbox::Prepared,
     retry::{AfterFailure, Draw, RetryPolicy},
-    subscription::{DisabledReason, NewSubscription, Subscription, SubscriptionUpdate},
+    subscription::{
+        CustomHeaderError, CustomHeaders, DisabledReason, HELD_MAX, JsonObject, JsonObjectError,
+        NewSubscription, OnExhausted, OptionsUpdate, RetiringSecret, RotationUnderWay,
+        SecretChange, SendOrder, Subscription, SubscriptionOptions, SubscriptionUpdate,
+    },
     transport::{Answer, Failure, HeaderName, Outbound, Sent, Transport},
     verdict::{Verdict, judge, retry_after},
     wake::{InProcessWake, Wake},

@@ -38,6 +38,7 @@ struct Claim<'c> {
     owner: CachedStatement<'c>,
     tried: CachedStatement<'c>,
     untried: CachedStatement<'c>,
+    tried_by_seq: CachedStatement<'c>,
     event: CachedStatement<'c>,
     /// One event often goes to many lanes.
     events: HashMap<EventKey, Arc<SealedEvent>>,
@@ -59,6 +60,7 @@ impl<'c> Claim<'c> {
             owner: connection.prepare_cached(OWNER)?,
             tried: connection.prepare_cached(TRIED)?,
             untried: connection.prepare_cached(UNTRIED)?,
+            tried_by_seq: connection.prepare_cached(TRIED_BY_SEQ)?,
             event: connection
                 .prepare_cached(&format!("SELECT {SEALED_EVENT} FROM esl_events WHERE key = ?1"))?,
             events: HashMap::new(),
@@ -71,11 +73,53 @@ impl<'c> Claim<'c> {
             Ok(Owner { key: row.get(0)?, id: OrganizationId::from_bytes(row.get(1)?) })
         });
         let Some(owner) = owner.optional()? else { return Ok(None) };
+        if want.in_order {
+            return self.in_order(want, owner).map(Some);
+        }
         let mut due = Vec::new();
         let mut is_cut_short = false;
         let next_due = self.retries(want, owner, &mut due, &mut is_cut_short)?;
         let is_all = self.never_tried(want, owner, &mut due, is_cut_short)?;
         Ok(Some(Claimed { lane: want.lane, due, is_all, next_due }))
+    }
+
+    /// Hands out both kinds by seq, up to a retry that is not due.
+    fn in_order(&mut self, want: &Want, owner: Owner) -> rusqlite::Result<Claimed> {
+        let mut claimed =
+            Claimed { lane: want.lane, due: Vec::new(), is_all: true, next_due: None };
+        let mut tried = self.tried_by_seq.query([lane_number(want.lane)])?;
+        let mut untried = self.untried.query((lane_number(want.lane), 0))?;
+        let (mut retry, mut first) = (Found::next(&mut tried)?, Found::next(&mut untried)?);
+        loop {
+            let is_retry = match (&retry, &first) {
+                (Some(retry), Some(first)) => retry.seq < first.seq,
+                (retry, _) => retry.is_some(),
+            };
+            let Some(found) = (if is_retry { retry.take() } else { first.take() }) else { break };
+            let due_at = due_time(found.due_at, self.now);
+            if is_retry && due_at > self.now {
+                claimed.next_due = Some(due_at);
+                break;
+            }
+            if claimed.due.len() == want.room {
+                claimed.is_all = false;
+                break;
+            }
+            let Found { seq, attempts, charged, .. } = found;
+            let event = event(&mut self.event, &mut self.events, owner, seq)?;
+            let due = Due { seq, event, is_retry, attempts, charged };
+            if !fits(&mut self.bytes_left, &due, &claimed.due) {
+                claimed.is_all = false;
+                break;
+            }
+            claimed.due.push(due);
+            if is_retry {
+                retry = Found::next(&mut tried)?;
+            } else {
+                first = Found::next(&mut untried)?;
+            }
+        }
+        Ok(claimed)
     }
 
     /// Hands out retries by due time, and says when the first one is due that is left.
@@ -146,6 +190,28 @@ impl<'c> Claim<'c> {
     }
 }
 
+/// An open delivery, as its row has it.
+struct Found {
+    seq: Seq,
+    due_at: Timestamp,
+    attempts: u32,
+    charged: u32,
+}
+
+impl Found {
+    fn next(rows: &mut rusqlite::Rows<'_>) -> rusqlite::Result<Option<Self>> {
+        let read = |row: &Row<'_>| {
+            Ok(Self {
+                due_at: rows::time(row, 0)?,
+                seq: rows::seq(row, 1)?,
+                attempts: row.get(2)?,
+                charged: row.get(3)?,
+            })
+        };
+        rows.next()?.map(read).transpose()
+    }
+}
+
 /// Takes a delivery's bytes off what is left. The first one of a lane goes in any case, so that no
 /// lane waits for ever.
 fn fits(bytes_left: &mut usize, next: &Due, due: &[Due]) -> bool {
@@ -183,11 +249,15 @@ fn event(
 const OWNER: &str = "
 SELECT o.key, o.id
 FROM esl_subscriptions s JOIN esl_organizations o ON o.key = s.organization
-WHERE s.lane = ?1 AND s.active AND s.deleted_at IS NULL";
+WHERE s.lane = ?1 AND s.active AND s.expiring IS NULL AND s.deleted_at IS NULL";
 
 const TRIED: &str = "
 SELECT due_at, seq, attempts, charged FROM esl_open
 WHERE lane = ?1 AND due_at > ?2 ORDER BY due_at, seq";
+
+const TRIED_BY_SEQ: &str = "
+SELECT due_at, seq, attempts, charged FROM esl_open INDEXED BY esl_open_tried
+WHERE lane = ?1 AND due_at > 0 ORDER BY seq";
 
 const UNTRIED: &str = "
 SELECT due_at, seq, attempts, charged FROM esl_open
@@ -206,6 +276,8 @@ mod tests {
         assert_plan(&connection, TRIED, &[key]);
         let key = "SEARCH esl_open USING PRIMARY KEY (lane=? AND due_at=? AND seq>?)";
         assert_plan(&connection, UNTRIED, &[key]);
+        let index = "SEARCH esl_open USING INDEX esl_open_tried (lane=?)";
+        assert_plan(&connection, TRIED_BY_SEQ, &[index]);
         let keys = ["s", "o"].map(|it| format!("SEARCH {it} USING INTEGER PRIMARY KEY (rowid=?)"));
         assert_plan(&connection, OWNER, &keys.each_ref().map(String::as_str));
     }

@@ -19,12 +19,10 @@ use crate::{
     error::Stop,
     outbox,
     readers::Snapshot,
-    rows::{
-        self, Ending, EventKey, LANE_STATE, SUBSCRIPTION, SUBSCRIPTION_COLUMNS, lane_number,
-        seq_number,
-    },
+    rows::{self, Ending, EventKey, LANE_STATE, LANE_STATE_COLUMNS, lane_number, seq_number},
     session::Session,
     settle::retry_time,
+    subscription_row::{self, SUBSCRIPTION, SUBSCRIPTION_COLUMNS},
     sweep,
 };
 
@@ -181,10 +179,12 @@ fn take(connection: &Connection, lane: LaneId) -> rusqlite::Result<Option<Taken>
     );
     let mut select = connection.prepare_cached(&sql)?;
     let taken = select.query_row([lane_number(lane)], |row| {
-        const LANE_STATE_COLUMNS: usize = 6;
         let organization = row.get(SUBSCRIPTION_COLUMNS + LANE_STATE_COLUMNS)?;
         Ok(Taken {
-            subscription: rows::subscription(row, OrganizationId::from_bytes(organization))?,
+            subscription: subscription_row::subscription(
+                row,
+                OrganizationId::from_bytes(organization),
+            )?,
             state: rows::lane_state(row, SUBSCRIPTION_COLUMNS)?,
         })
     });
@@ -221,8 +221,7 @@ fn waiting(
 const NEXT_LANE: &str = "
 SELECT lane, due_at FROM esl_open WHERE lane > ?1 ORDER BY lane, due_at, seq LIMIT 1";
 
-pub(crate) const IS_ACTIVE: &str =
-    "SELECT 1 FROM esl_subscriptions WHERE lane = ?1 AND active AND deleted_at IS NULL";
+pub(crate) const IS_ACTIVE: &str = "SELECT 1 FROM esl_subscriptions WHERE lane = ?1 AND active AND expiring IS NULL AND deleted_at IS NULL";
 
 fn reopen(
     session: &mut Session<'_>,

@@ -4,12 +4,12 @@ use async_trait::async_trait;
 use esl_core::{
     Attempt, Delivery, DeliveryId, DeliveryState, EventId, EventType, OrganizationId, Seq,
     SubscriptionId,
-    storage::{Page, PageOf, Records, StorageError, StoredEvent},
+    storage::{Health, Page, PageOf, Records, StorageError, StoredEvent},
 };
 use rusqlite::OptionalExtension;
 
 use crate::{
-    SqliteStorage, deliveries,
+    SqliteStorage, deliveries, health,
     readers::Snapshot,
     rows::{self, ATTEMPT, EventKey, STORED_EVENT, lane_number, one_more_than, seq_number},
     session::{Session, read_organization},
@@ -53,6 +53,17 @@ impl Records for SqliteStorage {
             Ok(deliveries::list(snapshot, organization, subscription, state, page)?)
         };
         self.readers().run("list deliveries", work).await
+    }
+
+    async fn health(
+        &self,
+        organization: OrganizationId,
+        subscription: SubscriptionId,
+    ) -> Result<Option<Health>, StorageError> {
+        let work = move |snapshot: &Snapshot<'_>| {
+            Ok(health::health(snapshot.connection, organization, subscription)?)
+        };
+        self.readers().run("read a subscription's health", work).await
     }
 
     async fn delivery(

@@ -4,13 +4,13 @@ use std::{error::Error, str::FromStr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use esl_core::{
-    Attempt, AttemptError, CallbackUrl, DisabledReason, EventId, EventPattern, LaneId,
-    OrganizationId, SealedEvent, Secret, Seq, Subscription, SubscriptionId, Timestamp, Timings,
+    Attempt, AttemptError, EventId, EventPattern, LaneId, OrganizationId, SealedEvent, Secret, Seq,
+    Timestamp, Timings,
     storage::{LaneState, StoredEvent},
 };
 use rusqlite::{
     Row,
-    types::{FromSqlError, Type, ValueRef},
+    types::{FromSqlError, Type},
 };
 
 /// How a closed delivery ended, as `esl_closed.state` says it. Numbers are never given anew.
@@ -169,33 +169,6 @@ pub(crate) fn stored_event(row: &Row<'_>) -> rusqlite::Result<StoredEvent> {
     })
 }
 
-/// The columns that [`subscription`] reads, of `esl_subscriptions s`.
-pub(crate) const SUBSCRIPTION: &str = "s.lane, s.id, s.callback_url, s.events, s.secret, s.active, \
-     s.disabled_reason, s.created_at, s.updated_at";
-
-/// How many columns [`SUBSCRIPTION`] has.
-pub(crate) const SUBSCRIPTION_COLUMNS: usize = 9;
-
-pub(crate) fn subscription(
-    row: &Row<'_>,
-    organization: OrganizationId,
-) -> rusqlite::Result<Subscription> {
-    Ok(Subscription {
-        id: SubscriptionId::from_bytes(row.get(1)?),
-        lane: lane(row, 0)?,
-        organization,
-        callback_url: CallbackUrl::from_stored(
-            row.get_ref(2)?.as_str().map_err(|error| mistyped(2, error))?,
-        ),
-        events: patterns(row, 3)?,
-        secret: secret(row, 4)?,
-        active: row.get(5)?,
-        disabled_reason: disabled_reason(row, 6)?,
-        created_at: time(row, 7)?,
-        updated_at: time(row, 8)?,
-    })
-}
-
 /// Patterns hold no spaces, so a space keeps them apart.
 pub(crate) fn patterns_text(patterns: &[EventPattern]) -> String {
     let mut text = String::new();
@@ -214,24 +187,17 @@ pub(crate) fn patterns(row: &Row<'_>, index: usize) -> rusqlite::Result<Vec<Even
     patterns.map_err(|error| damaged(index, Type::Text, error))
 }
 
-fn secret(row: &Row<'_>, index: usize) -> rusqlite::Result<Secret> {
+pub(crate) fn secret(row: &Row<'_>, index: usize) -> rusqlite::Result<Secret> {
     let text: String = row.get(index)?;
     Secret::new(text).map_err(|error| damaged(index, Type::Text, error))
 }
 
-fn disabled_reason(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<DisabledReason>> {
-    let value = row.get_ref(index)?;
-    if value == ValueRef::Null {
-        return Ok(None);
-    }
-    let name = value.as_str().map_err(|error| mistyped(index, error))?;
-    let reason = DisabledReason::from_name(name);
-    reason.map(Some).ok_or_else(|| damaged(index, Type::Text, "not a reason that ESL gives"))
-}
-
 /// The columns that [`lane_state`] reads.
 pub(crate) const LANE_STATE: &str = "l.failures, l.failed_deliveries, l.failing_since, \
-     l.open_probes, l.not_before, l.last_success_at";
+     l.open_probes, l.not_before, l.last_success_at, l.exhaustion_told_at";
+
+/// How many columns [`LANE_STATE`] has.
+pub(crate) const LANE_STATE_COLUMNS: usize = 7;
 
 /// Reads [`LANE_STATE`], beginning at column `first`, of a lane that may have no row yet.
 pub(crate) fn lane_state(row: &Row<'_>, first: usize) -> rusqlite::Result<LaneState> {
@@ -242,6 +208,7 @@ pub(crate) fn lane_state(row: &Row<'_>, first: usize) -> rusqlite::Result<LaneSt
         open_probes: row.get(first + 3)?,
         not_before: optional_time(row, first + 4)?,
         last_success_at: optional_time(row, first + 5)?,
+        exhaustion_told_at: optional_time(row, first + 6)?,
     })
 }
 
@@ -287,7 +254,7 @@ pub(crate) fn damaged(
     rusqlite::Error::FromSqlConversionFailure(index, found, error.into())
 }
 
-fn mistyped(index: usize, error: FromSqlError) -> rusqlite::Error {
+pub(crate) fn mistyped(index: usize, error: FromSqlError) -> rusqlite::Error {
     damaged(index, Type::Null, error)
 }
 

@@ -45,8 +45,21 @@ CREATE TABLE esl_subscriptions (
     callback_url TEXT NOT NULL,
     events TEXT NOT NULL,
     secret TEXT NOT NULL,
+    old_secret TEXT,
+    old_secret_until INTEGER,
     active INTEGER NOT NULL,
     disabled_reason TEXT,
+    held_since INTEGER,
+    expiring INTEGER,
+    description TEXT,
+    metadata TEXT,
+    headers TEXT,
+    retry_schedule TEXT,
+    timeout_ms INTEGER,
+    max_per_second INTEGER,
+    max_in_flight INTEGER,
+    send_order TEXT NOT NULL,
+    on_exhausted TEXT NOT NULL,
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL,
     deleted_at INTEGER,
@@ -56,6 +69,10 @@ CREATE INDEX esl_subscriptions_live ON esl_subscriptions (organization, lane)
     WHERE deleted_at IS NULL;
 CREATE INDEX esl_subscriptions_to_sweep ON esl_subscriptions (lane)
     WHERE deleted_at IS NOT NULL AND is_swept = 0;
+CREATE INDEX esl_subscriptions_held ON esl_subscriptions (lane)
+    WHERE deleted_at IS NULL AND (held_since IS NOT NULL OR expiring IS NOT NULL);
+CREATE INDEX esl_subscriptions_rotating ON esl_subscriptions (old_secret_until)
+    WHERE old_secret_until IS NOT NULL;
 
 CREATE TABLE esl_events (
     key INTEGER PRIMARY KEY,
@@ -120,7 +137,8 @@ CREATE TABLE esl_lanes (
     failing_since INTEGER,
     open_probes INTEGER,
     not_before INTEGER,
-    last_success_at INTEGER
+    last_success_at INTEGER,
+    exhaustion_told_at INTEGER
 );
 
 CREATE TABLE esl_idempotency (

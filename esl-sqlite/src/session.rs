@@ -34,6 +34,8 @@ pub(crate) struct Session<'c> {
     /// The organizations of this transaction whose rows are yet to be written.
     unwritten: Vec<OrganizationId>,
     live_lanes: HashMap<LaneId, bool>,
+    /// Up to which lane expiry has looked.
+    pub(crate) expiry_after: i64,
     epoch: Option<Epoch>,
 }
 
@@ -82,6 +84,7 @@ impl<'c> Session<'c> {
             organizations: HashMap::new(),
             unwritten: Vec::new(),
             live_lanes: HashMap::new(),
+            expiry_after: 0,
             epoch: None,
         })
     }

@@ -10,6 +10,7 @@ use crate::{
     rows::{Ending, attempt_error_number, duration_number, lane_number, seq_number},
     session::Session,
     statements::ByKind,
+    subscription_row,
 };
 
 /// Writes a settlement whose worker was checked.
@@ -130,8 +131,8 @@ pub(crate) fn write_state(
 ) -> rusqlite::Result<()> {
     let sql = "INSERT OR REPLACE INTO esl_lanes
                    (lane, failures, failed_deliveries, failing_since, open_probes, not_before,
-                    last_success_at)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+                    last_success_at, exhaustion_told_at)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
     session.connection.prepare_cached(sql)?.execute((
         lane_number(lane),
         state.failures,
@@ -140,26 +141,25 @@ pub(crate) fn write_state(
         state.open_probes,
         state.not_before.map(Timestamp::as_millis),
         state.last_success_at.map(Timestamp::as_millis),
+        state.exhaustion_told_at.map(Timestamp::as_millis),
     ))?;
     Ok(())
 }
 
 fn write_switch_off(session: &mut Session<'_>, switch_off: &SwitchOff) -> rusqlite::Result<()> {
-    // One that a person has paused meanwhile stays paused by that person.
-    let sql = "UPDATE esl_subscriptions
-               SET active = 0, disabled_reason = ?2, updated_at = ?3
-               WHERE lane = ?1 AND active AND deleted_at IS NULL
-               RETURNING (SELECT id FROM esl_organizations WHERE key = organization)";
     let lane = lane_number(switch_off.lane);
-    let parameters = (lane, switch_off.reason.as_str(), session.now.as_millis());
-    let connection = session.connection;
-    let mut update = connection.prepare_cached(sql)?;
-    let mut rows = update.query(parameters)?;
-    if let Some(row) = rows.next()? {
-        let organization = esl_core::OrganizationId::from_bytes(row.get(0)?);
-        session.tell_others(News::Subscriptions(organization))?;
+    if !session.is_live(switch_off.lane)? {
+        return Ok(());
     }
-    Ok(())
+    let Some(held) = subscription_row::by_lane(session.connection, lane)? else { return Ok(()) };
+    // One that a person has paused meanwhile stays paused by that person.
+    let mut updated = held.switched_off(switch_off.reason, session.now);
+    if updated == held {
+        return Ok(());
+    }
+    updated.updated_at = session.now;
+    subscription_row::update(session.connection, &updated)?;
+    session.tell_others(News::Subscriptions(updated.organization))
 }
 
 impl<'c> ByKind<'c> {

@@ -12,9 +12,10 @@ use crate::{
     changes::News,
     error::Stop,
     readers::Snapshot,
-    rows::{self, LANE_STATE, SUBSCRIPTION, lane_number, one_more_than, patterns_text},
+    rows::{self, LANE_STATE, lane_number, one_more_than},
     session::{OrganizationRow, Session, read_organization},
     settle::write_state,
+    subscription_row::{self, SUBSCRIPTION},
 };
 
 #[async_trait]
@@ -89,24 +90,7 @@ fn create(session: &mut Session<'_>, mut subscription: Subscription) -> Result<S
     if connection.prepare_cached(is_used)?.exists([subscription.id.to_bytes()])? {
         return Err(Stop::refused(StorageErrorKind::Conflict, CREATE));
     }
-    let sql = "INSERT INTO esl_subscriptions
-                   (id, organization, callback_url, events, secret, active, disabled_reason,
-                    created_at, updated_at)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
-               RETURNING lane";
-    let parameters = (
-        subscription.id.to_bytes(),
-        organization.key,
-        subscription.callback_url.as_str(),
-        patterns_text(&subscription.events),
-        subscription.secret.expose(),
-        subscription.active,
-        subscription.disabled_reason.map(|reason| reason.as_str()),
-        subscription.created_at.as_millis(),
-        subscription.updated_at.as_millis(),
-    );
-    subscription.lane =
-        connection.prepare_cached(sql)?.query_one(parameters, |row| rows::lane(row, 0))?;
+    subscription.lane = subscription_row::insert(connection, organization.key, &subscription)?;
     session.forget_lane(subscription.lane);
     session.raise_route_version(subscription.organization);
     session.tell_others(News::Subscriptions(subscription.organization))?;
@@ -120,23 +104,15 @@ fn change(
     update: SubscriptionUpdate,
 ) -> Result<Subscription, Stop> {
     let held = demand_live(session, organization, id, UPDATE)?;
-    let mut updated = held.with_update(update);
+    let updated = held.with_update(update, session.now);
+    let mut updated = updated.map_err(|error| {
+        Stop::Refused(StorageError::new(StorageErrorKind::Conflict, UPDATE).with_source(error))
+    })?;
     if updated == held {
         return Ok(updated);
     }
     updated.updated_at = session.now;
-    let sql = "UPDATE esl_subscriptions
-               SET callback_url = ?2, events = ?3, active = ?4, disabled_reason = ?5,
-                   updated_at = ?6
-               WHERE lane = ?1";
-    session.connection.prepare_cached(sql)?.execute((
-        lane_number(updated.lane),
-        updated.callback_url.as_str(),
-        patterns_text(&updated.events),
-        updated.active,
-        updated.disabled_reason.map(|reason| reason.as_str()),
-        updated.updated_at.as_millis(),
-    ))?;
+    subscription_row::update(session.connection, &updated)?;
     let state = read_state(session.connection, updated.lane)?;
     let next = state.after_update(&held, &updated);
     if next != state {
@@ -150,7 +126,7 @@ fn change(
 }
 
 /// How the receiver of a lane has fared.
-fn read_state(connection: &Connection, lane: LaneId) -> rusqlite::Result<LaneState> {
+pub(crate) fn read_state(connection: &Connection, lane: LaneId) -> rusqlite::Result<LaneState> {
     let sql = format!("SELECT {LANE_STATE} FROM esl_lanes l WHERE l.lane = ?1");
     let mut select = connection.prepare_cached(&sql)?;
     let state = select.query_row([lane_number(lane)], |row| rows::lane_state(row, 0));
@@ -199,7 +175,7 @@ fn live(
     );
     let mut select = connection.prepare_cached(&sql)?;
     let parameters = (id.to_bytes(), row.key);
-    select.query_row(parameters, |row| rows::subscription(row, organization)).optional()
+    select.query_row(parameters, |row| subscription_row::subscription(row, organization)).optional()
 }
 
 fn list(
@@ -214,7 +190,7 @@ fn list(
     let mut select = connection.prepare_cached(&list_sql())?;
     let after = page.after.map_or(0, lane_number);
     let rows = select.query_map((row.key, after, one_more_than(page.limit)), |row| {
-        rows::subscription(row, organization)
+        subscription_row::subscription(row, organization)
     })?;
     page_of(rows, page.limit)
 }

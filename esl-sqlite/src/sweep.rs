@@ -2,18 +2,24 @@
 
 use esl_core::storage::Swept;
 
-use crate::{commit::expired_idempotency, rows::Ending, session::Session};
+use crate::{commit::expired_idempotency, expiry, rows::Ending, session::Session};
 
 /// Does at most `limit` rows' worth of chores.
-pub(crate) fn sweep(session: &Session<'_>, limit: usize) -> rusqlite::Result<Swept> {
-    let mut slice = Slice { session, left: limit };
+pub(crate) fn sweep(session: &mut Session<'_>, limit: usize) -> rusqlite::Result<Swept> {
+    let mut swept = Swept::default();
+    let mut left = limit;
+    // First, because a subscription that was resumed may wait for it.
+    let is_expired = expiry::expire(session, &mut left, &mut swept)?;
+    let mut slice = Slice { session, left };
     let now = session.now.as_millis();
     let expired = expired_idempotency(session.now).as_millis();
-    let idempotency_keys = slice.delete(IDEMPOTENCY_KEYS, expired)?;
-    let tokens = slice.delete(TOKENS, now)?;
-    let cancelled = slice.cancel()?;
-    let more = slice.left == 0 && has_more(session, expired, now)?;
-    Ok(Swept { idempotency_keys, tokens, cancelled, more })
+    swept.idempotency_keys = slice.delete(IDEMPOTENCY_KEYS, expired)?;
+    swept.tokens = slice.delete(TOKENS, now)?;
+    slice.delete(RETIRED_SECRETS, now)?;
+    swept.cancelled = slice.cancel()?;
+    let left = slice.left;
+    swept.more = !is_expired || (left == 0 && has_more(session, expired, now)?);
+    Ok(swept)
 }
 
 struct Slice<'s, 'c> {
@@ -88,6 +94,12 @@ DELETE FROM esl_tokens WHERE digest IN (
     SELECT digest FROM esl_tokens WHERE expires_at <= ?1 LIMIT ?2
 )";
 
+const RETIRED_SECRETS: &str = "
+UPDATE esl_subscriptions SET old_secret = NULL, old_secret_until = NULL WHERE lane IN (
+    SELECT lane FROM esl_subscriptions
+    WHERE old_secret_until IS NOT NULL AND old_secret_until <= ?1 LIMIT ?2
+)";
+
 const DELETED: &str = "
 SELECT lane, deleted_at FROM esl_subscriptions
 WHERE deleted_at IS NOT NULL AND is_swept = 0
@@ -97,13 +109,13 @@ const IS_SWEPT: &str = "UPDATE esl_subscriptions SET is_swept = 1 WHERE lane = ?
 
 const OPEN: &str = "SELECT due_at, seq FROM esl_open WHERE lane = ?1 LIMIT ?2";
 
-const CLOSE: &str = "
+pub(crate) const CLOSE: &str = "
 INSERT INTO esl_closed
     (lane, seq, state, attempts, finished_at, created_at, last_status, last_error)
 SELECT lane, seq, ?4, attempts, ?5, created_at, last_status, last_error
 FROM esl_open WHERE lane = ?1 AND due_at = ?2 AND seq = ?3";
 
-const REMOVE: &str = "DELETE FROM esl_open WHERE lane = ?1 AND due_at = ?2 AND seq = ?3";
+pub(crate) const REMOVE: &str = "DELETE FROM esl_open WHERE lane = ?1 AND due_at = ?2 AND seq = ?3";
 
 #[cfg(test)]
 mod tests {

@@ -6,10 +6,11 @@ use super::{
     headers::HeaderNames,
     lanes::{Lanes, Limits},
     publish::Sealer,
+    target::Defaults,
 };
 use crate::{
-    Algorithm, BlobStore, CallbackPolicy, Chance, Clock, InProcessWake, RetryPolicy, SystemChance,
-    SystemClock, Transport, Wake,
+    Algorithm, BlobStore, CallbackPolicy, Chance, Clock, InProcessWake, RetryPolicy,
+    SubscriptionOptions, SystemChance, SystemClock, Transport, Wake,
     storage::{Storage, StorageError},
 };
 
@@ -31,6 +32,7 @@ pub struct EslBuilder {
     attempt_timeout: Duration,
     grace: Duration,
     in_flight_max: u32,
+    is_enabled: bool,
 }
 
 impl EslBuilder {
@@ -50,6 +52,7 @@ impl EslBuilder {
             attempt_timeout: Duration::from_secs(15),
             grace: Duration::from_secs(20),
             in_flight_max: Limits::default().in_flight,
+            is_enabled: true,
         }
     }
 
@@ -118,7 +121,8 @@ impl EslBuilder {
     /// The deadline of an attempt, from 1 to 20 s. Defaults to 15 s: a receiver that needs longer
     /// should accept the event first and work on it afterwards. Other values are clamped.
     pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
-        self.attempt_timeout = timeout.clamp(Duration::from_secs(1), Duration::from_secs(20));
+        self.attempt_timeout =
+            timeout.clamp(SubscriptionOptions::TIMEOUT_MIN, SubscriptionOptions::TIMEOUT_MAX);
         self
     }
 
@@ -135,13 +139,24 @@ impl EslBuilder {
         self
     }
 
+    /// Whether the event system is on. While it is off, publishing is refused as
+    /// [`PublishError::Disabled`](crate::PublishError::Disabled), the intake stays where it is, and
+    /// nothing is sent; reads and subscriptions work. Defaults to true.
+    pub fn enabled(mut self, is_enabled: bool) -> Self {
+        self.is_enabled = is_enabled;
+        self
+    }
+
     /// Begins an epoch in the storage and starts the engine, on the current tokio runtime.
     ///
     /// # Errors
     /// When the storage cannot be used, or serves one engine at a time and another has it.
     pub async fn build(self) -> Result<Esl, StorageError> {
         let limits = Limits { in_flight: self.in_flight_max, ..Limits::default() };
-        let mut lanes = Lanes::new(limits, self.attempt_timeout);
+        let mut lanes = Lanes::new(limits);
+        if !self.is_enabled {
+            lanes.stop();
+        }
         let transport = self.transport.unwrap_or_else(|| {
             lanes.stop();
             Arc::new(NoTransport)
@@ -152,14 +167,16 @@ impl EslBuilder {
             wake: self.wake,
             clock: self.clock,
             chance: self.chance,
-            retry: self.retry,
-            algorithm: self.algorithm,
-            headers: HeaderNames::new(&self.header_prefix),
-            attempt_timeout: self.attempt_timeout,
+            defaults: Defaults {
+                algorithm: self.algorithm,
+                headers: HeaderNames::new(&self.header_prefix),
+                retry: self.retry,
+                attempt_timeout: self.attempt_timeout,
+            },
             lanes,
         });
         let sealer = Sealer { payload_bytes_max: self.payload_bytes_max, blobs: self.blobs };
-        Esl::start(driver, sealer, self.callbacks, self.grace).await
+        Esl::start(driver, sealer, self.callbacks, self.grace, self.is_enabled).await
     }
 }
 

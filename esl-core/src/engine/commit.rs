@@ -1,10 +1,15 @@
 //! Committing: one group after the other, and what follows from each.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{
     driver::Driver,
     inbox::{CommitFailure, Group, PublishRequest, SettleRequest},
+    publish::{PublishError, route},
 };
 use crate::{
     LaneId, OrganizationId,
@@ -53,30 +58,85 @@ impl Drop for AbandonOnDrop {
 /// Commits a group; gives back the settlements that are still open when storage failed.
 async fn commit(driver: &Arc<Driver>, group: Group) -> Result<(), Vec<SettleRequest>> {
     let Group { publishes, settlements } = group;
+    let told = match tell(driver, &settlements).await {
+        Ok(told) => told,
+        Err(error) => {
+            fail(driver, publishes, &[], error);
+            return Err(settlements);
+        }
+    };
     let settles = settle_units(&settlements);
     let settle_count = settles.len();
-    let mut units: Vec<Unit> = Vec::with_capacity(publishes.len() + settle_count);
+    let mut units: Vec<Unit> = Vec::with_capacity(told.len() + settle_count + publishes.len());
     // Settlements first: a lane's state is then older than what the publishes lead to.
+    units.extend(told.iter().map(|told| told.unit.clone()));
     units.extend(settles.into_iter().map(Unit::settle));
     units.extend(publishes.iter().map(|request| Unit::publish(request.publish.clone())));
     match driver.storage.commit(units).await {
         Ok(mut results) => {
-            let committed = results.split_off(settle_count);
-            for refused in results.into_iter().filter_map(Result::err) {
-                // Their lanes are another worker's by now, which makes the deliveries again.
-                tracing::warn!(%refused, "settlements are void");
+            let committed = results.split_off(told.len() + settle_count);
+            for refused in results.iter().filter_map(|result| result.as_ref().err()) {
+                if *refused != Refused::Rerouted {
+                    // Their lanes are another worker's by now, which makes the deliveries again.
+                    tracing::warn!(%refused, "settlements are void");
+                }
             }
-            follow_up(driver, publishes, committed, &settlements);
+            results.truncate(told.len());
+            let again = follow_up(driver, publishes, committed, settlements, (told, results));
+            if !again.is_empty() {
+                driver.inbox.settle_again(again, driver.clock.monotonic());
+            }
             Ok(())
         }
         Err(error) => {
-            fail(driver, publishes, error);
+            fail(driver, publishes, &told, error);
             if settlements.is_empty() { Ok(()) } else { Err(settlements) }
         }
     }
 }
 
-/// One unit for each worker that settles; more than one only around the end of an epoch.
+/// A settlement that ESL tells an organization of: both are one unit.
+struct Told {
+    /// Which of the settlements.
+    index: usize,
+    unit: Unit,
+}
+
+/// Routes what organizations are to be told.
+async fn tell(driver: &Driver, requests: &[SettleRequest]) -> Result<Vec<Told>, Arc<StorageError>> {
+    let mut told = Vec::new();
+    for (index, request) in requests.iter().enumerate() {
+        let Some(first) = request.notices.first() else { continue };
+        let organization = first.event.organization;
+        let events: Vec<_> =
+            request.notices.iter().map(|notice| (Arc::clone(&notice.event), None)).collect();
+        let publish = match route(driver, organization, &events, None, None).await {
+            Ok(mut publish) => {
+                for (routed, notice) in publish.events.iter_mut().zip(&request.notices) {
+                    let others = routed.lanes.iter().filter(|lane| **lane != notice.about);
+                    routed.lanes = others.copied().collect();
+                }
+                Some(publish)
+            }
+            Err(PublishError::Storage(error)) => return Err(error),
+            // The organization was deleted: nobody is left to be told.
+            Err(_) => None,
+        };
+        let settle = Settle {
+            worker: request.worker,
+            settlements: vec![request.settlement.clone()],
+            lanes: Vec::new(),
+            switch_offs: request.switch_off.into_iter().collect(),
+        };
+        let mut unit = Unit::settle(settle);
+        unit.publish = publish;
+        told.push(Told { index, unit });
+    }
+    Ok(told)
+}
+
+/// One unit for each worker that settles; more than one only around the end of an epoch. The states
+/// of all lanes are in it, also where a settlement is told of in a unit of its own.
 fn settle_units(requests: &[SettleRequest]) -> Vec<Settle> {
     let mut units: Vec<(Settle, HashMap<LaneId, LaneState>)> = Vec::new();
     let find = |units: &[(Settle, _)], worker: Worker| {
@@ -91,8 +151,10 @@ fn settle_units(requests: &[SettleRequest]) -> Vec<Settle> {
             units.len() - 1
         });
         let (settle, states) = &mut units[index];
-        settle.settlements.push(request.settlement.clone());
-        settle.switch_offs.extend(request.switch_off);
+        if request.notices.is_empty() {
+            settle.settlements.push(request.settlement.clone());
+            settle.switch_offs.extend(request.switch_off);
+        }
         if let Some(state) = request.lane_state {
             states.insert(request.settlement.lane, state);
         }
@@ -105,29 +167,46 @@ fn settle_units(requests: &[SettleRequest]) -> Vec<Settle> {
     units.into_iter().map(with_lanes).collect()
 }
 
-/// Moves what was committed into the lanes, and answers the publishers.
+/// Moves what was committed into the lanes, and answers the publishers. Gives back the settlements
+/// whose notices are to be routed anew.
 fn follow_up(
     driver: &Arc<Driver>,
     publishes: Vec<PublishRequest>,
     results: Vec<Result<Committed, Refused>>,
-    settlements: &[SettleRequest],
-) {
+    settlements: Vec<SettleRequest>,
+    (told, told_results): (Vec<Told>, Vec<Result<Committed, Refused>>),
+) -> Vec<SettleRequest> {
     let now = driver.now();
+    let told_of = || told.iter().zip(&told_results);
+    let rerouted: HashSet<usize> = told_of()
+        .filter(|(_, result)| matches!(result, Err(Refused::Rerouted)))
+        .map(|(told, _)| told.index)
+        .collect();
+    let mut again = Vec::new();
     driver.update(|lanes| {
-        for request in settlements {
+        for (index, request) in settlements.into_iter().enumerate() {
+            if rerouted.contains(&index) {
+                driver.routes.forget(request.notices[0].event.organization);
+                again.push(request);
+                continue;
+            }
             let settlement = &request.settlement;
             let retry_at = match settlement.outcome {
                 Outcome::RetryAt(at) => Some(at),
                 Outcome::Delivered | Outcome::Exhausted => None,
             };
-            lanes.settled(settlement.lane, settlement.seq, retry_at, now);
+            let delivery = (settlement.lane, settlement.seq);
+            lanes.settled(&request.worker, delivery, retry_at, now);
             if request.switch_off.is_some() {
-                lanes.wake(settlement.lane);
+                lanes.switched_off(settlement.lane);
             }
         }
-        for (request, result) in publishes.iter().zip(&results) {
+        let units =
+            told_of().filter_map(|(told, result)| Some((told.unit.publish.as_ref()?, result)));
+        let units = units.chain(publishes.iter().map(|request| &request.publish).zip(&results));
+        for (publish, result) in units {
             let Ok(committed) = result else { continue };
-            for (accepted, routed) in committed.events.iter().zip(&request.publish.events) {
+            for (accepted, routed) in committed.events.iter().zip(&publish.events) {
                 if !accepted.repeated {
                     lanes.committed(accepted.seq, &routed.event, &routed.lanes);
                 }
@@ -138,14 +217,22 @@ fn follow_up(
         // A publisher that has gone away was served all the same.
         let _gone = request.reply.send(result.map_err(CommitFailure::Refused));
     }
+    again
 }
 
 /// Whether the group was committed is not known: its publishers are told, and the lanes look.
-fn fail(driver: &Arc<Driver>, publishes: Vec<PublishRequest>, error: StorageError) {
-    tracing::error!(error = &error as &dyn std::error::Error, "commit failed");
-    let error = Arc::new(error);
+fn fail(
+    driver: &Arc<Driver>,
+    publishes: Vec<PublishRequest>,
+    told: &[Told],
+    error: impl Into<Arc<StorageError>>,
+) {
+    let error = error.into();
+    tracing::error!(error = &*error as &dyn std::error::Error, "commit failed");
+    let told = told.iter().filter_map(|told| told.unit.publish.as_ref());
     driver.update(|lanes| {
-        for Publish { organization, events, .. } in publishes.iter().map(|one| &one.publish) {
+        let publishes = publishes.iter().map(|one| &one.publish);
+        for Publish { organization, events, .. } in publishes.chain(told) {
             look_in_storage(lanes, *organization, events.iter().flat_map(|event| &*event.lanes));
         }
     });

@@ -1,24 +1,20 @@
 //! What the engine's tasks share, and how a change of the lanes turns into work.
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    headers::HeaderNames,
     ids::Ids,
     inbox::Inbox,
-    lane::Target,
     lanes::{Lanes, Now, Sending},
     routes::RouteIndex,
     send,
+    target::{Defaults, Target},
 };
 use crate::{
-    Algorithm, Chance, Clock, Draw, RetryPolicy, Signer, Subscription, Transport, Wake,
+    Chance, Clock, Draw, Subscription, Transport, Wake,
     storage::{Storage, StorageTime},
 };
 
@@ -32,10 +28,7 @@ pub(crate) struct Driver {
     pub(crate) chance: Arc<dyn Chance>,
     time: StorageTime,
     pub(crate) ids: Ids,
-    pub(crate) retry: RetryPolicy,
-    pub(crate) algorithm: Algorithm,
-    pub(crate) headers: HeaderNames,
-    pub(crate) attempt_timeout: Duration,
+    pub(crate) defaults: Defaults,
     pub(crate) routes: RouteIndex,
     pub(crate) inbox: Inbox,
     lanes: Mutex<Lanes>,
@@ -45,6 +38,8 @@ pub(crate) struct Driver {
     pub(crate) intake: Notify,
     /// Lanes may have work that nobody told of.
     pub(crate) poll: Notify,
+    /// There are chores that somebody waits for.
+    pub(crate) chores: Notify,
     /// The sends under way.
     pub(crate) sends: TaskTracker,
     /// Ends what is under way.
@@ -58,10 +53,7 @@ pub(crate) struct Parts {
     pub(crate) wake: Arc<dyn Wake>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) chance: Arc<dyn Chance>,
-    pub(crate) retry: RetryPolicy,
-    pub(crate) algorithm: Algorithm,
-    pub(crate) headers: HeaderNames,
-    pub(crate) attempt_timeout: Duration,
+    pub(crate) defaults: Defaults,
     pub(crate) lanes: Lanes,
 }
 
@@ -77,16 +69,14 @@ impl Driver {
             chance: parts.chance,
             time,
             ids,
-            retry: parts.retry,
-            algorithm: parts.algorithm,
-            headers: parts.headers,
-            attempt_timeout: parts.attempt_timeout,
+            defaults: parts.defaults,
             routes: RouteIndex::default(),
             inbox: Inbox::default(),
             lanes: Mutex::new(parts.lanes),
             claims: Notify::new(),
             intake: Notify::new(),
             poll: Notify::new(),
+            chores: Notify::new(),
             sends: TaskTracker::new(),
             abort: CancellationToken::new(),
         }
@@ -102,8 +92,7 @@ impl Driver {
     }
 
     pub(crate) fn target(&self, subscription: Subscription) -> Arc<Target> {
-        let signer = Signer::new(&subscription.secret, self.algorithm);
-        Arc::new(Target { subscription, signer })
+        Arc::new(Target::new(subscription, &self.defaults))
     }
 
     /// The lanes, to read or to change in a way that brings no work about.

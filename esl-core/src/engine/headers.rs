@@ -1,13 +1,14 @@
 //! The headers that go with a delivery.
 
+use super::{lane::Job, target::Target};
 use crate::{DeliveryId, HeaderName, Timestamp};
-
-use super::lane::{Job, Target};
 
 /// The names, made once.
 #[derive(Debug, Clone)]
 pub(crate) struct HeaderNames {
+    prefix: HeaderName,
     signature: HeaderName,
+    signature_next: HeaderName,
     event: HeaderName,
     delivery: HeaderName,
     attempt: HeaderName,
@@ -24,7 +25,9 @@ impl HeaderNames {
     pub(crate) fn new(prefix: &str) -> Self {
         let prefixed = |name: &str| format!("{prefix}-{name}").to_ascii_lowercase().into();
         Self {
+            prefix: prefixed(""),
             signature: prefixed("signature"),
+            signature_next: prefixed("signature-next"),
             event: prefixed("event"),
             delivery: prefixed("delivery"),
             attempt: prefixed("attempt"),
@@ -35,7 +38,13 @@ impl HeaderNames {
         }
     }
 
-    /// The headers of one attempt.
+    /// Whether a header, in lower case, begins like ESL's own.
+    pub(crate) fn is_ours(&self, name: &str) -> bool {
+        name.starts_with(&*self.prefix)
+    }
+
+    /// The headers of one attempt. While a rotation is under way, the documented signature is made
+    /// with the old secret, the one beside it with the new, and the Standard header has both.
     pub(crate) fn of(
         &self,
         target: &Target,
@@ -47,10 +56,18 @@ impl HeaderNames {
         let id = event.id.to_string();
         let delivery = DeliveryId::new(event.id, job.seq, target.subscription.lane);
         let seconds = now.as_seconds();
-        let standard = target.signer.standard(&id, seconds, &event.body);
-        let sapien = target.signer.sapien(&event.body);
+        let mut standard = target.signer.standard(&id, seconds, &event.body);
+        let mut sapien = target.signer.sapien(&event.body);
         let name = HeaderName::clone;
-        vec![
+        let mut headers = Vec::with_capacity(FIXED_COUNT + 1 + target.headers.len());
+        if let Some(old) = target.retiring_at(now) {
+            standard.push(' ');
+            standard.push_str(&old.standard(&id, seconds, &event.body));
+            let next = std::mem::replace(&mut sapien, old.sapien(&event.body));
+            headers.push((name(&self.signature_next), next));
+        }
+        headers.extend_from_slice(&target.headers);
+        headers.extend([
             (name(&self.user_agent), USER_AGENT.to_owned()),
             (name(&self.signature), sapien),
             (name(&self.event), event.event_type.as_str().to_owned()),
@@ -59,6 +76,10 @@ impl HeaderNames {
             (name(&self.webhook_id), id),
             (name(&self.webhook_timestamp), seconds.to_string()),
             (name(&self.webhook_signature), standard),
-        ]
+        ]);
+        headers
     }
 }
+
+/// Headers that every attempt has.
+const FIXED_COUNT: usize = 8;

@@ -7,6 +7,7 @@ use std::{
 
 use tokio::sync::{Notify, oneshot};
 
+use super::notices::Notice;
 use crate::{
     Clock, Monotonic,
     storage::{
@@ -44,6 +45,10 @@ pub(crate) struct SettleRequest {
     pub(crate) settlement: Settlement,
     pub(crate) lane_state: Option<LaneState>,
     pub(crate) switch_off: Option<SwitchOff>,
+    /// What the organization is told of it, in the same unit.
+    pub(crate) notices: Vec<Notice>,
+    /// Something waits for it: it is not kept until others come.
+    pub(crate) is_urgent: bool,
 }
 
 /// What goes into one commit.
@@ -64,6 +69,7 @@ struct Waiting {
     group: Group,
     /// When the first of the settlements came.
     settlements_since: Option<Monotonic>,
+    is_urgent: bool,
     is_closed: bool,
 }
 
@@ -81,7 +87,9 @@ impl Inbox {
 
     /// Puts a settlement into the next group.
     pub(crate) fn settle(&self, request: SettleRequest, now: Monotonic) {
+        let is_urgent = request.is_urgent;
         let mut waiting = self.lock();
+        waiting.is_urgent |= is_urgent;
         waiting.group.settlements.push(request);
         let count = waiting.group.settlements.len();
         if count == 1 {
@@ -89,7 +97,7 @@ impl Inbox {
         }
         drop(waiting);
         // The first arms the committer's timer; in between nobody need be woken.
-        if count == 1 || count == SETTLEMENTS_RIPE {
+        if is_urgent || count == 1 || count == SETTLEMENTS_RIPE {
             self.filled.notify_one();
         }
     }
@@ -124,7 +132,8 @@ impl Inbox {
             let ripe_at = {
                 let mut waiting = self.lock();
                 let ripe_at = waiting.settlements_since.map(|since| since + SETTLEMENT_AGE_MAX);
-                let is_ripe = !waiting.group.publishes.is_empty()
+                let is_ripe = waiting.is_urgent
+                    || !waiting.group.publishes.is_empty()
                     || waiting.group.settlements.len() >= SETTLEMENTS_RIPE
                     || ripe_at.is_some_and(|at| at <= clock.monotonic());
                 if is_ripe || waiting.is_closed {
@@ -162,6 +171,7 @@ impl Waiting {
         let count = fits.count();
         let later = publishes.split_off(count);
         self.settlements_since = None;
+        self.is_urgent = false;
         Group {
             publishes: std::mem::replace(publishes, later),
             settlements: std::mem::take(&mut self.group.settlements),

@@ -2,20 +2,16 @@
 
 use std::{
     collections::{HashSet, VecDeque},
+    num::NonZeroU32,
     sync::Arc,
     time::Duration,
 };
 
+use super::{pace::Pace, target::Target};
 use crate::{
-    Monotonic, OrganizationId, SealedEvent, Seq, Signer, Subscription, storage::LaneState,
+    Monotonic, OrganizationId, SealedEvent, SendOrder, Seq,
+    storage::{Due, LaneState},
 };
-
-/// Where a lane's deliveries go, prepared for sending.
-#[derive(Debug)]
-pub(crate) struct Target {
-    pub(crate) subscription: Subscription,
-    pub(crate) signer: Signer,
-}
 
 /// A delivery in hand.
 #[derive(Debug, Clone)]
@@ -28,6 +24,12 @@ pub(crate) struct Job {
 }
 
 impl Job {
+    /// One that storage has handed out.
+    pub(super) fn claimed(due: Due) -> Self {
+        let Due { seq, event, is_retry, attempts, charged } = due;
+        Self { seq, event, attempts, charged, is_retry }
+    }
+
     /// One that was never tried.
     pub(super) fn new(seq: Seq, event: &Arc<SealedEvent>) -> Self {
         Self { seq, event: Arc::clone(event), attempts: 0, charged: 0, is_retry: false }
@@ -46,6 +48,8 @@ pub(super) struct Lane {
     pub(super) failed: Vec<Seq>,
     pub(super) retries: VecDeque<Job>,
     pub(super) window: VecDeque<Job>,
+    /// Whether the last one sent was a retry.
+    was_retry: bool,
     pub(super) after: Seq,
     pub(super) is_spilled: bool,
     pub(super) claim: Claim,
@@ -58,8 +62,16 @@ pub(super) struct Lane {
     pub(super) due: Option<Monotonic>,
     /// Nothing is sent before.
     pub(super) blocked: Option<Monotonic>,
+    /// How many sends a second its subscription allows.
+    pub(super) pace: Option<Pace>,
+    /// Nothing is sent before: the pace has used up what there was.
+    pub(super) paced_until: Option<Monotonic>,
     pub(super) alarm: Option<Monotonic>,
     pub(super) in_flight: u32,
+    /// Sends that are over and whose settlements are not committed.
+    pub(super) unsettled: u32,
+    /// Its subscription is being switched off.
+    pub(super) is_switched_off: bool,
     pub(super) limit: u32,
     pub(super) streak: u32,
     pub(super) is_in_turn: bool,
@@ -84,6 +96,7 @@ impl Lane {
             failed: Vec::new(),
             retries: VecDeque::new(),
             window: VecDeque::new(),
+            was_retry: false,
             after: Seq::ZERO,
             is_spilled: true,
             claim: Claim::Idle,
@@ -92,8 +105,12 @@ impl Lane {
             held: HashSet::new(),
             due: None,
             blocked: None,
+            pace: None,
+            paced_until: None,
             alarm: None,
             in_flight: 0,
+            unsettled: 0,
+            is_switched_off: false,
             limit: LANE_IN_FLIGHT_START,
             streak: 0,
             is_in_turn: false,
@@ -113,7 +130,36 @@ impl Lane {
 
     /// Whether it is this worker's and active.
     pub(super) fn is_sending(&self) -> bool {
-        self.target.as_ref().is_some_and(|target| target.subscription.active)
+        let target = self.target.as_ref().filter(|_| !self.is_switched_off);
+        target.is_some_and(|target| target.subscription.is_sending())
+    }
+
+    /// Whether a delivery waits for the one before it.
+    ///
+    /// Such a lane takes everything by claims, which hand out in order. It claims when nothing is in
+    /// hand and all is settled, and lets go of what it holds as soon as something may come before
+    /// it: a failure, or a delivery that was opened again.
+    pub(super) fn is_strict(&self) -> bool {
+        let order = self.target.as_ref().map(|target| target.subscription.options.order);
+        order == Some(SendOrder::Strict)
+    }
+
+    fn is_settled(&self) -> bool {
+        self.in_flight == 0 && self.unsettled == 0
+    }
+
+    /// Whether storage has something for the lane, and it has room for it.
+    pub(super) fn wants_claim(&self, window_max: usize) -> bool {
+        let is_due = self.due == Some(Monotonic::ZERO);
+        let is_wanted = if self.is_strict() {
+            // A retry that is due later blocks what has come since.
+            let has_more = is_due || (self.is_spilled && self.due_later().is_none());
+            has_more && !self.has_jobs() && self.is_settled()
+        } else {
+            let is_low = self.window.len() + self.retries.len() <= window_max / 2;
+            (self.is_spilled && is_low) || is_due
+        };
+        is_wanted && self.is_sending() && self.blocked.is_none() && self.claim == Claim::Idle
     }
 
     /// It has to look in storage, whatever a running claim brings.
@@ -124,7 +170,7 @@ impl Lane {
 
     /// Lets a commit pass; keeps it in mind if a running claim may not see it.
     pub(super) fn arrive(&mut self, seq: Seq, event: &Arc<SealedEvent>, arrivals_max: usize) {
-        let is_awaited = self.claim == Claim::Running { with_new: true };
+        let is_awaited = self.claim == Claim::Running { with_new: true } && !self.is_strict();
         if is_awaited && self.arrivals.len() < arrivals_max {
             self.arrivals.push(Job::new(seq, event));
         } else {
@@ -141,7 +187,9 @@ impl Lane {
         // A probe is made with the oldest delivery, so it waits for a claim that may bring it.
         let is_ready = !self.state.is_open() || self.claim == Claim::Idle;
         let has_room = self.has_jobs() && self.in_flight < limit;
-        has_room && is_ready && self.blocked.is_none() && self.is_sending()
+        let is_its_turn = !self.is_strict() || self.is_settled();
+        let is_free = self.blocked.is_none() && self.paced_until.is_none();
+        has_room && is_its_turn && is_ready && is_free && self.is_sending()
     }
 
     pub(super) fn is_unproven(&self, now: Monotonic) -> bool {
@@ -149,7 +197,8 @@ impl Lane {
         self.was_tried && !is_proven
     }
 
-    /// A due retry, or else the next in order; the oldest of all for a probe.
+    /// The next in order, or a due retry: where there are both they take turns, so that neither
+    /// many retries nor many new events keep the others waiting. The oldest of all for a probe.
     pub(super) fn pop(&mut self, is_probe: bool) -> Job {
         if is_probe {
             let oldest = (0..self.retries.len()).min_by_key(|&index| self.retries[index].seq);
@@ -163,10 +212,10 @@ impl Lane {
                 return job;
             }
         }
-        self.retries
-            .pop_front()
-            .or_else(|| self.window.pop_front())
-            .expect("a lane that can send has a job")
+        let is_retrys_turn = self.window.is_empty() || !self.was_retry;
+        let retry = if is_retrys_turn { self.retries.pop_front() } else { None };
+        self.was_retry = retry.is_some();
+        retry.or_else(|| self.window.pop_front()).expect("a lane that can send has a job")
     }
 
     /// A retry's time that is not yet passed to a claim.
@@ -174,8 +223,42 @@ impl Lane {
         self.due.filter(|due| *due > Monotonic::ZERO)
     }
 
+    /// Follows its subscription in how many sends there may be, at once and in a second.
+    pub(super) fn follow_options(&mut self, in_flight_default: u32, now: Monotonic) {
+        let limit_max = self.limit_max(in_flight_default);
+        self.limit = self.limit.min(limit_max);
+        let options = self.target.as_ref().map(|target| &target.subscription.options);
+        let per_second = options.and_then(|options| options.max_per_second);
+        if per_second != self.pace.map(|pace| pace.per_second()) {
+            self.pace = per_second.map(|per_second| Pace::new(per_second, now));
+            self.paced_until = None;
+        }
+    }
+
+    fn limit_max(&self, in_flight_default: u32) -> u32 {
+        let options = self.target.as_ref().map(|target| &target.subscription.options);
+        let own = options.and_then(|options| options.max_in_flight);
+        own.map_or(in_flight_default, NonZeroU32::get)
+    }
+
+    /// A send begins.
+    pub(super) fn begin(&mut self, now: Monotonic) {
+        self.in_flight += 1;
+        self.was_tried = true;
+        self.paced_until = self.pace.as_mut().and_then(|pace| pace.take(now));
+    }
+
+    /// When time alone brings something about.
+    pub(super) fn next_alarm(&self) -> Option<Monotonic> {
+        if !self.is_sending() {
+            return None;
+        }
+        self.blocked.or_else(|| self.paced_until.into_iter().chain(self.due_later()).min())
+    }
+
     /// Lets a lane that succeeds at its limit have twice as many sends at a time.
-    pub(super) fn widen(&mut self, limit_max: u32) {
+    pub(super) fn widen(&mut self, in_flight_default: u32) {
+        let limit_max = self.limit_max(in_flight_default);
         self.streak += 1;
         if self.streak >= self.limit && self.limit < limit_max {
             self.limit = (self.limit * 2).min(limit_max);

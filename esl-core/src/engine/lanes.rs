@@ -19,7 +19,8 @@ use std::{
 };
 
 use super::{
-    lane::{Claim, Job, Lane, Target},
+    lane::{Claim, Job, Lane},
+    target::Target,
     turn::Turn,
 };
 use crate::{
@@ -91,7 +92,21 @@ pub(crate) struct Sending {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Bearing {
     Well,
-    Failing { retry_after: Option<Duration>, is_strained: bool },
+    Failing {
+        retry_after: Option<Duration>,
+        is_strained: bool,
+        /// Whether the delivery is given up with this.
+        is_last: bool,
+    },
+}
+
+/// What a send that is over has led to.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Finished {
+    /// The lane's state, if it changed.
+    pub(crate) state: Option<LaneState>,
+    /// Whether the organization is to be told that a delivery was given up.
+    pub(crate) tells_of_exhaustion: bool,
 }
 
 /// What claimer and timekeeper have to do.
@@ -126,7 +141,6 @@ pub(crate) struct Lanes {
     worker: Option<Worker>,
     /// Nothing is begun that could end after this.
     epoch_end: Monotonic,
-    attempt_timeout: Duration,
     /// The first alarm that the claimer knows of.
     announced: Option<Monotonic>,
 }
@@ -139,7 +153,7 @@ struct OrganizationLanes {
 }
 
 impl Lanes {
-    pub(crate) fn new(limits: Limits, attempt_timeout: Duration) -> Self {
+    pub(crate) fn new(limits: Limits) -> Self {
         Self {
             limits,
             lanes: HashMap::new(),
@@ -159,7 +173,6 @@ impl Lanes {
             worker: None,
             announced: None,
             epoch_end: Monotonic::ZERO,
-            attempt_timeout,
         }
     }
 
@@ -204,7 +217,7 @@ impl Lanes {
             if seq <= lane.after {
                 continue;
             }
-            let fits = has_room && lane.window.len() < self.limits.window;
+            let fits = has_room && lane.window.len() < self.limits.window && !lane.is_strict();
             if !lane.is_spilled && lane.is_sending() && fits {
                 lane.after = seq;
                 self.bytes += event.body.len();
@@ -239,6 +252,11 @@ impl Lanes {
         match self.lanes.get_mut(&id) {
             None => self.to_take.push(id),
             Some(lane) if lane.target.is_none() => self.to_take.push(id),
+            Some(lane) if lane.is_strict() => {
+                // What is in hand may not be next any more.
+                self.drop_jobs(id);
+                self.refill(id);
+            }
             Some(lane) => {
                 lane.spill();
                 // A retry may have come that no alarm is set for.
@@ -281,6 +299,11 @@ impl Lanes {
         }
     }
 
+    /// The subscription of a lane has changed: it is read anew.
+    pub(crate) fn take_one_again(&mut self, id: LaneId) {
+        self.to_take.push(id);
+    }
+
     /// Begins no more sends.
     pub(crate) fn stop(&mut self) {
         self.is_stopped = true;
@@ -295,18 +318,18 @@ impl Lanes {
             lane.state = state;
             lane.blocked = state.not_before.filter(|at| *at > now.utc).map(|at| now.until(at));
         }
-        self.set_target(id, target);
+        self.set_target(id, target, now.monotonic);
     }
 
     /// The subscription of a lane was changed.
-    pub(crate) fn retarget(&mut self, target: Arc<Target>) {
+    pub(crate) fn retarget(&mut self, target: Arc<Target>, now: Monotonic) {
         let id = target.subscription.lane;
         match self.lanes.get_mut(&id) {
             Some(Lane { target: Some(before), state, .. }) => {
                 *state = state.after_update(&before.subscription, &target.subscription);
                 let is_other_receiver =
                     before.subscription.callback_url != target.subscription.callback_url;
-                self.set_target(id, target);
+                self.set_target(id, target, now);
                 let lane = self.lanes.get_mut(&id).expect("it is there");
                 if is_other_receiver {
                     lane.meet_receiver();
@@ -370,7 +393,8 @@ impl Lanes {
             let in_hand = lane.window.len() + lane.retries.len();
             let room_in_all = self.limits.windows.saturating_sub(self.jobs);
             let room = self.limits.window.saturating_sub(in_hand).min(room_in_all).max(ROOM_MIN);
-            let with_new = lane.is_spilled;
+            let in_order = lane.is_strict();
+            let with_new = lane.is_spilled || in_order;
             lane.claim = Claim::Running { with_new };
             lane.arrivals.clear();
             lane.is_incomplete = false;
@@ -379,8 +403,10 @@ impl Lanes {
             errands.wants.push(Want {
                 lane: id,
                 room,
-                after: with_new.then_some(lane.after),
-                held: lane.held.iter().copied().collect(),
+                // A strict lane claims when nothing is in hand, and by what storage says alone.
+                after: with_new.then_some(if in_order { Seq::ZERO } else { lane.after }),
+                held: if in_order { Vec::new() } else { lane.held.iter().copied().collect() },
+                in_order,
             });
         }
         errands
@@ -393,14 +419,11 @@ impl Lanes {
         lane.claim = Claim::Idle;
         let arrivals = std::mem::take(&mut lane.arrivals);
         let Some(claimed) = claimed.filter(|_| lane.is_sending()) else { return };
+        if lane.is_strict() {
+            return self.claimed_in_order(id, claimed, now);
+        }
         for due in claimed.due {
-            let job = Job {
-                seq: due.seq,
-                event: due.event,
-                attempts: due.attempts,
-                charged: due.charged,
-                is_retry: due.is_retry,
-            };
+            let job = Job::claimed(due);
             if job.is_retry {
                 if !lane.held.insert(job.seq) {
                     continue;
@@ -425,6 +448,28 @@ impl Lanes {
                 }
             }
         }
+        let next_due = claimed.next_due.map(|at| now.until(at));
+        lane.due = lane.due.into_iter().chain(next_due).min();
+        self.set_alarm(id);
+        self.offer(id);
+        self.refill(id);
+    }
+
+    fn claimed_in_order(&mut self, id: LaneId, claimed: Claimed, now: Now) {
+        let lane = self.lanes.get_mut(&id).expect("the caller has looked it up");
+        for due in claimed.due {
+            let job = Job::claimed(due);
+            self.jobs += 1;
+            self.bytes += job.event.body.len();
+            // Both marks matter when the lane stops being strict while this is under way.
+            if job.is_retry {
+                lane.held.insert(job.seq);
+            } else {
+                lane.after = lane.after.max(job.seq);
+            }
+            lane.window.push_back(job);
+        }
+        lane.is_spilled = !claimed.is_all || lane.is_incomplete;
         let next_due = claimed.next_due.map(|at| now.until(at));
         lane.due = lane.due.into_iter().chain(next_due).min();
         self.set_alarm(id);
@@ -473,9 +518,8 @@ impl Lanes {
             self.alarms.pop_first();
             let lane = self.lanes.get_mut(&id).expect("a lane's alarm goes with it");
             lane.alarm = None;
-            if lane.blocked.is_some_and(|blocked| blocked <= now) {
-                lane.blocked = None;
-            }
+            lane.blocked.take_if(|blocked| *blocked <= now);
+            lane.paced_until.take_if(|until| *until <= now);
             let is_due = lane.due.is_some_and(|due| due <= now);
             if is_due {
                 lane.due = Some(Monotonic::ZERO);
@@ -489,10 +533,9 @@ impl Lanes {
     /// The next delivery to send, if there is one and room for it.
     pub(crate) fn next(&mut self, now: Monotonic) -> Option<Sending> {
         let worker = self.worker?;
-        let fits_epoch = now + self.attempt_timeout < self.epoch_end;
         let is_full =
             self.in_flight >= self.limits.in_flight || self.unsettled >= self.limits.unsettled;
-        if is_full || !fits_epoch || self.is_stopped {
+        if is_full || self.is_stopped {
             return None;
         }
         loop {
@@ -507,11 +550,18 @@ impl Lanes {
                 self.parked.push(id);
                 continue;
             }
+            let target = Arc::clone(lane.target.as_ref().expect("a lane that can send has one"));
+            if now + target.timeout >= self.epoch_end {
+                // It goes on when the epoch does.
+                self.offer(id);
+                return None;
+            }
             let is_probe = lane.state.is_open();
             let job = lane.pop(is_probe);
-            lane.in_flight += 1;
-            lane.was_tried = true;
-            let target = Arc::clone(lane.target.as_ref().expect("a lane that can send has one"));
+            lane.begin(now);
+            if lane.paced_until.is_some() {
+                self.set_alarm(id);
+            }
             self.jobs -= 1;
             self.in_flight += 1;
             self.in_flight_unproven += u32::from(is_unproven);
@@ -521,13 +571,8 @@ impl Lanes {
         }
     }
 
-    /// A send is over. Returns the lane's state if it changed.
-    pub(crate) fn finished(
-        &mut self,
-        send: &Sending,
-        bearing: Bearing,
-        now: Now,
-    ) -> Option<LaneState> {
+    /// A send is over.
+    pub(crate) fn finished(&mut self, send: &Sending, bearing: Bearing, now: Now) -> Finished {
         self.in_flight -= 1;
         self.unsettled += 1;
         self.bytes = self.bytes.saturating_sub(send.job.event.body.len());
@@ -537,19 +582,24 @@ impl Lanes {
                 self.offer(id);
             }
         }
-        let limit_max = self.limits.lane_in_flight;
-        let lane = self.lanes.get_mut(&send.lane)?;
+        let in_flight_default = self.limits.lane_in_flight;
+        // What an earlier epoch began says nothing of the lane that is there now.
+        let is_ours = self.worker == Some(send.worker);
+        let lane = self.lanes.get_mut(&send.lane).filter(|_| is_ours);
+        let Some(lane) = lane else { return Finished::default() };
         lane.in_flight = lane.in_flight.saturating_sub(1);
+        lane.unsettled += 1;
         let before = lane.state;
+        let mut tells_of_exhaustion = false;
         match bearing {
             Bearing::Well => {
                 lane.state = before.after_success(now.utc);
                 lane.failed.clear();
                 lane.blocked = None;
                 lane.last_success = Some(now.monotonic);
-                lane.widen(limit_max);
+                lane.widen(in_flight_default);
             }
-            Bearing::Failing { retry_after, is_strained } => {
+            Bearing::Failing { retry_after, is_strained, is_last } => {
                 let is_new_delivery = !lane.failed.contains(&send.job.seq);
                 if is_new_delivery
                     && lane.failed.len() < crate::circuit::DELIVERIES_TO_OPEN as usize
@@ -562,6 +612,10 @@ impl Lanes {
                     retry_after,
                 };
                 lane.state = before.after_failure(strike, now.utc);
+                tells_of_exhaustion = is_last && before.is_to_tell_of_exhaustion(now.utc);
+                if tells_of_exhaustion {
+                    lane.state.exhaustion_told_at = Some(now.utc);
+                }
                 lane.blocked =
                     lane.state.not_before.filter(|at| *at > now.utc).map(|at| now.until(at));
                 lane.streak = 0;
@@ -571,24 +625,62 @@ impl Lanes {
             }
         }
         let state = (lane.state != before).then_some(lane.state);
+        if lane.is_strict() && matches!(bearing, Bearing::Failing { .. }) {
+            // What comes next is storage's to say: this one again, or the one after it.
+            self.drop_jobs(send.lane);
+        }
         self.set_alarm(send.lane);
         self.offer(send.lane);
         self.refill(send.lane);
-        state
+        Finished { state, tells_of_exhaustion }
+    }
+
+    /// A subscription is to be switched off, and nothing more goes there. False if that was said
+    /// before, or the lane is not this worker's.
+    pub(crate) fn switch_off(&mut self, send: &Sending) -> bool {
+        let is_ours = self.worker == Some(send.worker);
+        let Some(lane) = self.lanes.get_mut(&send.lane).filter(|_| is_ours) else { return false };
+        if std::mem::replace(&mut lane.is_switched_off, true) {
+            return false;
+        }
+        self.drop_jobs(send.lane);
+        self.set_alarm(send.lane);
+        true
+    }
+
+    /// What was to be switched off is, unless its deletion or somebody else came first: the lane goes
+    /// by what storage says.
+    pub(crate) fn switched_off(&mut self, id: LaneId) {
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.is_switched_off = false;
+            lane.target = None;
+            self.to_take.push(id);
+        }
     }
 
     /// A settlement was committed, or is void because the delivery is no longer this worker's;
     /// `retry_at` if the delivery is still owed.
-    pub(crate) fn settled(&mut self, id: LaneId, seq: Seq, retry_at: Option<Timestamp>, now: Now) {
+    pub(crate) fn settled(
+        &mut self,
+        by: &Worker,
+        (id, seq): (LaneId, Seq),
+        retry_at: Option<Timestamp>,
+        now: Now,
+    ) {
         self.unsettled -= 1;
-        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        let is_ours = self.worker.as_ref() == Some(by);
+        let Some(lane) = self.lanes.get_mut(&id).filter(|_| is_ours) else { return };
+        lane.unsettled = lane.unsettled.saturating_sub(1);
         lane.held.remove(&seq);
         if let Some(at) = retry_at {
             let at = now.until(at);
             lane.due = Some(lane.due.map_or(at, |due| due.min(at)));
-            self.set_alarm(id);
-            self.refill(id);
+        } else if !lane.is_strict() {
+            return;
         }
+        self.set_alarm(id);
+        self.offer(id);
+        self.refill(id);
     }
 
     /// How many sends are under way.
@@ -612,18 +704,22 @@ impl Lanes {
         }
     }
 
-    fn set_target(&mut self, id: LaneId, target: Arc<Target>) {
+    fn set_target(&mut self, id: LaneId, target: Arc<Target>, now: Monotonic) {
+        let in_flight_default = self.limits.lane_in_flight;
         let lane = self.lanes.get_mut(&id).expect("the caller has looked it up");
-        let was_sending = lane.is_sending();
+        let (was_sending, was_strict) = (lane.is_sending(), lane.is_strict());
         lane.target = Some(target);
         lane.is_foreign = false;
-        let is_sending = lane.is_sending();
-        if was_sending && !is_sending {
+        lane.follow_options(in_flight_default, now);
+        let (is_sending, is_strict) = (lane.is_sending(), lane.is_strict());
+        if was_sending && (!is_sending || was_strict != is_strict) {
             self.drop_jobs(id);
-        } else if !was_sending && is_sending {
+        }
+        if is_sending && (!was_sending || was_strict != is_strict) {
             self.wake(id);
         }
         self.set_alarm(id);
+        self.offer(id);
     }
 
     fn enter(&mut self, id: LaneId, organization: OrganizationId) {
@@ -646,10 +742,7 @@ impl Lanes {
     /// Asks for a claim if storage has something for the lane and there is room for it.
     fn refill(&mut self, id: LaneId) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
-        let is_due = lane.due == Some(Monotonic::ZERO);
-        let is_low = lane.window.len() + lane.retries.len() <= self.limits.window / 2;
-        let is_wanted = (lane.is_spilled && is_low) || is_due;
-        if is_wanted && lane.is_sending() && lane.blocked.is_none() && lane.claim == Claim::Idle {
+        if lane.wants_claim(self.limits.window) {
             lane.claim = Claim::Queued;
             self.to_claim.push_back(id);
         }
@@ -679,7 +772,7 @@ impl Lanes {
 
     fn set_alarm(&mut self, id: LaneId) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
-        let wanted = if lane.is_sending() { lane.blocked.or(lane.due_later()) } else { None };
+        let wanted = lane.next_alarm();
         if wanted != lane.alarm {
             if let Some(old) = lane.alarm {
                 self.alarms.remove(&(old, id));

@@ -19,10 +19,13 @@ mod inbox;
 mod intake;
 mod lane;
 mod lanes;
+mod notices;
+mod pace;
 mod publish;
 mod publisher;
 mod routes;
 mod send;
+mod target;
 mod tenure;
 mod turn;
 
@@ -38,8 +41,9 @@ pub use self::{
 };
 use self::{driver::Driver, lanes::Now, publish::Sealer};
 use crate::{
-    CallbackPolicy, Delivery, DeliveryId, NewEvent, NewSubscription, OrganizationId, Prepared,
-    RequestId, Secret, Subscription, SubscriptionId, SubscriptionUpdate, Timestamp,
+    CallbackPolicy, Delivery, DeliveryId, NewEvent, NewSubscription, OrganizationId, Origin,
+    Prepared, RequestId, Secret, SecretChange, Subscription, SubscriptionId, SubscriptionUpdate,
+    Timestamp,
     storage::{Idempotency, Storage, StorageError, StorageErrorKind},
 };
 
@@ -60,6 +64,7 @@ struct Engine {
     sealer: Sealer,
     callbacks: CallbackPolicy,
     grace: Duration,
+    is_enabled: bool,
     room: Semaphore,
     /// Ends the tasks that bring work about.
     stop: CancellationToken,
@@ -95,6 +100,7 @@ impl Esl {
         sealer: Sealer,
         callbacks: CallbackPolicy,
         grace: Duration,
+        is_enabled: bool,
     ) -> Result<Self, StorageError> {
         let driver = Arc::new(driver);
         let id = driver.ids.worker();
@@ -103,16 +109,32 @@ impl Esl {
             (CancellationToken::new(), TaskTracker::new(), TaskTracker::new());
         committer.spawn(commit::run(Arc::clone(&driver)));
         tasks.spawn(claim::run(Arc::clone(&driver), stop.clone()));
-        tasks.spawn(intake::run(Arc::clone(&driver), stop.clone()));
+        if is_enabled {
+            tasks.spawn(intake::run(Arc::clone(&driver), stop.clone()));
+        }
         tasks.spawn(tenure::keep(Arc::clone(&driver), id, stop.clone()));
         tasks.spawn(tenure::look_round(Arc::clone(&driver), stop.clone()));
         tasks.spawn(tenure::listen(Arc::clone(&driver), stop.clone()));
         tasks.spawn(tenure::sweep(Arc::clone(&driver), stop.clone()));
         let room = Semaphore::new(PUBLISHES_MAX);
         let is_shut_down = Mutex::new(false);
-        let engine =
-            Engine { driver, sealer, callbacks, grace, room, stop, tasks, committer, is_shut_down };
+        let engine = Engine {
+            driver,
+            sealer,
+            callbacks,
+            grace,
+            is_enabled,
+            room,
+            stop,
+            tasks,
+            committer,
+            is_shut_down,
+        };
         Ok(Self(Arc::new(engine)))
+    }
+
+    fn demand_enabled(&self) -> Result<(), PublishError> {
+        if self.0.is_enabled { Ok(()) } else { Err(PublishError::Disabled) }
     }
 
     /// Publishes an event. When this returns, it is durable and on its way.
@@ -145,6 +167,7 @@ impl Esl {
         events: Vec<NewEvent>,
         idempotency: Option<Idempotency>,
     ) -> Result<Vec<Published>, PublishError> {
+        self.demand_enabled()?;
         let driver = &self.0.driver;
         if events.is_empty() {
             return Ok(Vec::new());
@@ -159,12 +182,7 @@ impl Esl {
         }
         let committed =
             publish::publish(driver, organization, &sealed, idempotency.as_ref()).await?;
-        let published = |event: &crate::storage::Accepted| Published {
-            id: event.id,
-            seq: event.seq,
-            deliveries: event.deliveries,
-        };
-        Ok(committed.events.iter().map(published).collect())
+        Ok(committed.events.iter().map(Published::from).collect())
     }
 
     /// Seals an event that the caller's own transaction will insert (`publish_in` of the storage).
@@ -172,6 +190,7 @@ impl Esl {
     /// # Errors
     /// As [`publish`](Self::publish), but nothing is stored yet.
     pub async fn prepare(&self, event: NewEvent) -> Result<Prepared, PublishError> {
+        self.demand_enabled()?;
         let stamp = self.0.driver.ids.event();
         let sealed = self.0.sealer.seal(&event, stamp).await?;
         Ok(Prepared::new(sealed, stamp.1))
@@ -187,23 +206,12 @@ impl Esl {
         new: NewSubscription,
     ) -> Result<Subscription, StorageError> {
         let driver = &self.0.driver;
-        let secret = match new.secret {
+        let secret = match new.secret.clone() {
             Some(secret) => secret,
             None => generate_secret()?,
         };
-        let now = self.now();
-        let subscription = Subscription {
-            id: driver.ids.subscription(),
-            lane: crate::LaneId::new(0),
-            organization,
-            callback_url: new.callback_url,
-            events: new.events,
-            secret,
-            active: new.active,
-            disabled_reason: None,
-            created_at: now,
-            updated_at: now,
-        };
+        let id = driver.ids.subscription();
+        let subscription = Subscription::new(id, organization, new, secret, self.now());
         let created = driver.storage.create_subscription(subscription).await?;
         driver.routes.forget(organization);
         Ok(created)
@@ -225,9 +233,52 @@ impl Esl {
         if has_new_events {
             driver.routes.forget(organization);
         }
+        if updated.expiring.is_some() {
+            driver.chores.notify_one();
+        }
         let target = driver.target(updated.clone());
-        driver.update(|lanes| lanes.retarget(target));
+        let now = driver.clock.monotonic();
+        driver.update(|lanes| lanes.retarget(target, now));
         Ok(updated)
+    }
+
+    /// Begins a rotation of a subscription's secret: for the grace, deliveries are signed with the old
+    /// one and the new. A generated secret is taken where none is given; the answer holds it.
+    ///
+    /// # Errors
+    /// [`NotFound`](StorageErrorKind::NotFound); [`Conflict`](StorageErrorKind::Conflict) while the
+    /// grace of an earlier rotation runs.
+    pub async fn rotate_secret(
+        &self,
+        organization: OrganizationId,
+        id: SubscriptionId,
+        to: Option<Secret>,
+        grace: Duration,
+    ) -> Result<Subscription, StorageError> {
+        let to = match to {
+            Some(secret) => secret,
+            None => generate_secret()?,
+        };
+        let secret = Some(SecretChange::Rotate { to, grace });
+        let update = SubscriptionUpdate { secret, ..SubscriptionUpdate::default() };
+        self.update_subscription(organization, id, update).await
+    }
+
+    /// Publishes a `system.ping` to one subscription alone, whatever its patterns are. A paused one
+    /// gets it when it is resumed.
+    ///
+    /// # Errors
+    /// [`PublishError::UnknownSubscription`] if there is none of that id; otherwise as for
+    /// [`publish`](Self::publish).
+    pub async fn ping(
+        &self,
+        organization: OrganizationId,
+        id: SubscriptionId,
+        origin: Option<Arc<Origin>>,
+    ) -> Result<(Published, DeliveryId), PublishError> {
+        self.demand_enabled()?;
+        let _room = self.0.room.acquire().await.expect("it is never closed");
+        publish::ping(&self.0.driver, (organization, id), origin).await
     }
 
     /// Deletes a subscription. Its open deliveries are cancelled.

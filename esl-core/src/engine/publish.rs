@@ -9,9 +9,11 @@ use super::{
     inbox::{CommitFailure, PublishRequest},
 };
 use crate::{
-    BlobError, BlobKey, BlobStore, DataRef, EventId, NewEvent, OrganizationId, SealedEvent, Seq,
-    Timestamp, seal, seal_with_reference,
-    storage::{Committed, Idempotency, IntakeRow, Publish, Refused, Routed, StorageError},
+    BlobError, BlobKey, BlobStore, DataRef, DeliveryId, EventId, NewEvent, OrganizationId, Origin,
+    SealedEvent, Seq, SubscriptionId, Timestamp, seal, seal_with_reference,
+    storage::{
+        Accepted, Committed, Idempotency, IntakeRow, Publish, Refused, Routed, StorageError,
+    },
 };
 
 /// What a published event became.
@@ -24,6 +26,12 @@ pub struct Published {
     pub seq: Seq,
     /// To how many subscriptions it goes.
     pub deliveries: u32,
+}
+
+impl From<&Accepted> for Published {
+    fn from(accepted: &Accepted) -> Self {
+        Self { id: accepted.id, seq: accepted.seq, deliveries: accepted.deliveries }
+    }
 }
 
 /// Why an event was not published.
@@ -51,6 +59,12 @@ pub enum PublishError {
     /// There is no such organization.
     #[error("there is no such organization")]
     UnknownOrganization,
+    /// There is no such subscription.
+    #[error("there is no such subscription")]
+    UnknownSubscription,
+    /// The engine was built not to publish.
+    #[error("the event system is switched off")]
+    Disabled,
     /// The engine is stopping, or has stopped.
     #[error("the engine has stopped")]
     Stopped,
@@ -69,12 +83,13 @@ impl PublishError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Storage(error) => error.is_transient(),
-            Self::Stopped | Self::Blob(_) => true,
+            Self::Stopped | Self::Disabled | Self::Blob(_) => true,
             Self::TooLarge { .. }
             | Self::SystemType
             | Self::EventConflict(_)
             | Self::IdempotencyConflict
-            | Self::UnknownOrganization => false,
+            | Self::UnknownOrganization
+            | Self::UnknownSubscription => false,
         }
     }
 }
@@ -148,6 +163,38 @@ pub(crate) async fn publish(
         let version = publish.route_version;
         match submit(driver, publish).await {
             Ok(Ok(committed)) => return Ok(committed),
+            Ok(Err(CommitFailure::Refused(Refused::Rerouted))) => stale = Some(version),
+            Ok(Err(failure)) => return Err(failure.into()),
+            Err(_dropped) => return Err(PublishError::Stopped),
+        }
+    }
+}
+
+/// Publishes a `system.ping` to one subscription.
+pub(crate) async fn ping(
+    driver: &Driver,
+    (organization, subscription): (OrganizationId, SubscriptionId),
+    origin: Option<Arc<Origin>>,
+) -> Result<(Published, DeliveryId), PublishError> {
+    let event_type = "system.ping".parse().expect("a type");
+    let data = serde_json::json!({ "subscription_id": subscription });
+    let mut event = NewEvent::new(organization, event_type, &data).expect("a value is JSON");
+    event.origin = origin;
+    let (id, now) = driver.ids.event();
+    let events = [(Arc::new(seal(&event, id, now)), None)];
+    let mut stale = None;
+    loop {
+        let mut publish = route(driver, organization, &events, None, stale).await?;
+        // Read after the version: if it is deleted meanwhile, the version is outdated.
+        let found = driver.storage.subscription(organization, subscription).await?;
+        let lane = found.ok_or(PublishError::UnknownSubscription)?.lane;
+        publish.events[0].lanes = [lane].into();
+        let version = publish.route_version;
+        match submit(driver, publish).await {
+            Ok(Ok(committed)) => {
+                let published = Published::from(&committed.events[0]);
+                return Ok((published, DeliveryId::new(published.id, published.seq, lane)));
+            }
             Ok(Err(CommitFailure::Refused(Refused::Rerouted))) => stale = Some(version),
             Ok(Err(failure)) => return Err(failure.into()),
             Err(_dropped) => return Err(PublishError::Stopped),

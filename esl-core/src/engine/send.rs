@@ -6,10 +6,11 @@ use super::{
     driver::Driver,
     inbox::SettleRequest,
     lanes::{Bearing, Sending},
+    notices::{self, LastAttempt},
 };
 use crate::{
-    AfterFailure, Answer, Attempt, AttemptError, DeliveryId, DisabledReason, Failure, Outbound,
-    Sent, Timestamp, Verdict, judge,
+    AfterFailure, Answer, Attempt, AttemptError, DeliveryId, DisabledReason, Failure, OnExhausted,
+    Outbound, SendOrder, Sent, Timestamp, Verdict, judge,
     storage::{Outcome, Settlement, SwitchOff},
 };
 
@@ -43,9 +44,9 @@ async fn attempt(driver: &Driver, send: &Sending) -> Vec<Tried> {
         let started_at = driver.clock.utc();
         let outbound = Outbound {
             url: send.target.subscription.callback_url.clone(),
-            headers: driver.headers.of(&send.target, &send.job, number, started_at),
+            headers: driver.defaults.headers.of(&send.target, &send.job, number, started_at),
             body: send.job.event.body.clone(),
-            timeout: driver.attempt_timeout,
+            timeout: send.target.timeout,
             fresh,
         };
         let sent = driver.transport.send(outbound).await;
@@ -63,44 +64,35 @@ fn finish(driver: &Driver, send: &Sending, tries: Vec<Tried>) -> Option<Sending>
     let now = driver.now();
     let last = tries.last().expect("there is always a first try");
     let verdict = judge(&last.sent.result, now.utc);
+    report(send, last, verdict);
+
+    let charged = send.job.charged + u32::from(!send.is_probe);
+    let outcome = outcome(driver, send, verdict, charged, now.utc);
+    let is_last = outcome == Outcome::Exhausted;
     let bearing = match verdict {
         Verdict::Accepted => Bearing::Well,
         Verdict::Gone | Verdict::Stale => {
-            Bearing::Failing { retry_after: None, is_strained: false }
+            Bearing::Failing { retry_after: None, is_strained: false, is_last }
         }
         Verdict::Failed { retry_after, is_strained } => {
-            Bearing::Failing { retry_after, is_strained }
+            Bearing::Failing { retry_after, is_strained, is_last }
         }
     };
-    report(send, last, verdict);
+    let options = &send.target.subscription.options;
 
     let mut lanes = driver.lanes();
-    let lane_state = lanes.finished(send, bearing, now);
-    let charged = send.job.charged + u32::from(!send.is_probe);
-    let outcome = match verdict {
-        Verdict::Accepted => Outcome::Delivered,
-        Verdict::Gone | Verdict::Stale | Verdict::Failed { .. } if send.is_probe => {
-            // The lane waits for the next probe; the delivery itself is ready for it.
-            Outcome::RetryAt(now.utc)
-        }
-        Verdict::Gone | Verdict::Stale | Verdict::Failed { .. } => {
-            match driver.retry.after_failure(charged, now.utc, driver.draw()) {
-                AfterFailure::RetryAt(at) => Outcome::RetryAt(at),
-                AfterFailure::Exhausted => Outcome::Exhausted,
-            }
-        }
-    };
+    let finished = lanes.finished(send, bearing, now);
     let reason = match verdict {
         Verdict::Gone => Some(DisabledReason::Gone),
         Verdict::Accepted => None,
         Verdict::Stale | Verdict::Failed { .. } => {
-            lane_state.and_then(|state| state.to_switch_off(now.utc))
+            finished.state.and_then(|state| state.to_switch_off(now.utc)).or_else(|| {
+                let pauses = is_last && options.on_exhausted == OnExhausted::Pause;
+                pauses.then_some(DisabledReason::Exhausted)
+            })
         }
     };
-    if reason.is_some() {
-        // Nothing more goes there; the lane comes back when the commit has made it so.
-        lanes.not_taken(send.lane);
-    }
+    let reason = reason.filter(|_| lanes.switch_off(send));
     let next = lanes.next(now.monotonic);
     let is_calling = lanes.is_calling();
     drop(lanes);
@@ -131,10 +123,47 @@ fn finish(driver: &Driver, send: &Sending, tries: Vec<Tried>) -> Option<Sending>
         error,
         log,
     };
-    let switch_off = reason.map(|reason| SwitchOff { lane: send.lane, reason });
-    let request = SettleRequest { worker: send.worker, settlement, lane_state, switch_off };
+    let told = LastAttempt { number: attempts, status, error };
+    let mut told_of = Vec::new();
+    if finished.tells_of_exhaustion {
+        told_of.push(notices::exhausted(driver, send, told));
+    }
+    if let Some(reason) = reason {
+        told_of.push(notices::disabled(driver, send, told, (reason, finished.state, now.utc)));
+    }
+    let request = SettleRequest {
+        worker: send.worker,
+        settlement,
+        lane_state: finished.state,
+        switch_off: reason.map(|reason| SwitchOff { lane: send.lane, reason }),
+        notices: told_of,
+        is_urgent: options.order == SendOrder::Strict,
+    };
     driver.inbox.settle(request, now.monotonic);
     next
+}
+
+/// What becomes of the delivery.
+fn outcome(
+    driver: &Driver,
+    send: &Sending,
+    verdict: Verdict,
+    charged: u32,
+    now: Timestamp,
+) -> Outcome {
+    match verdict {
+        Verdict::Accepted => Outcome::Delivered,
+        // The lane waits for the next probe; the delivery itself is ready for it.
+        Verdict::Gone | Verdict::Stale | Verdict::Failed { .. } if send.is_probe => {
+            Outcome::RetryAt(now)
+        }
+        Verdict::Gone | Verdict::Stale | Verdict::Failed { .. } => {
+            match send.target.retry.after_failure(charged, now, driver.draw()) {
+                AfterFailure::RetryAt(at) => Outcome::RetryAt(at),
+                AfterFailure::Exhausted => Outcome::Exhausted,
+            }
+        }
+    }
 }
 
 impl Tried {

@@ -129,12 +129,20 @@ fn follow(driver: &Arc<Driver>, change: Change) {
 /// Does the chores, a slice at a time.
 pub(crate) async fn sweep(driver: Arc<Driver>, stop: CancellationToken) {
     let mut wait = SWEEP_EVERY;
-    while pause(&driver, wait, &stop).await {
+    loop {
+        // All arms may be dropped: they hold nothing.
+        tokio::select! {
+            biased;
+            goes_on = pause(&driver, wait, &stop) => if !goes_on { return },
+            () = driver.chores.notified() => {}
+        }
         let Some(worker) = driver.lanes().worker() else { continue };
         wait = match driver.storage.sweep(&worker, SWEEP_SLICE).await {
-            // Between two slices the publishers' commits have their turn.
-            Ok(swept) if swept.more => Duration::from_millis(20),
-            Ok(_) => SWEEP_EVERY,
+            Ok(swept) => {
+                driver.update(|lanes| swept.ready.iter().for_each(|id| lanes.take_one_again(*id)));
+                // Between two slices the publishers' commits have their turn.
+                if swept.more { Duration::from_millis(20) } else { SWEEP_EVERY }
+            }
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "could not sweep");
                 SWEEP_EVERY

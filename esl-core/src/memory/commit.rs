@@ -8,7 +8,7 @@ use super::{
     rows::{Ending, EventRow, IdempotencyRow, Standing},
 };
 use crate::{
-    EventId, LaneId, SealedEvent, Seq, Timestamp,
+    EventId, LaneId, SealedEvent, Seq, Subscription, Timestamp,
     storage::{
         Accepted, Change, Commit, Committed, Outcome, Publish, Refused, Routed, Settle, Settlement,
         StorageError, SwitchOff, Unit,
@@ -217,10 +217,12 @@ impl State {
     fn switch_off(&mut self, switch_off: SwitchOff, now: Timestamp, by: HandleId) {
         let lane = self.lanes.get_mut(&switch_off.lane);
         // One that a person has paused meanwhile stays paused by that person.
-        let Some(lane) = lane.filter(|lane| lane.is_running()) else { return };
-        lane.subscription.active = false;
-        lane.subscription.disabled_reason = Some(switch_off.reason);
-        lane.subscription.updated_at = now;
+        let Some(lane) = lane.filter(|lane| !lane.is_deleted()) else { return };
+        let updated = lane.subscription.switched_off(switch_off.reason, now);
+        if updated == lane.subscription {
+            return;
+        }
+        lane.subscription = Subscription { updated_at: now, ..updated };
         let organization = lane.subscription.organization;
         self.listeners.tell_others(by, Change::Subscriptions(organization));
     }

@@ -112,7 +112,7 @@ impl Lanes for MemoryStorage {
             return Err(conflict(OPERATION));
         }
         match delivery.standing {
-            Standing::Closed(Ending::Exhausted, _) => {}
+            Standing::Closed(Ending::Exhausted | Ending::Expired, _) => {}
             Standing::Closed(Ending::Delivered | Ending::Cancelled, _)
             | Standing::Untried
             | Standing::RetryAt(_) => return Err(conflict(OPERATION)),
@@ -160,7 +160,11 @@ impl Lanes for MemoryStorage {
         let mut swept = Swept::default();
         swept.idempotency_keys = state.sweep_idempotency_keys(now, limit);
         swept.tokens = state.sweep_tokens(now, limit - swept.idempotency_keys);
-        swept.cancelled = state.sweep_cancelled(limit - swept.idempotency_keys - swept.tokens);
+        let mut left = limit - swept.idempotency_keys - swept.tokens;
+        swept.cancelled = state.sweep_cancelled(left);
+        left -= swept.cancelled;
+        state.sweep_expired(now, left, &mut swept);
+        state.forget_retired_secrets(now);
         swept.more = state.has_chores(now);
         Ok(swept)
     }
@@ -200,6 +204,9 @@ impl State {
         now: Timestamp,
         bytes_left: &mut usize,
     ) -> Claimed {
+        if want.in_order {
+            return self.claim_in_order(row, want, now, bytes_left);
+        }
         let held = BTreeSet::from_iter(&want.held);
         let retries = || row.retries.iter().filter(|(_, seq)| !held.contains(seq));
         let is_due = |due_at: Timestamp| due_time(due_at, now) <= now;
@@ -226,6 +233,36 @@ impl State {
         let mut left = retries().filter(|(_, seq)| !handed_out.contains(seq));
         let next_due = left.next().map(|(due_at, _)| due_time(*due_at, now));
         Claimed { lane: want.lane, due, is_all, next_due }
+    }
+
+    fn claim_in_order(
+        &self,
+        row: &LaneRow,
+        want: &Want,
+        now: Timestamp,
+        bytes_left: &mut usize,
+    ) -> Claimed {
+        let open: BTreeSet<Seq> = row.open_seqs().collect();
+        let mut claimed =
+            Claimed { lane: want.lane, due: Vec::new(), is_all: true, next_due: None };
+        for seq in open {
+            if let Standing::RetryAt(due_at) = row.deliveries[&seq].standing
+                && due_time(due_at, now) > now
+            {
+                claimed.next_due = Some(due_time(due_at, now));
+                break;
+            }
+            let due = self.due(row, seq);
+            let bytes = due.event.body.len();
+            let is_too_much = bytes > *bytes_left && !claimed.due.is_empty();
+            if claimed.due.len() == want.room || is_too_much {
+                claimed.is_all = false;
+                break;
+            }
+            *bytes_left = bytes_left.saturating_sub(bytes);
+            claimed.due.push(due);
+        }
+        claimed
     }
 
     fn due(&self, row: &LaneRow, seq: Seq) -> Due {
@@ -275,15 +312,59 @@ impl State {
         closed
     }
 
+    fn sweep_expired(&mut self, now: Timestamp, limit: usize, swept: &mut Swept) {
+        for (id, row) in self.lanes.iter_mut().filter(|(_, row)| !row.is_deleted()) {
+            let Some(until) = row.subscription.expires_until(now) else { continue };
+            let seqs = row.to_expire(until);
+            for seq in seqs.iter().take(limit - swept.expired) {
+                row.set_standing(*seq, Standing::Closed(Ending::Expired, now));
+                swept.expired += 1;
+            }
+            if row.to_expire(until).is_empty() && row.subscription.expiring.take().is_some() {
+                swept.ready.push(*id);
+            }
+        }
+    }
+
+    fn forget_retired_secrets(&mut self, now: Timestamp) {
+        for row in self.lanes.values_mut() {
+            row.subscription.retiring.take_if(|retiring| !retiring.is_in_use(now));
+        }
+    }
+
     fn has_chores(&self, now: Timestamp) -> bool {
         let mut keys = self.organizations.values().flat_map(|row| row.idempotency_keys.values());
         keys.any(|key| key.is_expired(now))
             || self.tokens.values().any(|token| token.expires_at <= now)
-            || self.lanes.values().any(|row| row.is_deleted() && row.has_open())
+            || self.lanes.values().any(|row| row.has_chores(now))
     }
 }
 
 impl LaneRow {
+    fn has_chores(&self, now: Timestamp) -> bool {
+        if self.is_deleted() {
+            return self.has_open();
+        }
+        let until = self.subscription.expires_until(now);
+        self.subscription.expiring.is_some()
+            || until.is_some_and(|until| !self.to_expire(until).is_empty())
+    }
+
+    /// The open deliveries that were held for too long.
+    fn to_expire(&self, until: Timestamp) -> Vec<Seq> {
+        let retries = self.retries.iter().take_while(|(due_at, _)| *due_at <= until);
+        let untried = self.untried.iter();
+        let old = untried.take_while(|seq| self.deliveries[seq].created_at <= until);
+        retries.map(|(_, seq)| *seq).chain(old.copied()).collect()
+    }
+
+    /// When the open delivery that is due first was due, or will be.
+    pub(super) fn oldest_due(&self) -> Option<Timestamp> {
+        let untried = self.untried.first().map(|seq| self.deliveries[seq].created_at);
+        let retry = self.retries.first().map(|(due_at, _)| *due_at);
+        untried.into_iter().chain(retry).min()
+    }
+
     /// When the first open delivery is due.
     fn first_due(&self, now: Timestamp) -> Option<Timestamp> {
         let untried = self.untried.first().map(|seq| self.deliveries[seq].created_at.min(now));

@@ -6,7 +6,7 @@ use super::{MemoryStorage, rows::EventRow, subscriptions::page_of};
 use crate::{
     Attempt, Delivery, DeliveryId, DeliveryState, EventId, EventType, OrganizationId, Seq,
     SubscriptionId,
-    storage::{Page, PageOf, Records, StorageError, StoredEvent},
+    storage::{Health, Page, PageOf, Records, StorageError, StoredEvent},
 };
 
 #[async_trait]
@@ -54,6 +54,20 @@ impl Records for MemoryStorage {
             .filter(|(_, row)| state.is_none_or(|state| state == lane.delivery_state(row)))
             .map(|(seq, row)| lane.delivery(*seq, row, &events.events[seq].event));
         Ok(Some(page_of(wanted, page.limit)))
+    }
+
+    async fn health(
+        &self,
+        organization: OrganizationId,
+        subscription: SubscriptionId,
+    ) -> Result<Option<Health>, StorageError> {
+        let state = self.state();
+        let lane = state.lane(organization, subscription).filter(|lane| !lane.is_deleted());
+        Ok(lane.map(|lane| Health {
+            lane: lane.state,
+            waiting: (lane.open_seqs().count() as u64).min(Health::WAITING_COUNTED_MAX),
+            oldest_due: lane.oldest_due(),
+        }))
     }
 
     async fn delivery(

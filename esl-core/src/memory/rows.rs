@@ -101,6 +101,7 @@ pub(super) enum Standing {
 pub(super) enum Ending {
     Delivered,
     Exhausted,
+    Expired,
     Cancelled,
 }
 
@@ -123,7 +124,7 @@ impl LaneRow {
 
     /// Whether its deliveries may be handed out.
     pub(super) const fn is_running(&self) -> bool {
-        self.subscription.active && !self.is_deleted()
+        self.subscription.is_sending() && !self.is_deleted()
     }
 
     pub(super) fn has_open(&self) -> bool {
@@ -199,6 +200,7 @@ impl LaneRow {
         match row.standing {
             Standing::Closed(Ending::Delivered, _) => DeliveryState::Delivered,
             Standing::Closed(Ending::Exhausted, _) => DeliveryState::Exhausted,
+            Standing::Closed(Ending::Expired, _) => DeliveryState::Expired,
             Standing::Closed(Ending::Cancelled, _) => DeliveryState::Cancelled,
             Standing::Untried | Standing::RetryAt(_) if self.is_deleted() => {
                 DeliveryState::Cancelled

@@ -63,11 +63,13 @@ impl Subscriptions for MemoryStorage {
     ) -> Result<Subscription, StorageError> {
         let mut state = self.state();
         let now = state.now();
+        const OPERATION: &str = "update a subscription";
         let row = state.live_lane_mut(organization, id);
-        let row = row.ok_or(not_found("update a subscription"))?;
+        let row = row.ok_or(not_found(OPERATION))?;
         let held = &mut row.subscription;
 
-        let mut updated = held.with_update(update);
+        let updated = held.with_update(update, now);
+        let mut updated = updated.map_err(|error| conflict(OPERATION).with_source(error))?;
         if updated == *held {
             return Ok(updated);
         }

@@ -161,7 +161,10 @@ pub enum Outcome {
     Exhausted,
 }
 
-/// A subscription that ESL makes inactive; one that is inactive already stays as it is.
+/// A subscription that ESL makes inactive, as [`Subscription::switched_off`] says; one that is
+/// inactive already stays as it is.
+///
+/// [`Subscription::switched_off`]: crate::Subscription::switched_off
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SwitchOff {
     /// Its lane.

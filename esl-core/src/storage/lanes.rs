@@ -40,7 +40,8 @@ pub trait Lanes: fmt::Debug + Send + Sync + 'static {
     async fn take(&self, worker: &Worker, lanes: &[LaneId]) -> Result<Vec<Taken>, StorageError>;
 
     /// The lanes with open deliveries that `worker` owns or could take, ascending, after `after`,
-    /// at most `limit`; those of paused and deleted subscriptions are left out.
+    /// at most `limit`; those whose subscription is not [sending](Subscription::is_sending) or was
+    /// deleted are left out.
     ///
     /// Its cost depends on the number of lanes, never on the number of deliveries.
     async fn waiting(
@@ -55,8 +56,11 @@ pub trait Lanes: fmt::Debug + Send + Sync + 'static {
     ///
     /// - When a retry is due is what [`due_time`](super::due_time) makes of the time it was stored
     ///   with.
-    /// - Answers are in the order of the wants. A lane that the worker does not own, or that is
-    ///   paused or deleted, is left out. Nothing due is a [`Claimed`] without deliveries.
+    /// - In a strict lane ([`Want::in_order`]) both kinds are one list by seq, which ends before the
+    ///   first retry that is not due; `held` is empty there.
+    /// - Answers are in the order of the wants. A lane that the worker does not own, whose
+    ///   subscription is not [sending](Subscription::is_sending) or was deleted, is left out. Nothing
+    ///   due is a [`Claimed`] without deliveries.
     /// - The answer shows every commit that was over before the call began.
     /// - The bodies of one answer have at most `bytes_max` bytes together, but each lane that has
     ///   something due gets one delivery at least.
@@ -111,9 +115,16 @@ pub trait Lanes: fmt::Debug + Send + Sync + 'static {
     /// A dropped call loses nothing: what it would have said, the next one says.
     async fn changed(&self) -> Vec<Change>;
 
-    /// Does one slice of the chores: removes idempotency keys older than 24 h and tokens that
-    /// expired, and closes open deliveries of deleted subscriptions as cancelled. At most `limit`
-    /// rows, so that a publish never waits long behind it.
+    /// Does one slice of the chores, of at most `limit` rows, so that a publish never waits long
+    /// behind it:
+    ///
+    /// - Idempotency keys older than 24 h, tokens that expired, and retiring secrets whose grace is
+    ///   over are removed.
+    /// - Open deliveries of deleted subscriptions are closed as cancelled.
+    /// - Of subscriptions that have something to expire ([`Subscription::expires_until`]) the open
+    ///   deliveries are closed as expired: retries that were due by then; and of what was never tried
+    ///   the first ones by seq, up to one whose event is younger. When none is left,
+    ///   [`Subscription::expiring`] is cleared.
     ///
     /// # Errors
     /// [`Fenced`](super::StorageErrorKind::Fenced) if the epoch is over.
@@ -163,6 +174,9 @@ pub struct Want {
     pub after: Option<Seq>,
     /// Retries that the worker still has in hand, or has not settled yet.
     pub held: Vec<Seq>,
+    /// Retries take their turn by seq, like the others, and one that is not due yet blocks what
+    /// comes after it: the lane is strict.
+    pub in_order: bool,
 }
 
 /// What a lane has for a worker.
@@ -173,9 +187,10 @@ pub struct Claimed {
     /// The deliveries, in the order of their turn.
     pub due: Vec<Due>,
     /// Whether everything was handed out that was never tried and above [`Want::after`]; also true
-    /// when that was not asked for.
+    /// when that was not asked for, and when a retry that is not due blocks the rest.
     pub is_all: bool,
-    /// When the first retry is due that was not handed out and is not held.
+    /// When the first retry is due that was not handed out and is not held; in a strict lane, the
+    /// one that blocks it.
     pub next_due: Option<Timestamp>,
 }
 
@@ -211,6 +226,8 @@ pub struct LaneState {
     pub not_before: Option<Timestamp>,
     /// When it last said 2xx, to the hour.
     pub last_success_at: Option<Timestamp>,
+    /// When its organization was last told that a delivery was given up.
+    pub exhaustion_told_at: Option<Timestamp>,
 }
 
 /// Something that was committed by others.
@@ -229,7 +246,7 @@ pub enum Change {
 }
 
 /// What a slice of chores did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Swept {
     /// Idempotency keys removed.
     pub idempotency_keys: usize,
@@ -237,6 +254,11 @@ pub struct Swept {
     pub tokens: usize,
     /// Deliveries closed as cancelled.
     pub cancelled: usize,
+    /// Deliveries closed as expired.
+    pub expired: usize,
+    /// Lanes whose subscription was resumed and that may send from now on: what had to be expired
+    /// before is.
+    pub ready: Vec<LaneId>,
     /// Whether there is more to do.
     pub more: bool,
 }

@@ -25,7 +25,7 @@ pub use error::{StorageError, StorageErrorKind};
 pub use lanes::{
     Change, Claimed, Due, EPOCH, LaneState, Lanes, Swept, Taken, Waiting, Want, Worker,
 };
-pub use records::{Page, PageOf, Records, RouteTable, Subscriptions, Tenancy};
+pub use records::{Health, Page, PageOf, Records, RouteTable, Subscriptions, Tenancy};
 pub use time::{StorageTime, due_time};
 
 /// Everything the engine and the API need of a storage.

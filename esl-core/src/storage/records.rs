@@ -2,11 +2,11 @@ use std::fmt;
 
 use async_trait::async_trait;
 
-use super::{RouteVersion, StorageError, StoredEvent};
+use super::{LaneState, RouteVersion, StorageError, StoredEvent};
 use crate::{
     Attempt, Client, Delivery, DeliveryId, DeliveryState, Digest, EventId, EventPattern, EventType,
     LaneId, Organization, OrganizationId, Seq, Subscription, SubscriptionId, SubscriptionUpdate,
-    Token,
+    Timestamp, Token,
 };
 
 /// Subscriptions and what routing needs of them. Every call is bound to one organization.
@@ -39,12 +39,13 @@ pub trait Subscriptions: fmt::Debug + Send + Sync + 'static {
         page: Page<LaneId>,
     ) -> Result<PageOf<Subscription>, StorageError>;
 
-    /// Changes one, and raises the route version if its patterns change. An update that changes
-    /// nothing leaves `updated_at` as it is. The lane's state becomes what
-    /// [`LaneState::after_update`](super::LaneState::after_update) makes of it.
+    /// Changes one as [`Subscription::with_update`] says, and raises the route version if its
+    /// patterns change. An update that changes nothing leaves `updated_at` as it is. The lane's state
+    /// becomes what [`LaneState::after_update`](super::LaneState::after_update) makes of it.
     ///
     /// # Errors
-    /// [`NotFound`](super::StorageErrorKind::NotFound).
+    /// [`NotFound`](super::StorageErrorKind::NotFound);
+    /// [`Conflict`](super::StorageErrorKind::Conflict) if a rotation of the secret is under way.
     async fn update_subscription(
         &self,
         organization: OrganizationId,
@@ -114,6 +115,13 @@ pub trait Records: fmt::Debug + Send + Sync + 'static {
         page: Page<Seq>,
     ) -> Result<Option<PageOf<Delivery>>, StorageError>;
 
+    /// How a subscription fares, if it was not deleted.
+    async fn health(
+        &self,
+        organization: OrganizationId,
+        subscription: SubscriptionId,
+    ) -> Result<Option<Health>, StorageError>;
+
     /// One delivery and the attempts that were kept, in their order, with timings to the
     /// microsecond.
     async fn delivery(
@@ -124,6 +132,23 @@ pub trait Records: fmt::Debug + Send + Sync + 'static {
 
     /// Answers when storage can still write and read.
     async fn check(&self) -> Result<(), StorageError>;
+}
+
+/// How a subscription fares.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Health {
+    /// What its receiver's answers have led to.
+    pub lane: LaneState,
+    /// Its open deliveries, counted up to [`WAITING_COUNTED_MAX`](Self::WAITING_COUNTED_MAX).
+    pub waiting: u64,
+    /// When the one of them that is due first was, or will be; of what was never tried, when it
+    /// came to be owed.
+    pub oldest_due: Option<Timestamp>,
+}
+
+impl Health {
+    /// Beyond so many, nobody waits for the count.
+    pub const WAITING_COUNTED_MAX: u64 = 100_000;
 }
 
 /// Which part of a list is wanted.

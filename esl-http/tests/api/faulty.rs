@@ -8,9 +8,9 @@ use esl_core::{
     MemoryStorage, Organization, OrganizationId, SealedEvent, Seq, Subscription, SubscriptionId,
     SubscriptionUpdate, Token, WorkerId,
     storage::{
-        Change, Claimed, Commit, Committed, IntakeRow, Lanes, Page, PageOf, Records, Refused,
-        RouteTable, StorageError, StorageErrorKind, StoredEvent, Subscriptions, Swept, Taken,
-        Tenancy, Unit, Waiting, Want, Worker,
+        Change, Claimed, Commit, Committed, Health, IntakeRow, Lanes, Page, PageOf, Records,
+        Refused, RouteTable, StorageError, StorageErrorKind, StoredEvent, Subscriptions, Swept,
+        Taken, Tenancy, Unit, Waiting, Want, Worker,
     },
 };
 use tokio::sync::Notify;
@@ -230,6 +230,15 @@ impl Records for FaultyStorage {
     ) -> Result<PageOf<StoredEvent>, StorageError> {
         self.fault.strike().await?;
         self.inner.events(organization, event_type, page).await
+    }
+
+    async fn health(
+        &self,
+        organization: OrganizationId,
+        subscription: SubscriptionId,
+    ) -> Result<Option<Health>, StorageError> {
+        self.fault.strike().await?;
+        self.inner.health(organization, subscription).await
     }
 
     async fn deliveries(

@@ -14,8 +14,8 @@ use std::{error::Error, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use esl_core::{
-    CallbackUrl, EventId, LaneId, Organization, OrganizationId, SealedEvent, Secret, Subscription,
-    SubscriptionId, Timestamp, WorkerId,
+    CallbackUrl, EventId, LaneId, NewSubscription, Organization, OrganizationId, SealedEvent,
+    Secret, Subscription, SubscriptionId, Timestamp, WorkerId,
     storage::{
         Accepted, Commit, Publish, RouteVersion, Routed, StorageError, Subscriptions, Tenancy, Unit,
     },
@@ -100,18 +100,10 @@ fn unit(organization: OrganizationId, lane: LaneId, event: Arc<SealedEvent>) -> 
 }
 
 fn subscription(organization: OrganizationId, number: u64) -> Subscription {
-    Subscription {
-        id: SubscriptionId::from_ulid(ulid(number)),
-        lane: LaneId::new(0),
-        organization,
-        callback_url: CallbackUrl::from_stored("https://receiver.example/"),
-        events: vec!["*".parse().unwrap()],
-        secret: Secret::new("as-documented").unwrap(),
-        active: true,
-        disabled_reason: None,
-        created_at: NOON,
-        updated_at: NOON,
-    }
+    let callback_url = CallbackUrl::from_stored("https://receiver.example/");
+    let new = NewSubscription::new(callback_url, vec!["*".parse().unwrap()]);
+    let secret = Secret::new("as-documented").unwrap();
+    Subscription::new(SubscriptionId::from_ulid(ulid(number)), organization, new, secret, NOON)
 }
 
 /// What a person reads: an error with its cause.

@@ -137,6 +137,7 @@ pub(super) async fn the_largest_numbers_are_kept(world: World) {
         open_probes: Some(u32::MAX),
         not_before: Some(Timestamp::MAX),
         last_success_at: Some(Timestamp::MAX),
+        exhaustion_told_at: Some(Timestamp::MAX),
     };
     let unit = Settle { settlements: vec![settled], lanes: vec![(lane, state)], ..settle(&worker) };
     world.commit(Unit::settle(unit)).await.expect("the epoch runs");

@@ -106,6 +106,11 @@ macro_rules! storage_suite {
                 waiting_also_names_lanes_that_are_free,
                 an_event_from_the_future_is_due_at_once,
                 a_taken_lane_comes_with_its_subscription_as_it_is;
+            strict:
+                in_order_a_retry_that_is_due_takes_its_turn_by_seq,
+                in_order_a_retry_that_is_not_due_blocks_the_rest,
+                in_order_what_there_is_no_room_for_is_left,
+                in_order_a_reopened_delivery_is_the_head;
             epochs:
                 an_epoch_lapses_without_renewal,
                 a_renewed_epoch_lasts_from_its_renewal,
@@ -157,6 +162,11 @@ macro_rules! storage_suite {
                 a_subscription_needs_its_organization_and_an_id_of_its_own,
                 routes_are_everything_that_routing_needs,
                 a_storages_debug_shows_no_secret;
+            options:
+                options_are_read_as_they_were_written,
+                an_update_changes_the_options_that_it_names,
+                a_rotation_keeps_the_old_secret_for_its_grace,
+                a_sweep_forgets_secrets_whose_grace_is_over;
             records:
                 an_event_is_read_as_it_was_sealed,
                 events_are_listed_newest_first,
@@ -165,6 +175,7 @@ macro_rules! storage_suite {
                 deliveries_are_listed_newest_first_and_by_state,
                 a_subscription_without_deliveries_has_an_empty_list,
                 a_made_up_delivery_id_finds_nothing,
+                health_counts_what_waits_and_since_when,
                 a_working_storage_says_so;
             tenancy:
                 organizations_are_listed_in_the_order_of_creation,
@@ -178,6 +189,13 @@ macro_rules! storage_suite {
                 a_sweep_with_nothing_to_do_does_nothing,
                 a_sweep_removes_what_is_over_slice_by_slice,
                 a_swept_subscription_is_as_gone_as_before;
+            expiry:
+                what_was_held_for_seven_days_expires,
+                what_expires_is_not_sent_after_a_late_resume,
+                a_pause_of_less_than_seven_days_expires_nothing,
+                an_expired_delivery_can_be_reopened,
+                every_paused_subscription_has_its_turn,
+                an_expiry_settles_nothing_twice;
             durability:
                 published_events_survive_a_kill,
                 every_acknowledged_commit_survives_a_kill,

@@ -1,10 +1,10 @@
 //! Events and deliveries as their organization reads them.
 
-use super::world::{SECOND, WORKS, World, first, numbers, settlement};
+use super::world::{SECOND, WORKS, World, first, numbers, settle, settlement};
 use crate::{
     Delivery, DeliveryId, DeliveryState, LaneId, Seq, Subscription, SubscriptionId,
     SubscriptionUpdate,
-    storage::{Outcome, Page, PageOf, StoredEvent},
+    storage::{Health, LaneState, Outcome, Page, PageOf, Settle, StoredEvent, Unit},
 };
 
 pub(super) async fn an_event_is_read_as_it_was_sealed(world: World) {
@@ -180,6 +180,35 @@ pub(super) async fn a_made_up_delivery_id_finds_nothing(world: World) {
     }
     let genuine = DeliveryId::new(accepted.id, seq, lane);
     assert!(world.storage.delivery(organization, genuine).await.expect(WORKS).is_some());
+}
+
+pub(super) async fn health_counts_what_waits_and_since_when(world: World) {
+    let organization = world.organization().await;
+    let subscription = world.subscription(organization).await;
+    let (id, lane) = (subscription.id, subscription.lane);
+    let health = async || world.storage.health(organization, id).await.expect(WORKS);
+    assert_eq!(health().await, Some(Health::default()));
+
+    let worker = world.worker_of(&[lane]).await;
+    let sealed_at = world.now();
+    world.publish_new(organization, 3).await;
+    world.clock.advance(SECOND);
+    let later = world.now() + SECOND;
+    let put_off = settlement(lane, Seq::new(1), Outcome::RetryAt(later), world.now());
+    let state = LaneState { failures: 1, failing_since: Some(world.now()), ..Default::default() };
+    let unit = Settle { settlements: vec![put_off], lanes: vec![(lane, state)], ..settle(&worker) };
+    world.commit(Unit::settle(unit)).await.expect("the epoch runs");
+    let expected = Health { lane: state, waiting: 3, oldest_due: Some(sealed_at) };
+    assert_eq!(health().await, Some(expected));
+
+    let delivered = [2, 3].map(|seq| settlement(lane, Seq::new(seq), Outcome::Delivered, later));
+    world.settle(&worker, delivered.to_vec()).await;
+    let expected = Health { lane: state, waiting: 1, oldest_due: Some(later) };
+    assert_eq!(health().await, Some(expected));
+    let other = world.organization().await;
+    assert_eq!(world.storage.health(other, id).await.expect(WORKS), None);
+    world.storage.delete_subscription(organization, id).await.expect(WORKS);
+    assert_eq!(health().await, None);
 }
 
 pub(super) async fn a_working_storage_says_so(world: World) {

@@ -238,6 +238,7 @@ pub(super) async fn lane_state_is_given_to_whoever_takes_the_lane(world: World) 
         open_probes: Some(0),
         not_before: Some(NOON + SECOND),
         last_success_at: Some(NOON - SECOND),
+        exhaustion_told_at: Some(NOON),
     };
     for state in [failing, LaneState::default(), LaneState { open_probes: Some(9), ..failing }] {
         let unit = Settle { lanes: vec![(lane, state)], ..settle(&worker) };
@@ -252,7 +253,7 @@ pub(super) async fn lane_state_is_given_to_whoever_takes_the_lane(world: World) 
 }
 
 pub(super) async fn a_switched_off_subscription_says_why(world: World) {
-    for reason in [DisabledReason::Gone, DisabledReason::Failing] {
+    for reason in DisabledReason::ALL {
         let (subscription, worker, accepted) = owed(&world, 1).await;
         let lane = subscription.lane;
         world.clock.advance(SECOND);
@@ -262,6 +263,7 @@ pub(super) async fn a_switched_off_subscription_says_why(world: World) {
         let expected = Subscription {
             active: false,
             disabled_reason: Some(reason),
+            held_since: Some(world.now()),
             updated_at: world.now(),
             ..subscription.clone()
         };

@@ -111,7 +111,10 @@ pub(super) async fn an_update_changes_what_it_names(world: World) {
         match step {
             0 => expected.callback_url = callback_url.clone(),
             1 => expected.events = events.clone(),
-            _ => expected.active = false,
+            _ => {
+                expected.active = false;
+                expected.held_since = Some(world.now());
+            }
         }
         expected.updated_at = world.now();
         let updated = world.storage.update_subscription(organization, id, update).await;
@@ -126,6 +129,7 @@ pub(super) async fn an_update_changes_what_it_names(world: World) {
         callback_url: Some(callback_url),
         events: Some(events),
         active: Some(false),
+        ..Default::default()
     };
     for update in [SubscriptionUpdate::default(), same] {
         let updated = world.storage.update_subscription(organization, id, update).await;

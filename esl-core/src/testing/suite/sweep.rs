@@ -33,7 +33,7 @@ pub(super) async fn a_sweep_removes_what_is_over_slice_by_slice(world: World) {
 
     let worker = world.worker_of(&[kept.lane]).await;
     let swept = sweep_all(&world, &worker, 2).await;
-    let all = Swept { idempotency_keys: 3, tokens: 4, cancelled: 10, more: false };
+    let all = Swept { idempotency_keys: 3, tokens: 4, cancelled: 10, ..Swept::default() };
     assert_eq!(swept, all);
     assert_eq!(world.storage.sweep(&worker, 2).await.expect(WORKS), Swept::default());
     // Nobody notices that the rows were rewritten.

@@ -11,9 +11,9 @@ use ulid::Ulid;
 
 use super::{Engines, Harness};
 use crate::{
-    CallbackUrl, Clock, Delivery, DeliveryId, EventId, LaneId, NewEvent, Organization,
-    OrganizationId, SealedEvent, Secret, Seq, Subscription, SubscriptionId, Timestamp, WorkerId,
-    seal,
+    CallbackUrl, Clock, Delivery, DeliveryId, EventId, LaneId, NewEvent, NewSubscription,
+    Organization, OrganizationId, SealedEvent, Secret, Seq, Subscription, SubscriptionId,
+    Timestamp, WorkerId, seal,
     storage::{
         Accepted, Change, Claimed, Committed, EPOCH, Outcome, Page, Publish, Refused, Routed,
         Settle, Settlement, Storage, StorageError, StorageErrorKind, Taken, Unit, Want, Worker,
@@ -101,18 +101,10 @@ impl World {
     /// A subscription that is not stored yet.
     pub(super) fn draft(&self, organization: OrganizationId, pattern: &str) -> Subscription {
         let id = SubscriptionId::from_ulid(self.ulid());
-        Subscription {
-            id,
-            lane: LaneId::new(0),
-            organization,
-            callback_url: CallbackUrl::from_stored(&format!("https://receiver.example/{id}")),
-            events: vec![pattern.parse().expect("a pattern")],
-            secret: Secret::new("as-documented").expect("a secret"),
-            active: true,
-            disabled_reason: None,
-            created_at: self.now(),
-            updated_at: self.now(),
-        }
+        let callback_url = CallbackUrl::from_stored(&format!("https://receiver.example/{id}"));
+        let new = NewSubscription::new(callback_url, vec![pattern.parse().expect("a pattern")]);
+        let secret = Secret::new("as-documented").expect("a secret");
+        Subscription::new(id, organization, new, secret, self.now())
     }
 
     /// An active subscription to everything.
@@ -270,7 +262,7 @@ fn new_event(organization: OrganizationId, event_type: &str, data: &str) -> NewE
 
 /// Everything of a lane.
 pub(super) fn want(lane: LaneId) -> Want {
-    Want { lane, room: 10_000, after: Some(Seq::ZERO), held: Vec::new() }
+    Want { lane, room: 10_000, after: Some(Seq::ZERO), held: Vec::new(), in_order: false }
 }
 
 pub(super) fn seqs(claimed: &Claimed) -> Vec<Seq> {

@@ -1,0 +1,60 @@
+//! Where a lane's deliveries go and how, prepared for sending.
+
+use std::time::Duration;
+
+use super::headers::HeaderNames;
+use crate::{
+    Algorithm, HeaderName, RetryPolicy, Signer, Subscription, SubscriptionOptions, Timestamp,
+};
+
+/// What holds for subscriptions that say nothing else.
+#[derive(Debug, Clone)]
+pub(crate) struct Defaults {
+    pub(crate) algorithm: Algorithm,
+    pub(crate) headers: HeaderNames,
+    pub(crate) retry: RetryPolicy,
+    pub(crate) attempt_timeout: Duration,
+}
+
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) subscription: Subscription,
+    pub(crate) signer: Signer,
+    /// Signs with the secret before the last rotation, until then.
+    retiring: Option<(Signer, Timestamp)>,
+    pub(crate) headers: Vec<(HeaderName, String)>,
+    pub(crate) retry: RetryPolicy,
+    pub(crate) timeout: Duration,
+}
+
+impl Target {
+    pub(crate) fn new(subscription: Subscription, defaults: &Defaults) -> Self {
+        let options = &subscription.options;
+        // A header that was fine when it was stored may be ours under today's prefix.
+        let own = options.headers.expose().filter(|(name, _)| !defaults.headers.is_ours(name));
+        let headers = own.map(|(name, value)| (HeaderName::clone(name), value.to_owned()));
+        let signer = |secret| Signer::new(secret, defaults.algorithm);
+        Self {
+            signer: signer(&subscription.secret),
+            retiring: subscription
+                .retiring
+                .as_ref()
+                .map(|retiring| (signer(&retiring.secret), retiring.until)),
+            headers: headers.collect(),
+            retry: retry_policy(options, &defaults.retry),
+            timeout: options.timeout.unwrap_or(defaults.attempt_timeout),
+            subscription,
+        }
+    }
+
+    /// Signs with the old secret, while there is one.
+    pub(crate) fn retiring_at(&self, now: Timestamp) -> Option<&Signer> {
+        self.retiring.as_ref().filter(|(_, until)| now < *until).map(|(signer, _)| signer)
+    }
+}
+
+fn retry_policy(options: &SubscriptionOptions, default: &RetryPolicy) -> RetryPolicy {
+    let Some(schedule) = &options.retry_schedule else { return default.clone() };
+    let budget = u32::try_from(schedule.len()).unwrap_or(u32::MAX);
+    RetryPolicy::default().with_schedule(schedule.clone()).with_budget(budget)
+}
