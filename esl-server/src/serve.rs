@@ -60,6 +60,9 @@ fn warn(config: &Config) {
     for unknown in config.unknown() {
         tracing::warn!("{unknown}");
     }
+    if !config.enabled {
+        tracing::warn!("ESL_ENABLED is false: nothing is recorded or sent");
+    }
     if config.profiler_enabled {
         tracing::warn!("PROFILER_ENABLED is set, but /_profiler comes with a later version");
     }
@@ -94,7 +97,8 @@ async fn start_engine(
         .callbacks(config.callbacks())
         .payload_bytes_max(config.payload_bytes_max)
         .in_flight_max(shares.sends)
-        .grace(config.shutdown_grace / 4 * 3);
+        .grace(config.shutdown_grace / 4 * 3)
+        .enabled(config.enabled);
     match config.blob_storage {
         None => {}
         Some(BlobStorage::Memory) => builder = builder.blobs(MemoryBlobStore::new()),

@@ -334,6 +334,13 @@ impl Esl {
         &self.0.callbacks
     }
 
+    /// Whether a header, whatever its case, begins like ESL's own (`X-Sapien-…`), and so cannot be a
+    /// subscriber's.
+    #[must_use]
+    pub fn is_own_header(&self, name: &str) -> bool {
+        self.0.driver.defaults.headers.is_ours(&name.to_ascii_lowercase())
+    }
+
     /// The engine's time.
     #[must_use]
     pub fn now(&self) -> Timestamp {

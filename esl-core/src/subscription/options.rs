@@ -120,7 +120,8 @@ impl SubscriptionOptions {
         self
     }
 
-    pub(super) fn update(&mut self, update: OptionsUpdate) {
+    /// Puts an update in force.
+    pub fn update(&mut self, update: OptionsUpdate) {
         // By name, so that a new option is not forgotten here.
         let OptionsUpdate {
             description,

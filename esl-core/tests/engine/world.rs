@@ -3,7 +3,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use esl_core::{
     CallbackPolicy, CallbackUrl, Clock, Delivery, DeliveryId, DeliveryState, Esl, EslBuilder,
     EventType, MemoryStorage, NewEvent, NewSubscription, Organization, OrganizationId, Published,
-    Subscription, Timestamp,
+    Subscription, SubscriptionOptions, Timestamp,
     storage::{Page, Tenancy},
     testing::{ManualClock, ScriptedTransport, SeededChance},
 };
@@ -66,8 +66,17 @@ pub(crate) fn event(event_type: &str, data: u64) -> NewEvent {
 
 impl World {
     pub(crate) async fn subscribe(&self, path: &str, pattern: &str) -> Subscription {
+        self.subscribe_with(path, pattern, SubscriptionOptions::default()).await
+    }
+
+    pub(crate) async fn subscribe_with(
+        &self,
+        path: &str,
+        pattern: &str,
+        options: SubscriptionOptions,
+    ) -> Subscription {
         let new = NewSubscription::new(url(path), vec![pattern.parse().unwrap()]);
-        self.esl.subscribe(ORGANIZATION, new).await.unwrap()
+        self.esl.subscribe(ORGANIZATION, new.with_options(options)).await.unwrap()
     }
 
     pub(crate) async fn publish(&self, event_type: &str, data: u64) -> Published {

@@ -4,7 +4,7 @@
 //! at once and by place, and because `data` must stay the JSON it is. So an object is read into its
 //! [`Members`], each still raw; no reader here recurses, however deep the JSON is nested.
 
-use std::{borrow::Cow, collections::HashSet, fmt};
+use std::{borrow::Cow, collections::HashSet, fmt, ops::RangeInclusive};
 
 use serde::{
     Deserialize, Deserializer,
@@ -172,6 +172,17 @@ pub(super) fn boolean(raw: &RawValue) -> Result<bool, &'static str> {
         "false" => Ok(false),
         _ => Err("expected true or false"),
     }
+}
+
+/// Whether it is `null`.
+pub(super) fn is_null(raw: &RawValue) -> bool {
+    raw.get() == "null"
+}
+
+/// A whole number in a range, written as such.
+pub(super) fn whole(raw: &RawValue, range: RangeInclusive<u64>) -> Result<u64, String> {
+    let number = raw.get().parse().ok().filter(|number| range.contains(number));
+    number.ok_or_else(|| format!("expected a whole number, {} to {}", range.start(), range.end()))
 }
 
 fn malformed(error: &serde_json::Error) -> Problem {
@@ -352,6 +363,17 @@ mod tests {
             assert!(text(&raw(wrong)).is_err(), "{wrong}");
         }
         assert_eq!((boolean(&raw("true")), boolean(&raw("false"))), (Ok(true), Ok(false)));
+        for (text, number) in [("0", 0), ("7", 7)] {
+            assert_eq!(whole(&raw(text), 0..=7), Ok(number));
+        }
+        for wrong in ["8", "-1", "1.0", "1e0", "\"1\"", "null", "99999999999999999999"] {
+            assert_eq!(
+                whole(&raw(wrong), 0..=7).as_deref(),
+                Err("expected a whole number, 0 to 7"),
+                "{wrong}"
+            );
+        }
+        assert!(is_null(&raw("null")) && !is_null(&raw("0")));
         assert!(boolean(&raw("1")).is_err() && boolean(&raw("\"true\"")).is_err());
     }
 }

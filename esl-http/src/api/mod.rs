@@ -35,6 +35,7 @@ mod path;
 mod problem;
 mod request;
 mod serve;
+mod subscription_options;
 mod subscriptions;
 
 use std::{ops::Deref, panic, sync::Arc};
@@ -76,6 +77,8 @@ pub fn router(esl: Esl, config: ApiConfig) -> Router {
             "/api/v1/subscriptions/{id}",
             get(subscriptions::one).patch(subscriptions::update).delete(subscriptions::delete),
         )
+        .route("/api/v1/subscriptions/{id}/rotate-secret", post(subscriptions::rotate_secret))
+        .route("/api/v1/subscriptions/{id}/ping", post(subscriptions::ping))
         .route("/api/v1/subscriptions/{id}/deliveries", get(deliveries::list))
         .route("/api/v1/deliveries/{id}", get(deliveries::one))
         .route("/api/v1/deliveries/{id}/redeliver", post(deliveries::redeliver))

@@ -10,12 +10,12 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use esl_core::{
-    PublishError,
+    PublishError, SubscriptionId,
     storage::{StorageError, StorageErrorKind},
 };
 use serde::Serialize;
 
-use super::fault::Fault;
+use super::{fault::Fault, path::Named};
 
 /// An answer that says what was wrong.
 #[derive(Debug)]
@@ -244,6 +244,8 @@ impl From<PublishError> for Problem {
                 "this Idempotency-Key has been used for another request",
             ),
             PublishError::UnknownOrganization => super::auth::organization_gone(),
+            PublishError::UnknownSubscription => Self::not_found(SubscriptionId::NAME),
+            PublishError::Disabled => Self::unavailable("the event system is switched off", 60),
             PublishError::Stopped => Self::unavailable("the service is stopping", 5),
             PublishError::Storage(error) => Self::from(&*error),
             PublishError::Blob(error) => {

@@ -1,5 +1,7 @@
 //! `/api/v1/subscriptions`: who wants which events.
 
+use std::{sync::Arc, time::Duration};
+
 use axum::{
     extract::{MatchedPath, State},
     http::{
@@ -9,8 +11,9 @@ use axum::{
     response::Response,
 };
 use esl_core::{
-    CallbackPolicy, CallbackUrl, EventPattern, NewSubscription, Secret, Subscription,
-    SubscriptionId, SubscriptionUpdate, Timestamp,
+    CallbackPolicy, CallbackUrl, DeliveryId, Esl, EventId, EventPattern, NewSubscription, Origin,
+    Secret, SecretChange, Subscription, SubscriptionId, SubscriptionUpdate, Timestamp,
+    storage::{Health, StorageErrorKind},
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -18,12 +21,14 @@ use serde_json::value::RawValue;
 use super::{
     Api, answer,
     auth::{Authorized, MayReadSubscriptions, MaySubscribe},
-    body::{self, JsonBody},
+    body::{self, JsonBody, NoBody},
     fault::{Faults, Place},
     json::{self, Items, Members},
     page::{List, NoParameters, Parameters},
     path::{Id, Named},
-    problem::Problem,
+    problem::{Code, Problem},
+    request::Context,
+    subscription_options::{self, OptionsView},
     to_its_end,
 };
 
@@ -35,7 +40,7 @@ pub(super) async fn create(
     _: NoParameters,
     JsonBody(body): JsonBody<{ body::SMALL }>,
 ) -> Result<Response, Problem> {
-    let new = read_new(&body, api.esl.callback_policy())?;
+    let new = read_new(&body, &api.esl)?;
     let is_generated = new.secret.is_none();
     let organization = caller.organization;
     let subscription =
@@ -70,9 +75,14 @@ pub(super) async fn one(
     Id(id): Id<SubscriptionId>,
     _: NoParameters,
 ) -> Result<Response, Problem> {
-    let subscription = api.esl.storage().subscription(caller.organization, id).await?;
-    let subscription = subscription.ok_or_else(|| Problem::not_found(SubscriptionId::NAME))?;
-    Ok(answer(StatusCode::OK, &View::of(&subscription, None)))
+    let not_found = || Problem::not_found(SubscriptionId::NAME);
+    let storage = api.esl.storage();
+    let subscription = storage.subscription(caller.organization, id).await?;
+    let subscription = subscription.ok_or_else(not_found)?;
+    let health = storage.health(caller.organization, id).await?.ok_or_else(not_found)?;
+    let view =
+        DetailView { subscription: View::of(&subscription, None), health: HealthView::of(&health) };
+    Ok(answer(StatusCode::OK, &view))
 }
 
 /// `PATCH /api/v1/subscriptions/{id}`
@@ -83,7 +93,7 @@ pub(super) async fn update(
     _: NoParameters,
     JsonBody(body): JsonBody<{ body::SMALL }>,
 ) -> Result<Response, Problem> {
-    let update = read_update(&body, api.esl.callback_policy())?;
+    let update = read_update(&body, &api.esl)?;
     let organization = caller.organization;
     let updated =
         to_its_end(async move { api.esl.update_subscription(organization, id, update).await });
@@ -105,7 +115,92 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn read_new(body: &[u8], policy: &CallbackPolicy) -> Result<NewSubscription, Problem> {
+/// `POST /api/v1/subscriptions/{id}/rotate-secret`
+pub(super) async fn rotate_secret(
+    State(api): State<Api>,
+    caller: Authorized<MaySubscribe>,
+    Id(id): Id<SubscriptionId>,
+    _: NoParameters,
+    JsonBody(body): JsonBody<{ body::SMALL }>,
+) -> Result<Response, Problem> {
+    let rotation = read_rotation(&body)?;
+    let is_generated = matches!(rotation, Rotation::Begin { secret: None, .. });
+    let organization = caller.organization;
+    let rotated = to_its_end(async move {
+        match rotation {
+            Rotation::Begin { secret, grace } => {
+                api.esl.rotate_secret(organization, id, secret, grace).await
+            }
+            Rotation::Finish => {
+                let mut update = SubscriptionUpdate::default();
+                update.secret = Some(SecretChange::Finish);
+                api.esl.update_subscription(organization, id, update).await
+            }
+        }
+    });
+    let subscription = rotated.await.map_err(|error| match error.kind() {
+        StorageErrorKind::Conflict => {
+            let detail = "a rotation is under way; finish it first ({\"finish\": true})";
+            Problem::new(Code::Conflict, detail)
+        }
+        _ => Problem::about(SubscriptionId::NAME, &error),
+    })?;
+    let secret = is_generated.then(|| subscription.secret.expose());
+    let mut response = answer(StatusCode::OK, &View::of(&subscription, secret));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+/// `POST /api/v1/subscriptions/{id}/ping`
+pub(super) async fn ping(
+    State(api): State<Api>,
+    caller: Authorized<MaySubscribe>,
+    context: Context,
+    Id(id): Id<SubscriptionId>,
+    _: NoParameters,
+    _: NoBody,
+) -> Result<Response, Problem> {
+    let origin = Arc::new(Origin {
+        correlation_id: context.request_id().to_owned(),
+        triggered_by: caller.client.to_string(),
+        source: "api",
+    });
+    let (published, delivery_id) = api.esl.ping(caller.organization, id, Some(origin)).await?;
+    let view = PingView {
+        id: published.id,
+        seq: published.seq.get(),
+        deliveries: published.deliveries,
+        delivery_id,
+    };
+    Ok(answer(StatusCode::ACCEPTED, &view))
+}
+
+/// What is asked of a rotation.
+enum Rotation {
+    Begin { secret: Option<Secret>, grace: Duration },
+    Finish,
+}
+
+fn read_rotation(body: &[u8]) -> Result<Rotation, Problem> {
+    let members = json::object(body)?;
+    let mut faults = Faults::default();
+    let finish = members.optional("", "finish", &mut faults, json::boolean).unwrap_or(false);
+    if finish {
+        members.finish("", &["finish"], &mut faults);
+        faults.check()?;
+        return Ok(Rotation::Finish);
+    }
+    let secret = members.optional("", "secret", &mut faults, secret);
+    let grace = members.optional("", "grace_seconds", &mut faults, |raw| {
+        json::whole(raw, 0..=SecretChange::GRACE_MAX.as_secs()).map(Duration::from_secs)
+    });
+    members.finish("", &["finish", "secret", "grace_seconds"], &mut faults);
+    faults.check()?;
+    Ok(Rotation::Begin { secret, grace: grace.unwrap_or(SecretChange::GRACE_DEFAULT) })
+}
+
+fn read_new(body: &[u8], esl: &Esl) -> Result<NewSubscription, Problem> {
+    let policy = esl.callback_policy();
     let members = json::object(body)?;
     let mut faults = Faults::default();
     let callback_url =
@@ -114,7 +209,8 @@ fn read_new(body: &[u8], policy: &CallbackPolicy) -> Result<NewSubscription, Pro
     let events = patterns(&members, &mut faults);
     let secret = members.optional("", "secret", &mut faults, secret);
     let active = members.optional("", "active", &mut faults, json::boolean);
-    members.finish("", &["callback_url", "events", "secret", "active"], &mut faults);
+    let options = subscription_options::read(&members, esl, &mut faults);
+    members.finish("", &known(), &mut faults);
     faults.check()?;
 
     let mut new = NewSubscription::new(
@@ -122,10 +218,12 @@ fn read_new(body: &[u8], policy: &CallbackPolicy) -> Result<NewSubscription, Pro
         events.expect("a required member that is not there is a fault"),
     );
     new.secret = secret;
+    new.options.update(options);
     Ok(new.with_active(active.unwrap_or(true)))
 }
 
-fn read_update(body: &[u8], policy: &CallbackPolicy) -> Result<SubscriptionUpdate, Problem> {
+fn read_update(body: &[u8], esl: &Esl) -> Result<SubscriptionUpdate, Problem> {
+    let policy = esl.callback_policy();
     let members = json::object(body)?;
     let mut faults = Faults::default();
     let mut update = SubscriptionUpdate::default();
@@ -136,9 +234,15 @@ fn read_update(body: &[u8], policy: &CallbackPolicy) -> Result<SubscriptionUpdat
     members.optional("", "secret", &mut faults, |_| {
         Err::<(), _>("a secret is not changed by PATCH but by rotation (rotate-secret)")
     });
-    members.finish("", &["callback_url", "events", "secret", "active"], &mut faults);
+    update.options = subscription_options::read(&members, esl, &mut faults);
+    members.finish("", &known(), &mut faults);
     faults.check()?;
     Ok(update)
+}
+
+/// The members that there are.
+fn known() -> Vec<&'static str> {
+    [&["callback_url", "events", "secret", "active"][..], &subscription_options::NAMES].concat()
 }
 
 fn callback_url(raw: &RawValue, policy: &CallbackPolicy) -> Result<CallbackUrl, String> {
@@ -182,6 +286,10 @@ struct View<'a> {
     secret: Option<&'a str>,
     active: bool,
     disabled_reason: Option<&'static str>,
+    /// Until when the secret before this one signs, too.
+    rotation_ends_at: Option<Timestamp>,
+    #[serde(flatten)]
+    options: OptionsView<'a>,
     created_at: Timestamp,
     updated_at: Timestamp,
 }
@@ -195,10 +303,58 @@ impl<'a> View<'a> {
             secret,
             active: subscription.active,
             disabled_reason: subscription.disabled_reason.map(|reason| reason.as_str()),
+            rotation_ends_at: subscription.retiring.as_ref().map(|retiring| retiring.until),
+            options: OptionsView::of(&subscription.options),
             created_at: subscription.created_at,
             updated_at: subscription.updated_at,
         }
     }
+}
+
+/// A subscription with how it fares.
+// Without Debug, as what it holds.
+#[derive(Serialize)]
+struct DetailView<'a> {
+    #[serde(flatten)]
+    subscription: View<'a>,
+    health: HealthView,
+}
+
+#[derive(Debug, Serialize)]
+struct HealthView {
+    state: &'static str,
+    failing_since: Option<Timestamp>,
+    last_success_at: Option<Timestamp>,
+    next_attempt_not_before: Option<Timestamp>,
+    waiting: u64,
+    oldest_due_at: Option<Timestamp>,
+}
+
+impl HealthView {
+    fn of(health: &Health) -> Self {
+        let state = match (health.lane.is_open(), health.lane.failing_since) {
+            (true, _) => "circuit_open",
+            (false, Some(_)) => "failing",
+            (false, None) => "healthy",
+        };
+        Self {
+            state,
+            failing_since: health.lane.failing_since,
+            last_success_at: health.lane.last_success_at,
+            next_attempt_not_before: health.lane.not_before,
+            waiting: health.waiting,
+            oldest_due_at: health.oldest_due,
+        }
+    }
+}
+
+/// What became of a ping.
+#[derive(Debug, Serialize)]
+struct PingView {
+    id: EventId,
+    seq: u64,
+    deliveries: u32,
+    delivery_id: DeliveryId,
 }
 
 const PATTERNS_MAX: usize = 100;

@@ -7,6 +7,7 @@ mod faulty;
 mod health;
 mod isolation;
 mod oauth;
+mod options;
 mod requests;
 mod serve;
 mod subscriptions;

@@ -38,11 +38,26 @@ async fn the_documented_request_makes_a_subscription() {
         "events": ["person.created", "person.updated", "availability.changed"],
         "active": true,
         "disabled_reason": null,
+        "rotation_ends_at": null,
+        "description": null,
+        "metadata": null,
+        "headers": {},
+        "retry_schedule": null,
+        "timeout_ms": null,
+        "max_per_second": null,
+        "max_in_flight": null,
+        "ordering": "parallel",
+        "on_exhausted": "skip",
         "created_at": "2024-01-15T14:32:00.000Z",
         "updated_at": "2024-01-15T14:32:00.000Z",
     });
     assert_eq!(reply.body, expected);
-    assert_eq!(world.get(&format!("{URI}/{id}")).send().await.body, expected);
+    let mut read = world.get(&format!("{URI}/{id}")).send().await.body;
+    let health = read.as_object_mut().expect("an object").remove("health");
+    assert_eq!(health.expect("health")["state"], "healthy");
+    assert_eq!(read, expected);
+    let list = world.get(URI).send().await.body;
+    assert_eq!(list["data"], json!([expected]));
 }
 
 #[tokio::test]
@@ -170,7 +185,7 @@ async fn a_patch_changes_what_it_names_and_nothing_else() {
     let world = World::new().await;
     let id = world.subscribe(&["a.b"]).await;
     world.clock.advance(Duration::from_secs(60));
-    let mut expected = world.get(&format!("{URI}/{id}")).send().await.body;
+    let mut expected = world.get(URI).send().await.body["data"][0].clone();
 
     let unchanged = patch(&world, &id, &json!({})).await;
     assert_eq!((unchanged.status, &unchanged.body), (StatusCode::OK, &expected));
@@ -185,7 +200,7 @@ async fn a_patch_changes_what_it_names_and_nothing_else() {
         expected[member] = value.clone();
         let reply = patch(&world, &id, &json!({ member: value })).await;
         assert_eq!((reply.status, &reply.body), (StatusCode::OK, &expected), "{member}");
-        assert_eq!(world.get(&format!("{URI}/{id}")).send().await.body, expected);
+        assert_eq!(world.get(URI).send().await.body["data"][0], expected);
     }
     let reply = world
         .call(Method::PATCH, &format!("{URI}/{id}"))

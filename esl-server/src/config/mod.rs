@@ -37,7 +37,6 @@ impl Config {
     pub(crate) fn new(written: Written) -> Result<Self, Faults> {
         let values = Values::read(&written).map_err(Faults)?;
         // What can have one value only, for now.
-        let () = values.enabled;
         let None = values.broker;
         Ok(Self { values, written })
     }

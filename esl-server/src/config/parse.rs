@@ -34,13 +34,6 @@ pub(super) fn boolean(text: &str) -> Parsed<bool> {
     }
 }
 
-pub(super) fn enabled(text: &str) -> Parsed<()> {
-    match boolean(text)? {
-        true => Ok(()),
-        false => Err("expected true: switching off comes with a later version".into()),
-    }
-}
-
 /// A whole number within bounds.
 pub(super) fn whole<T>(range: RangeInclusive<T>) -> impl Fn(&str) -> Parsed<T>
 where
@@ -452,7 +445,7 @@ mod tests {
         assert!(header_prefix("Webhook").is_err_and(|error| error.contains("Standard Webhooks")));
         assert!(header_prefix("Content").is_err_and(|error| error.contains("than content")));
         assert!(listen_address("0.0.0.0:8080").is_ok() && listen_address(":8080").is_err());
-        assert!(enabled("false").is_err() && broker_url("amqp://localhost").is_err());
+        assert!(broker_url("amqp://localhost").is_err());
         assert!(blob_storage_url("memory:").is_ok() && blob_storage_url("s3://bucket").is_err());
     }
 }

@@ -110,8 +110,9 @@ fn read<T>(
 }
 
 variables! {
-    /// Whether the event system is on. `false` comes with a later version, and is refused until then.
-    "ESL_ENABLED" Open, default "true" => enabled: () = parse::enabled;
+    /// Whether the event system is on. With `false` nothing is recorded or sent and publishing is
+    /// answered with 503; everything else goes on.
+    "ESL_ENABLED" Open, default "true" => enabled: bool = parse::boolean;
 
     /// The address and port that the API is served on. Port 0 takes a free one, which the log names.
     "ESL_LISTEN" Open, default "127.0.0.1:8080" => listen: SocketAddr = parse::listen_address;
