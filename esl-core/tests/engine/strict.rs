@@ -18,7 +18,7 @@ fn strict() -> SubscriptionOptions {
 fn moody(clock: Arc<dyn Clock>, seed: u64) -> ScriptedTransport {
     let chance = SeededChance::new(seed);
     ScriptedTransport::answering(clock, move |_| {
-        Reply::status(if chance.bits() % 3 == 0 { 200 } else { 500 })
+        Reply::status(if chance.bits().is_multiple_of(3) { 200 } else { 500 })
     })
 }
 

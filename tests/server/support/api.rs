@@ -66,6 +66,31 @@ impl Api {
         created["id"].as_str().expect("an id").to_owned()
     }
 
+    /// Subscribes a receiver to `person.*` with options; gives the subscription's id.
+    pub(crate) async fn subscribe_with(&self, callback_url: &str, mut options: Value) -> String {
+        options["callback_url"] = callback_url.into();
+        options["events"] = serde_json::json!(["person.*"]);
+        let (status, created) =
+            self.post("/api/v1/subscriptions", &options).await.expect("the server runs");
+        assert_eq!(status, 201, "{created}");
+        created["id"].as_str().expect("an id").to_owned()
+    }
+
+    /// Reads something again and again until it is as it should be.
+    pub(crate) async fn until(&self, path: &str, is_right: impl Fn(&Value) -> bool) -> Value {
+        let wait = async {
+            loop {
+                let (status, found) = self.get(path).await;
+                assert_eq!(status, 200, "{found}");
+                if is_right(&found) {
+                    return found;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+        };
+        super::in_time(path, wait).await
+    }
+
     /// Publishes one event; gives its id.
     pub(crate) async fn publish(&self, event_type: &str, data: Value) -> String {
         let body = serde_json::json!({ "type": event_type, "data": data });

@@ -11,7 +11,7 @@ use std::{future::Future, time::Duration};
 pub(crate) use self::{
     api::Api,
     curl::{curl, shell},
-    receiver::{Behaviour, Receiver},
+    receiver::{Behaviour, Received, Receiver},
     server::{Folder, Server},
 };
 

@@ -1,8 +1,14 @@
-use std::{convert::Infallible, net::SocketAddr};
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Instant,
+};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
-use hyper::{HeaderMap, Request, Response, body::Incoming, service::service_fn};
+use hyper::{HeaderMap, Request, Response, StatusCode, body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::{
@@ -30,11 +36,15 @@ pub(crate) enum Behaviour {
     Hang,
     /// 200, once the gate says true.
     Gate(watch::Receiver<bool>),
+    /// With these, one after the other, and 200 when they are used up.
+    Statuses(Arc<Mutex<VecDeque<u16>>>),
 }
 
 /// A request it was sent.
 #[derive(Debug, Clone)]
 pub(crate) struct Received {
+    /// When all of it was there.
+    pub(crate) at: Instant,
     pub(crate) path: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
@@ -99,6 +109,13 @@ impl Receiver {
         received[0].clone()
     }
 
+    /// Waits for so many requests.
+    pub(crate) async fn first_of(&self, count: usize) -> Vec<Received> {
+        let mut receiver = self.received.subscribe();
+        let enough = receiver.wait_for(|received| received.len() >= count);
+        in_time("so many requests", enough).await.expect("the receiver runs")[..count].to_vec()
+    }
+
     /// Waits for requests, and takes them away: for cases with more than should be kept.
     pub(crate) async fn take(&self) -> Vec<Received> {
         let mut receiver = self.received.subscribe();
@@ -130,14 +147,16 @@ async fn converse(
             let (head, body) = request.into_parts();
             if let Ok(body) = body.collect().await {
                 let request = Received {
+                    at: Instant::now(),
                     path: head.uri.path().to_owned(),
                     headers: head.headers,
                     body: body.to_bytes(),
                 };
                 received.send_modify(|all| all.push(request));
             }
-            behaviour.wait().await;
-            Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
+            let mut response = Response::new(Empty::<Bytes>::new());
+            *response.status_mut() = behaviour.status().await;
+            Ok::<_, Infallible>(response)
         }
     });
     // A connection that breaks is the sender's doing.
@@ -149,13 +168,22 @@ async fn converse(
 }
 
 impl Behaviour {
-    async fn wait(self) {
+    pub(crate) fn statuses(statuses: impl IntoIterator<Item = u16>) -> Self {
+        Self::Statuses(Arc::new(Mutex::new(statuses.into_iter().collect())))
+    }
+
+    async fn status(self) -> StatusCode {
         match self {
             Self::Accept => {}
+            Self::Statuses(statuses) => {
+                let status = statuses.lock().expect("nobody panics here").pop_front();
+                return StatusCode::from_u16(status.unwrap_or(200)).expect("a status");
+            }
             Self::Hang => std::future::pending().await,
             Self::Gate(mut gate) => {
                 gate.wait_for(|is_open| *is_open).await.expect("the gate outlives the receiver");
             }
         }
+        StatusCode::OK
     }
 }
