@@ -117,7 +117,7 @@ fn commit_on(
                 Unit::publish(Publish {
                     organization: ORGANIZATION,
                     route_version: RouteVersion::default(),
-                    events: vec![Routed { event, lanes: Arc::clone(&lanes), intake: None }],
+                    events: vec![Routed::new(event, Arc::clone(&lanes))],
                     idempotency: None,
                 })
             });

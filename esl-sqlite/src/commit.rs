@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use esl_core::{
     EventId, SealedEvent, Seq, Timestamp,
     storage::{
-        Accepted, Commit, Committed, Idempotency, IntakeRow, Publish, Refused, Routed,
-        StorageError, Unit,
+        Accepted, Audience, Commit, Committed, FAN_OUT_ABOVE, Idempotency, IntakeRow, Publish,
+        Refused, Routed, StorageError, Unit,
     },
 };
 use rusqlite::{OptionalExtension, Row};
@@ -16,9 +16,10 @@ use crate::{
     SqliteStorage,
     changes::News,
     error::Stop,
+    fan_out,
     rows::{EventKey, lane_number, seq_number},
     session::{OrganizationRow, Session},
-    settle,
+    settle::{self, retry_time},
 };
 
 #[async_trait]
@@ -40,7 +41,10 @@ impl Commit for SqliteStorage {
 fn weight(unit: &Unit) -> usize {
     let events = unit.publish.iter().flat_map(|publish| &publish.events);
     let settlements = unit.settle.as_ref().map_or(0, |settle| settle.settlements.len());
-    events.map(|routed| 1 + routed.lanes.len()).sum::<usize>() + settlements
+    let expanded = unit.expand.as_ref().map_or(0, |expand| 1 + expand.lanes.len());
+    events.map(|routed| 1 + routed.lanes.len().min(FAN_OUT_ABOVE)).sum::<usize>()
+        + settlements
+        + expanded
 }
 
 fn commit_all(
@@ -59,7 +63,7 @@ fn commit_all(
 }
 
 /// Why a unit is not committed.
-enum Declined {
+pub(crate) enum Declined {
     /// It alone is refused; nothing of it was written.
     Refused(Refused),
     /// The whole transaction is rolled back.
@@ -92,6 +96,9 @@ fn commit(session: &mut Session<'_>, unit: &Unit) -> Result<Committed, Declined>
         }
         checked = Some((publish, organization));
     }
+    if let Some(expand) = &unit.expand {
+        fan_out::demand_turn(session, expand)?;
+    }
     if let Some(settle) = &unit.settle
         && !session.is_running(&settle.worker)?
     {
@@ -107,6 +114,9 @@ fn commit(session: &mut Session<'_>, unit: &Unit) -> Result<Committed, Declined>
     if let Some(settle) = &unit.settle {
         settle::settle(session, settle)?;
     }
+    if let Some(expand) = &unit.expand {
+        fan_out::expand(session, expand)?;
+    }
     Ok(Committed { events })
 }
 
@@ -114,28 +124,22 @@ fn commit(session: &mut Session<'_>, unit: &Unit) -> Result<Committed, Declined>
 fn store(
     session: &mut Session<'_>,
     publish: &Publish,
-    organization: OrganizationRow,
+    mut organization: OrganizationRow,
 ) -> Result<Vec<Accepted>, Declined> {
+    let before = organization;
     let mut events = Vec::with_capacity(publish.events.len());
-    let mut last_seq = organization.last_seq;
     if let [routed] = &*publish.events {
         // The only event of a unit need not be looked up first: if its id is taken, the insertion
         // does nothing.
-        let accepted = store_alone(session, organization, routed)?;
-        if !accepted.repeated {
-            last_seq = accepted.seq;
-        }
-        events.push(accepted);
+        events.push(store_alone(session, &mut organization, routed)?);
     } else {
         let places = places(session, publish, organization)?;
         for (routed, place) in publish.events.iter().zip(places) {
             events.push(match place {
                 Place::Known(accepted) => accepted,
                 Place::New(seq) => {
-                    let is_new = insert(session, organization, routed, seq)?;
-                    assert!(is_new, "the id was looked up in this transaction");
-                    last_seq = seq;
-                    accepted(routed, seq)
+                    let accepted = insert(session, &mut organization, routed, seq)?;
+                    accepted.expect("the id was looked up in this transaction")
                 }
             });
         }
@@ -145,8 +149,8 @@ fn store(
             remove_intake(session, row, routed.event.id)?;
         }
     }
-    if last_seq != organization.last_seq {
-        session.change_organization(publish.organization, |row| row.last_seq = last_seq);
+    if organization != before {
+        session.change_organization(publish.organization, |row| *row = organization);
     }
     if let Some(idempotency) = &publish.idempotency {
         remember(session, organization, idempotency, &events)?;
@@ -160,14 +164,14 @@ fn store(
 
 fn store_alone(
     session: &mut Session<'_>,
-    organization: OrganizationRow,
+    organization: &mut OrganizationRow,
     routed: &Routed,
 ) -> Result<Accepted, Declined> {
     let seq = organization.last_seq.next();
-    if insert(session, organization, routed, seq)? {
-        return Ok(accepted(routed, seq));
+    if let Some(accepted) = insert(session, organization, routed, seq)? {
+        return Ok(accepted);
     }
-    let known = find(session, &routed.event, organization)?;
+    let known = find(session, &routed.event, *organization)?;
     let known = known.expect("an id that is taken is found");
     known.repetition(routed).map_err(Declined::Refused)
 }
@@ -198,7 +202,13 @@ fn places(
             Some(known) => Place::Known(known.repetition(routed)?),
             None => {
                 last_seq = last_seq.next();
-                let accepted = Accepted { repeated: true, ..accepted(routed, last_seq) };
+                let accepted = Accepted {
+                    id: event.id,
+                    seq: last_seq,
+                    deliveries: deliveries(routed),
+                    repeated: true,
+                    fanned_out: false,
+                };
                 let known = Known { accepted, digest: event.digest };
                 in_this_unit.insert(event.id, known);
                 Place::New(last_seq)
@@ -235,21 +245,26 @@ fn find(
 ) -> rusqlite::Result<Option<Known>> {
     let read = |row: &Row<'_>| {
         let key = EventKey(row.get(0)?);
-        let accepted =
-            Accepted { id: event.id, seq: key.seq(), deliveries: row.get(2)?, repeated: true };
+        let accepted = Accepted {
+            id: event.id,
+            seq: key.seq(),
+            deliveries: row.get(2)?,
+            repeated: true,
+            fanned_out: false,
+        };
         Ok(Known { accepted, digest: row.get(1)? })
     };
     let parameters = (event.id.to_bytes(), organization.key);
     session.statements.find_event.query_row(parameters, read).optional()
 }
 
-/// Stores an event and what is owed of it; false, with nothing stored, if its id is taken.
+/// Stores an event and what is owed of it; `None`, with nothing stored, if its id is taken.
 fn insert(
     session: &mut Session<'_>,
-    organization: OrganizationRow,
+    organization: &mut OrganizationRow,
     routed: &Routed,
     seq: Seq,
-) -> rusqlite::Result<bool> {
+) -> rusqlite::Result<Option<Accepted>> {
     let event = &routed.event;
     let inserted = session.statements.insert_event.execute((
         organization.event_key(seq).0,
@@ -261,16 +276,25 @@ fn insert(
         &*event.body,
     ))?;
     if inserted == 0 {
-        return Ok(false);
+        return Ok(None);
     }
-    for lane in &*routed.lanes {
-        session.statements.owe.execute((lane_number(*lane), seq_number(seq)))?;
+    organization.last_seq = seq;
+    let fanned_out = fan_out::is_needed(organization, routed);
+    if fanned_out {
+        fan_out::begin(session, organization, routed, seq)?;
+    } else if let Audience::Only(lane) = routed.audience {
+        session.statements.owe.execute((
+            lane_number(lane),
+            retry_time(session.now),
+            seq_number(seq),
+        ))?;
+    } else {
+        for lane in &*routed.lanes {
+            session.statements.owe.execute((lane_number(*lane), 0, seq_number(seq)))?;
+        }
     }
-    Ok(true)
-}
-
-fn accepted(routed: &Routed, seq: Seq) -> Accepted {
-    Accepted { id: routed.event.id, seq, deliveries: deliveries(routed), repeated: false }
+    let deliveries = deliveries(routed);
+    Ok(Some(Accepted { id: event.id, seq, deliveries, repeated: false, fanned_out }))
 }
 
 fn deliveries(routed: &Routed) -> u32 {
@@ -372,6 +396,7 @@ mod answer {
             seq: seq_from(u64::from_be_bytes(*seq), index)?,
             deliveries: u32::from_be_bytes(*deliveries),
             repeated: true,
+            fanned_out: false,
         })
     }
 }

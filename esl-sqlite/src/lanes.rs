@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use esl_core::{
     LaneId, OrganizationId, SealedEvent, Seq, Timestamp, WorkerId,
     storage::{
-        Change, Claimed, EPOCH, IntakeRow, Lanes, StorageError, StorageErrorKind, Swept, Taken,
-        Waiting, Want, Worker, due_time,
+        Change, Claimed, EPOCH, FanOut, IntakeRow, Lanes, StorageError, StorageErrorKind, Swept,
+        Taken, Waiting, Want, Worker, due_time,
     },
 };
 use rusqlite::{Connection, OptionalExtension};
@@ -17,7 +17,7 @@ use crate::{
     changes::News,
     claim,
     error::Stop,
-    outbox,
+    fan_out, outbox,
     readers::Snapshot,
     rows::{self, Ending, EventKey, LANE_STATE, LANE_STATE_COLUMNS, lane_number, seq_number},
     session::Session,
@@ -100,6 +100,18 @@ impl Lanes for SqliteStorage {
             Ok(claim::claim(snapshot, &wants, bytes_max)?)
         };
         self.readers().run(CLAIM, work).await
+    }
+
+    async fn fan_outs(
+        &self,
+        after: Option<OrganizationId>,
+        limit: usize,
+        bytes_max: usize,
+    ) -> Result<Option<(OrganizationId, Vec<FanOut>)>, StorageError> {
+        let work = move |snapshot: &Snapshot<'_>| {
+            Ok(fan_out::read(snapshot.connection, after, limit, bytes_max)?)
+        };
+        self.readers().run("read fan-outs", work).await
     }
 
     async fn reopen(

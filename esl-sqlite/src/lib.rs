@@ -77,6 +77,7 @@ mod deliveries;
 mod engine_lock;
 mod error;
 mod expiry;
+mod fan_out;
 mod foreign;
 mod health;
 mod job;

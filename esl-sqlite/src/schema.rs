@@ -6,6 +6,7 @@
 //!   route_version     │                             ├─ esl_attempts  what was tried, from a failure on
 //!                     │                             └─ esl_lanes     how its receiver fares
 //!                     ├─ esl_events (organization << 40 | seq)
+//!                     ├─ esl_fan_outs  events whose deliveries are made in slices
 //!                     ├─ esl_idempotency
 //!                     └─ esl_clients ── esl_tokens
 //! esl_intake    events that an embedder has committed and the engine has yet to move
@@ -35,7 +36,8 @@ CREATE TABLE esl_organizations (
     name TEXT NOT NULL UNIQUE,
     created_at INTEGER NOT NULL,
     last_seq INTEGER NOT NULL DEFAULT 0,
-    route_version INTEGER NOT NULL DEFAULT 0
+    route_version INTEGER NOT NULL DEFAULT 0,
+    fan_outs INTEGER NOT NULL DEFAULT 0
 );
 
 CREATE TABLE esl_subscriptions (
@@ -85,6 +87,15 @@ CREATE TABLE esl_events (
 );
 -- An id belongs to its organization: nobody learns of, or takes, another's.
 CREATE UNIQUE INDEX esl_events_by_id ON esl_events (id, key >> 40);
+
+CREATE TABLE esl_fan_outs (
+    organization INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    after_lane INTEGER NOT NULL,
+    last_lane INTEGER NOT NULL,
+    except_lane INTEGER,
+    PRIMARY KEY (organization, seq)
+) WITHOUT ROWID;
 
 CREATE TABLE esl_open (
     lane INTEGER NOT NULL,

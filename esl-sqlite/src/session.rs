@@ -52,6 +52,8 @@ pub(crate) struct OrganizationRow {
     pub(crate) key: i64,
     pub(crate) last_seq: Seq,
     pub(crate) route_version: RouteVersion,
+    /// How many fan-outs are open.
+    pub(crate) fan_outs: u32,
 }
 
 struct Cached {
@@ -156,6 +158,7 @@ impl<'c> Session<'c> {
                 row.key,
                 seq_number(row.last_seq),
                 row.route_version.0.cast_signed(),
+                row.fan_outs,
             ))?;
         }
         Ok(())
@@ -300,7 +303,7 @@ pub(crate) fn read_organization(
     connection: &Connection,
     id: OrganizationId,
 ) -> rusqlite::Result<Option<OrganizationRow>> {
-    let sql = "SELECT key, last_seq, route_version FROM esl_organizations WHERE id = ?1";
+    let sql = "SELECT key, last_seq, route_version, fan_outs FROM esl_organizations WHERE id = ?1";
     let mut select = connection.prepare_cached(sql)?;
     select
         .query_row([id.to_bytes()], |row| {
@@ -308,13 +311,14 @@ pub(crate) fn read_organization(
                 key: row.get(0)?,
                 last_seq: crate::rows::seq(row, 1)?,
                 route_version: RouteVersion(row.get::<_, i64>(2)?.cast_unsigned()),
+                fan_outs: row.get(3)?,
             })
         })
         .optional()
 }
 
 const UPDATE_ORGANIZATION: &str =
-    "UPDATE esl_organizations SET last_seq = ?2, route_version = ?3 WHERE key = ?1";
+    "UPDATE esl_organizations SET last_seq = ?2, route_version = ?3, fan_outs = ?4 WHERE key = ?1";
 const UPDATE_EPOCH: &str =
     "UPDATE esl_engine SET worker = ?1, epoch = ?2, lapses_at = ?3 WHERE one = 1";
 const IS_LIVE: &str = "SELECT 1 FROM esl_subscriptions WHERE lane = ?1 AND deleted_at IS NULL";

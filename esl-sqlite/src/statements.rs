@@ -56,7 +56,7 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
 ON CONFLICT (id, key >> 40) DO NOTHING";
 
 const OWE: &str = "
-INSERT INTO esl_open (lane, due_at, seq, attempts, charged) VALUES (?1, 0, ?2, 0, 0)";
+INSERT INTO esl_open (lane, due_at, seq, attempts, charged) VALUES (?1, ?2, ?3, 0, 0)";
 
 /// How to name one open delivery: lane ?1, seq ?2.
 struct Naming {

@@ -8,13 +8,14 @@ use std::{
 
 use super::{
     driver::Driver,
-    inbox::{CommitFailure, Group, PublishRequest, SettleRequest},
+    inbox::{CommitFailure, ExpandRequest, Group, PublishRequest, SettleRequest},
     publish::{PublishError, route},
 };
 use crate::{
     LaneId, OrganizationId,
     storage::{
-        Committed, LaneState, Outcome, Publish, Refused, Settle, StorageError, Unit, Worker,
+        Audience, Committed, LaneState, Outcome, Publish, Refused, Settle, StorageError, Unit,
+        Worker,
     },
 };
 
@@ -57,24 +58,27 @@ impl Drop for AbandonOnDrop {
 
 /// Commits a group; gives back the settlements that are still open when storage failed.
 async fn commit(driver: &Arc<Driver>, group: Group) -> Result<(), Vec<SettleRequest>> {
-    let Group { publishes, settlements } = group;
+    let Group { publishes, expands, settlements } = group;
     let told = match tell(driver, &settlements).await {
         Ok(told) => told,
         Err(error) => {
-            fail(driver, publishes, &[], error);
+            fail(driver, publishes, expands, &[], error);
             return Err(settlements);
         }
     };
     let settles = settle_units(&settlements);
     let settle_count = settles.len();
-    let mut units: Vec<Unit> = Vec::with_capacity(told.len() + settle_count + publishes.len());
+    let count = told.len() + settle_count + expands.len() + publishes.len();
+    let mut units: Vec<Unit> = Vec::with_capacity(count);
     // Settlements first: a lane's state is then older than what the publishes lead to.
     units.extend(told.iter().map(|told| told.unit.clone()));
     units.extend(settles.into_iter().map(Unit::settle));
+    units.extend(expands.iter().map(|request| Unit::expand(request.expand.clone())));
     units.extend(publishes.iter().map(|request| Unit::publish(request.publish.clone())));
     match driver.storage.commit(units).await {
         Ok(mut results) => {
-            let committed = results.split_off(told.len() + settle_count);
+            let committed = results.split_off(told.len() + settle_count + expands.len());
+            let expanded = results.split_off(told.len() + settle_count);
             for refused in results.iter().filter_map(|result| result.as_ref().err()) {
                 if *refused != Refused::Rerouted {
                     // Their lanes are another worker's by now, which makes the deliveries again.
@@ -82,6 +86,7 @@ async fn commit(driver: &Arc<Driver>, group: Group) -> Result<(), Vec<SettleRequ
                 }
             }
             results.truncate(told.len());
+            expanded_all(driver, expands, expanded);
             let again = follow_up(driver, publishes, committed, settlements, (told, results));
             if !again.is_empty() {
                 driver.inbox.settle_again(again, driver.clock.monotonic());
@@ -89,9 +94,32 @@ async fn commit(driver: &Arc<Driver>, group: Group) -> Result<(), Vec<SettleRequ
             Ok(())
         }
         Err(error) => {
-            fail(driver, publishes, &told, error);
+            fail(driver, publishes, expands, &told, error);
             if settlements.is_empty() { Ok(()) } else { Err(settlements) }
         }
+    }
+}
+
+/// Moves slices that were committed into the lanes, and answers whoever waits for them.
+fn expanded_all(
+    driver: &Arc<Driver>,
+    requests: Vec<ExpandRequest>,
+    results: Vec<Result<Committed, Refused>>,
+) {
+    if requests.is_empty() {
+        return;
+    }
+    driver.update(|lanes| {
+        for (request, result) in requests.iter().zip(&results) {
+            if result.is_ok() {
+                lanes.expanded(request.expand.seq, &request.event, &request.expand.lanes);
+            }
+        }
+    });
+    for (request, result) in requests.into_iter().zip(results) {
+        let result = result.map(drop).map_err(CommitFailure::Refused);
+        // Whoever asked may have stopped; the slice stands all the same.
+        let _gone = request.reply.send(result);
     }
 }
 
@@ -115,6 +143,7 @@ async fn tell(driver: &Driver, requests: &[SettleRequest]) -> Result<Vec<Told>, 
                 for (routed, notice) in publish.events.iter_mut().zip(&request.notices) {
                     let others = routed.lanes.iter().filter(|lane| **lane != notice.about);
                     routed.lanes = others.copied().collect();
+                    routed.audience = Audience::Except(notice.about);
                 }
                 Some(publish)
             }
@@ -183,6 +212,7 @@ fn follow_up(
         .map(|(told, _)| told.index)
         .collect();
     let mut again = Vec::new();
+    let mut fans_out = false;
     driver.update(|lanes| {
         for (index, request) in settlements.into_iter().enumerate() {
             if rerouted.contains(&index) {
@@ -207,12 +237,26 @@ fn follow_up(
         for (publish, result) in units {
             let Ok(committed) = result else { continue };
             for (accepted, routed) in committed.events.iter().zip(&publish.events) {
-                if !accepted.repeated {
-                    lanes.committed(accepted.seq, &routed.event, &routed.lanes);
+                if accepted.repeated {
+                    continue;
                 }
+                let owed_now = match routed.audience {
+                    Audience::Matching | Audience::Except(_) if !accepted.fanned_out => {
+                        &*routed.lanes
+                    }
+                    Audience::Matching | Audience::Except(_) | Audience::Only(_) => &[],
+                };
+                lanes.committed(accepted.seq, &routed.event, owed_now);
+                if let Audience::Only(lane) = routed.audience {
+                    lanes.wake_retries(lane);
+                }
+                fans_out |= accepted.fanned_out;
             }
         }
     });
+    if fans_out {
+        driver.fan_outs.notify_one();
+    }
     for (request, result) in publishes.into_iter().zip(results) {
         // A publisher that has gone away was served all the same.
         let _gone = request.reply.send(result.map_err(CommitFailure::Refused));
@@ -224,6 +268,7 @@ fn follow_up(
 fn fail(
     driver: &Arc<Driver>,
     publishes: Vec<PublishRequest>,
+    expands: Vec<ExpandRequest>,
     told: &[Told],
     error: impl Into<Arc<StorageError>>,
 ) {
@@ -235,7 +280,15 @@ fn fail(
         for Publish { organization, events, .. } in publishes.chain(told) {
             look_in_storage(lanes, *organization, events.iter().flat_map(|event| &*event.lanes));
         }
+        for ExpandRequest { expand, .. } in &expands {
+            look_in_storage(lanes, expand.organization, expand.lanes.iter());
+        }
     });
+    for request in expands {
+        let _gone = request.reply.send(Err(CommitFailure::Storage(Arc::clone(&error))));
+    }
+    // What was committed after all may have begun fan-outs.
+    driver.fan_outs.notify_one();
     for request in publishes {
         let _gone = request.reply.send(Err(CommitFailure::Storage(Arc::clone(&error))));
     }

@@ -38,6 +38,8 @@ pub(crate) struct Driver {
     pub(crate) intake: Notify,
     /// Lanes may have work that nobody told of.
     pub(crate) poll: Notify,
+    /// There are events to be expanded.
+    pub(crate) fan_outs: Notify,
     /// There are chores that somebody waits for.
     pub(crate) chores: Notify,
     /// The sends under way.
@@ -76,6 +78,7 @@ impl Driver {
             claims: Notify::new(),
             intake: Notify::new(),
             poll: Notify::new(),
+            fan_outs: Notify::new(),
             chores: Notify::new(),
             sends: TaskTracker::new(),
             abort: CancellationToken::new(),

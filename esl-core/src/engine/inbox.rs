@@ -9,9 +9,9 @@ use tokio::sync::{Notify, oneshot};
 
 use super::notices::Notice;
 use crate::{
-    Clock, Monotonic,
+    Clock, Monotonic, SealedEvent,
     storage::{
-        Committed, LaneState, Publish, Refused, Settlement, StorageError, SwitchOff, Worker,
+        Committed, Expand, LaneState, Publish, Refused, Settlement, StorageError, SwitchOff, Worker,
     },
 };
 
@@ -29,6 +29,14 @@ const SETTLEMENT_AGE_MAX: Duration = Duration::from_millis(10);
 pub(crate) struct PublishRequest {
     pub(crate) publish: Publish,
     pub(crate) reply: oneshot::Sender<Result<Committed, CommitFailure>>,
+}
+
+/// A slice of a fan-out that waits for its commit.
+#[derive(Debug)]
+pub(crate) struct ExpandRequest {
+    pub(crate) expand: Expand,
+    pub(crate) event: Arc<SealedEvent>,
+    pub(crate) reply: oneshot::Sender<Result<(), CommitFailure>>,
 }
 
 /// Why a publish was not committed.
@@ -55,6 +63,7 @@ pub(crate) struct SettleRequest {
 #[derive(Debug, Default)]
 pub(crate) struct Group {
     pub(crate) publishes: Vec<PublishRequest>,
+    pub(crate) expands: Vec<ExpandRequest>,
     pub(crate) settlements: Vec<SettleRequest>,
 }
 
@@ -80,6 +89,16 @@ impl Inbox {
         let mut waiting = self.lock();
         if !waiting.is_closed {
             waiting.group.publishes.push(request);
+            drop(waiting);
+            self.filled.notify_one();
+        }
+    }
+
+    /// Puts slices into the next group, in their order. When the engine has stopped they are dropped.
+    pub(crate) fn expand(&self, requests: Vec<ExpandRequest>) {
+        let mut waiting = self.lock();
+        if !waiting.is_closed {
+            waiting.group.expands.extend(requests);
             drop(waiting);
             self.filled.notify_one();
         }
@@ -134,12 +153,12 @@ impl Inbox {
                 let ripe_at = waiting.settlements_since.map(|since| since + SETTLEMENT_AGE_MAX);
                 let is_ripe = waiting.is_urgent
                     || !waiting.group.publishes.is_empty()
+                    || !waiting.group.expands.is_empty()
                     || waiting.group.settlements.len() >= SETTLEMENTS_RIPE
                     || ripe_at.is_some_and(|at| at <= clock.monotonic());
                 if is_ripe || waiting.is_closed {
                     let group = waiting.take();
-                    let is_empty = group.publishes.is_empty() && group.settlements.is_empty();
-                    return (!is_empty).then_some(group);
+                    return (!group.is_empty()).then_some(group);
                 }
                 ripe_at
             };
@@ -159,6 +178,13 @@ impl Inbox {
     }
 }
 
+impl Group {
+    fn is_empty(&self) -> bool {
+        let Self { publishes, expands, settlements } = self;
+        publishes.is_empty() && expands.is_empty() && settlements.is_empty()
+    }
+}
+
 impl Waiting {
     fn take(&mut self) -> Group {
         let publishes = &mut self.group.publishes;
@@ -174,6 +200,7 @@ impl Waiting {
         self.is_urgent = false;
         Group {
             publishes: std::mem::replace(publishes, later),
+            expands: std::mem::take(&mut self.group.expands),
             settlements: std::mem::take(&mut self.group.settlements),
         }
     }

@@ -210,6 +210,11 @@ impl Lanes {
             self.spill_organization(event.organization);
         }
         self.organizations.entry(event.organization).or_default().seen = Some(seq);
+        self.expanded(seq, event, lanes);
+    }
+
+    /// An event is owed to these lanes from now on.
+    pub(crate) fn expanded(&mut self, seq: Seq, event: &Arc<SealedEvent>, lanes: &[LaneId]) {
         for &id in lanes {
             self.enter(id, event.organization);
             let has_room = self.jobs < self.limits.windows && self.bytes < self.limits.bytes;
@@ -263,6 +268,17 @@ impl Lanes {
                 lane.due = Some(Monotonic::ZERO);
                 self.refill(id);
             }
+        }
+    }
+
+    /// A lane has a retry in storage that is due now and that nobody told of.
+    pub(crate) fn wake_retries(&mut self, id: LaneId) {
+        match self.lanes.get_mut(&id) {
+            Some(lane) if lane.target.is_some() && !lane.is_strict() => {
+                lane.due = Some(Monotonic::ZERO);
+                self.refill(id);
+            }
+            Some(_) | None => self.wake(id),
         }
     }
 

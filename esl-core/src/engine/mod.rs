@@ -13,6 +13,7 @@ mod builder;
 mod claim;
 mod commit;
 mod driver;
+mod fan_out;
 mod headers;
 mod ids;
 mod inbox;
@@ -112,6 +113,7 @@ impl Esl {
         if is_enabled {
             tasks.spawn(intake::run(Arc::clone(&driver), stop.clone()));
         }
+        tasks.spawn(fan_out::run(Arc::clone(&driver), stop.clone()));
         tasks.spawn(tenure::keep(Arc::clone(&driver), id, stop.clone()));
         tasks.spawn(tenure::look_round(Arc::clone(&driver), stop.clone()));
         tasks.spawn(tenure::listen(Arc::clone(&driver), stop.clone()));

@@ -12,7 +12,8 @@ use crate::{
     BlobError, BlobKey, BlobStore, DataRef, DeliveryId, EventId, NewEvent, OrganizationId, Origin,
     SealedEvent, Seq, SubscriptionId, Timestamp, seal, seal_with_reference,
     storage::{
-        Accepted, Committed, Idempotency, IntakeRow, Publish, Refused, Routed, StorageError,
+        Accepted, Audience, Committed, Idempotency, IntakeRow, Publish, Refused, Routed,
+        StorageError,
     },
 };
 
@@ -189,6 +190,7 @@ pub(crate) async fn ping(
         let found = driver.storage.subscription(organization, subscription).await?;
         let lane = found.ok_or(PublishError::UnknownSubscription)?.lane;
         publish.events[0].lanes = [lane].into();
+        publish.events[0].audience = Audience::Only(lane);
         let version = publish.route_version;
         match submit(driver, publish).await {
             Ok(Ok(committed)) => {
@@ -213,9 +215,8 @@ pub(crate) async fn route(
     let routes = driver.routes.get(&*driver.storage, organization, stale).await?;
     let routes = routes.ok_or(PublishError::UnknownOrganization)?;
     let routed = |(event, intake): &Sealed| Routed {
-        event: Arc::clone(event),
-        lanes: routes.lanes(&event.event_type),
         intake: *intake,
+        ..Routed::new(Arc::clone(event), routes.lanes(&event.event_type))
     };
     Ok(Publish {
         organization,
@@ -244,8 +245,8 @@ impl From<CommitFailure> for PublishError {
                 Refused::EventConflict(id) => Self::EventConflict(id),
                 Refused::IdempotencyConflict => Self::IdempotencyConflict,
                 Refused::UnknownOrganization(_) => Self::UnknownOrganization,
-                // The first is tried again by the callers; the second is refused to workers alone.
-                Refused::Rerouted | Refused::StaleEpoch => Self::Stopped,
+                // The first is tried again by the callers; the others are refused to workers alone.
+                Refused::Rerouted | Refused::OutOfTurn | Refused::StaleEpoch => Self::Stopped,
             },
         }
     }

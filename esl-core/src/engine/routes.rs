@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     EventPattern, EventType, LaneId, OrganizationId,
-    storage::{RouteTable, RouteVersion, Storage, StorageError},
+    storage::{FanOut, RouteTable, RouteVersion, Storage, StorageError},
 };
 
 /// The routes of every organization that has published.
@@ -116,6 +116,18 @@ impl Routes {
         }
         answers.insert(event_type.clone(), Arc::clone(&lanes));
         lanes
+    }
+
+    /// Those of them that an open fan-out has still to reach, at most so many; and whether there are
+    /// more.
+    pub(crate) fn rest(&self, fan_out: &FanOut, count_max: usize) -> (Arc<[LaneId]>, bool) {
+        let lanes = self.lanes(&fan_out.event.event_type);
+        let from = lanes.partition_point(|lane| *lane <= fan_out.after);
+        let to = lanes.partition_point(|lane| *lane <= fan_out.last);
+        let rest = lanes[from..to.max(from)].iter();
+        let mut rest = rest.filter(|lane| Some(**lane) != fan_out.except);
+        let slice = rest.by_ref().take(count_max).copied().collect();
+        (slice, rest.next().is_some())
     }
 
     fn find(&self, event_type: &EventType) -> Arc<[LaneId]> {

@@ -1,17 +1,17 @@
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
 use super::{
     MemoryStorage, State,
     changes::HandleId,
-    rows::{Ending, EventRow, IdempotencyRow, Standing},
+    rows::{Ending, EventRow, FanOutRow, IdempotencyRow, OrganizationRow, Standing},
 };
 use crate::{
     EventId, LaneId, SealedEvent, Seq, Subscription, Timestamp,
     storage::{
-        Accepted, Change, Commit, Committed, Outcome, Publish, Refused, Routed, Settle, Settlement,
-        StorageError, SwitchOff, Unit,
+        Accepted, Audience, Change, Commit, Committed, Expand, FAN_OUT_ABOVE, Outcome, Publish,
+        Refused, Routed, Settle, Settlement, StorageError, SwitchOff, Unit,
     },
 };
 
@@ -58,12 +58,18 @@ impl State {
         {
             return Err(Refused::StaleEpoch);
         }
+        if let Some(expand) = &unit.expand {
+            self.demand_turn(expand)?;
+        }
         let placed =
             unit.publish.map(|publish| self.places(&publish).map(|places| (publish, places)));
         let placed = placed.transpose()?;
 
         if let Some(settle) = unit.settle {
             self.settle(settle, now, by);
+        }
+        if let Some(expand) = unit.expand {
+            self.expand(&expand, now, by);
         }
         let events = placed.map(|(publish, places)| self.store(publish, &places, now, by));
         Ok(Committed { events: events.unwrap_or_default() })
@@ -85,7 +91,12 @@ impl State {
         if used.fingerprint != idempotency.fingerprint {
             return Err(Refused::IdempotencyConflict);
         }
-        Ok(Some(used.answer.iter().map(|first| Accepted { repeated: true, ..*first }).collect()))
+        Ok(Some(
+            used.answer
+                .iter()
+                .map(|first| Accepted { repeated: true, fanned_out: false, ..*first })
+                .collect(),
+        ))
     }
 
     /// One place for each event of the unit.
@@ -120,8 +131,13 @@ impl State {
     fn known(&self, event: &SealedEvent) -> Option<Known> {
         let seq = self.events_by_id.get(&(event.organization, event.id))?;
         let row = &self.organizations[&event.organization].events[seq];
-        let accepted =
-            Accepted { id: event.id, seq: *seq, deliveries: row.deliveries, repeated: true };
+        let accepted = Accepted {
+            id: event.id,
+            seq: *seq,
+            deliveries: row.deliveries,
+            repeated: true,
+            fanned_out: false,
+        };
         Some(Known { accepted, digest: row.event.digest })
     }
 
@@ -157,22 +173,71 @@ impl State {
 
     fn store_event(&mut self, routed: &Routed, seq: Seq, now: Timestamp, by: HandleId) -> Accepted {
         let event = &routed.event;
-        for lane in &*routed.lanes {
+        let organization = self.organizations.get_mut(&event.organization);
+        let organization = organization.expect("the unit was checked");
+        let deliveries = deliveries(routed);
+        organization.last_seq = seq;
+        organization.events.insert(seq, EventRow { event: event.clone(), deliveries });
+        self.events_by_id.insert((event.organization, event.id), seq);
+        let fanned_out = organization.fans_out(routed);
+        if let Some(row) = &fanned_out {
+            organization.fan_outs.insert(seq, *row);
+        } else if let Audience::Only(lane) = routed.audience {
+            self.owe(event, seq, &[lane], now, by);
+            let row = self.lanes.get_mut(&lane).expect("it was there just now");
+            row.set_standing(seq, Standing::RetryAt(now));
+        } else {
+            self.owe(event, seq, &routed.lanes, now, by);
+        }
+        let fanned_out = fanned_out.is_some();
+        Accepted { id: event.id, seq, deliveries, repeated: false, fanned_out }
+    }
+
+    fn owe(
+        &mut self,
+        event: &SealedEvent,
+        seq: Seq,
+        lanes: &[LaneId],
+        now: Timestamp,
+        by: HandleId,
+    ) {
+        for lane in lanes {
             let row = self.lanes.get_mut(lane);
             let row = row.expect("a current route version names only lanes that are there");
             row.owe(seq, event.timestamp);
         }
         // Whoever owns a lane of the event cannot see what came through another handle.
-        if routed.lanes.iter().any(|lane| !self.is_owned_through(*lane, by, now)) {
+        if lanes.iter().any(|lane| !self.is_owned_through(*lane, by, now)) {
             self.listeners.tell_others(by, Change::Lanes);
         }
-        let deliveries = deliveries(routed);
-        let organization = self.organizations.get_mut(&event.organization);
+    }
+
+    /// Refuses a slice that is not next.
+    fn demand_turn(&self, expand: &Expand) -> Result<(), Refused> {
+        let organization = self.organizations.get(&expand.organization);
+        let organization = organization.ok_or(Refused::UnknownOrganization(expand.organization))?;
+        let first = organization.fan_outs.first_key_value();
+        if first.is_none_or(|(seq, row)| *seq != expand.seq || row.after != expand.after) {
+            return Err(Refused::OutOfTurn);
+        }
+        if organization.route_version != expand.route_version {
+            return Err(Refused::Rerouted);
+        }
+        Ok(())
+    }
+
+    fn expand(&mut self, expand: &Expand, now: Timestamp, by: HandleId) {
+        let organization = self.organizations.get_mut(&expand.organization);
         let organization = organization.expect("the unit was checked");
-        organization.last_seq = seq;
-        organization.events.insert(seq, EventRow { event: event.clone(), deliveries });
-        self.events_by_id.insert((event.organization, event.id), seq);
-        Accepted { id: event.id, seq, deliveries, repeated: false }
+        match expand.next {
+            Some(next) => {
+                let row = organization.fan_outs.get_mut(&expand.seq);
+                row.expect("the unit was checked").after = next;
+            }
+            None => drop(organization.fan_outs.remove(&expand.seq)),
+        }
+        let event = Arc::clone(&organization.events[&expand.seq].event);
+        self.owe(&event, expand.seq, &expand.lanes, now, by);
     }
 
     fn is_owned_through(&self, lane: LaneId, handle: HandleId, now: Timestamp) -> bool {
@@ -228,10 +293,26 @@ impl State {
     }
 }
 
+impl OrganizationRow {
+    /// What is kept of an event whose deliveries come to be later.
+    fn fans_out(&self, routed: &Routed) -> Option<FanOutRow> {
+        let except = match routed.audience {
+            Audience::Only(_) => return None,
+            Audience::Except(lane) => Some(lane),
+            Audience::Matching => None,
+        };
+        let last = *routed.lanes.last()?;
+        let is_large = routed.lanes.len() > FAN_OUT_ABOVE;
+        let after = LaneId::new(0);
+        (is_large || !self.fan_outs.is_empty()).then_some(FanOutRow { after, last, except })
+    }
+}
+
 impl Known {
     fn new(routed: &Routed, seq: Seq) -> Self {
         let id: EventId = routed.event.id;
-        let accepted = Accepted { id, seq, deliveries: deliveries(routed), repeated: true };
+        let accepted =
+            Accepted { id, seq, deliveries: deliveries(routed), repeated: true, fanned_out: false };
         Self { accepted, digest: routed.event.digest }
     }
 

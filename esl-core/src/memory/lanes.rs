@@ -4,13 +4,13 @@ use async_trait::async_trait;
 
 use super::{
     MemoryStorage, State, conflict, not_found,
-    rows::{Ending, LaneRow, Standing, WorkerRow},
+    rows::{Ending, FanOutRow, LaneRow, Standing, WorkerRow},
 };
 use crate::{
     LaneId, OrganizationId, SealedEvent, Seq, Timestamp, WorkerId,
     storage::{
-        Change, Claimed, Due, EPOCH, IntakeRow, Lanes, StorageError, StorageErrorKind, Swept,
-        Taken, Waiting, Want, Worker, due_time,
+        Change, Claimed, Due, EPOCH, FanOut, IntakeRow, Lanes, StorageError, StorageErrorKind,
+        Swept, Taken, Waiting, Want, Worker, due_time,
     },
 };
 
@@ -92,6 +92,31 @@ impl Lanes for MemoryStorage {
             }
         }
         Ok(claimed)
+    }
+
+    async fn fan_outs(
+        &self,
+        after: Option<OrganizationId>,
+        limit: usize,
+        bytes_max: usize,
+    ) -> Result<Option<(OrganizationId, Vec<FanOut>)>, StorageError> {
+        let state = self.state();
+        let after = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut organizations = state.organizations.range((after, Bound::Unbounded));
+        let next = organizations.find(|(_, row)| !row.fan_outs.is_empty());
+        let Some((organization, row)) = next else { return Ok(None) };
+        let mut fan_outs = Vec::new();
+        let mut bytes = 0;
+        for (seq, fan_out) in row.fan_outs.iter().take(limit) {
+            let event = Arc::clone(&row.events[seq].event);
+            bytes += event.body.len();
+            if bytes > bytes_max && !fan_outs.is_empty() {
+                break;
+            }
+            let FanOutRow { after, last, except } = *fan_out;
+            fan_outs.push(FanOut { seq: *seq, event, after, last, except });
+        }
+        Ok(Some((*organization, fan_outs)))
     }
 
     async fn reopen(

@@ -7,8 +7,8 @@ use std::{
 
 use super::changes::HandleId;
 use crate::{
-    Attempt, AttemptError, Delivery, DeliveryId, DeliveryState, Organization, SealedEvent, Seq,
-    Subscription, Timestamp,
+    Attempt, AttemptError, Delivery, DeliveryId, DeliveryState, LaneId, Organization, SealedEvent,
+    Seq, Subscription, Timestamp,
     storage::{Accepted, IntakeRow, LaneState, RouteVersion, Worker},
 };
 
@@ -18,6 +18,15 @@ pub(super) struct OrganizationRow {
     pub(super) last_seq: Seq,
     pub(super) events: BTreeMap<Seq, EventRow>,
     pub(super) idempotency_keys: BTreeMap<String, IdempotencyRow>,
+    pub(super) fan_outs: BTreeMap<Seq, FanOutRow>,
+}
+
+/// How far an event is expanded.
+#[derive(Clone, Copy)]
+pub(super) struct FanOutRow {
+    pub(super) after: LaneId,
+    pub(super) last: LaneId,
+    pub(super) except: Option<LaneId>,
 }
 
 pub(super) struct EventRow {

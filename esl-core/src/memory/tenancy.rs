@@ -24,6 +24,7 @@ impl Tenancy for MemoryStorage {
             last_seq: Seq::ZERO,
             events: BTreeMap::new(),
             idempotency_keys: BTreeMap::new(),
+            fan_outs: BTreeMap::new(),
         };
         state.organizations.insert(id, row);
         state.organization_order.push(id);

@@ -31,6 +31,15 @@ pub trait Commit: fmt::Debug + Send + Sync + 'static {
     /// - [`Publish::route_version`] must be the organization's; otherwise [`Refused::Rerouted`],
     ///   decided before any event's id is looked at. Lanes that were deleted since cannot be named
     ///   under a current version.
+    /// - An event that goes to more than [`FAN_OUT_ABOVE`] lanes is **fanned out**: stored with what
+    ///   is needed to owe it to its lanes later, in slices ([`Expand`]), and so is every further event
+    ///   of the organization until the last of them is expanded. Its deliveries come to be with their
+    ///   slice; [`Accepted::deliveries`] is the number of lanes it was routed to all the same.
+    /// - An event for one subscription alone ([`Audience::Only`]) is owed to it like a retry that is
+    ///   due now, fan-outs or not: it has no place in the order of the others.
+    /// - An [`Expand`] must be of the first open fan-out of its organization and begin where that
+    ///   one stands; otherwise [`Refused::OutOfTurn`]. Its route version must be the organization's;
+    ///   otherwise [`Refused::Rerouted`].
     /// - A unit that carries an [`IntakeRow`] removes that row, also when its event is repeated or
     ///   conflicts (then the unit counts as committed, with the event `repeated`): the embedder has
     ///   committed it, and nobody is left to be told. A refused unit leaves the row.
@@ -55,19 +64,27 @@ pub struct Unit {
     pub publish: Option<Publish>,
     /// What became of deliveries.
     pub settle: Option<Settle>,
+    /// A slice of a fan-out.
+    pub expand: Option<Expand>,
 }
 
 impl Unit {
     /// A unit that publishes.
     #[must_use]
     pub fn publish(publish: Publish) -> Self {
-        Self { publish: Some(publish), settle: None }
+        Self { publish: Some(publish), ..Self::default() }
     }
 
     /// A unit that settles.
     #[must_use]
     pub fn settle(settle: Settle) -> Self {
-        Self { publish: None, settle: Some(settle) }
+        Self { settle: Some(settle), ..Self::default() }
+    }
+
+    /// A unit that expands a slice of a fan-out.
+    #[must_use]
+    pub fn expand(expand: Expand) -> Self {
+        Self { expand: Some(expand), ..Self::default() }
     }
 }
 
@@ -89,10 +106,68 @@ pub struct Publish {
 pub struct Routed {
     /// The event.
     pub event: Arc<SealedEvent>,
-    /// The lanes of the subscriptions that match, ascending, each once.
+    /// The lanes of the subscriptions that it goes to, ascending, each once.
     pub lanes: Arc<[LaneId]>,
+    /// Whom it is for.
+    pub audience: Audience,
     /// The intake row it came from.
     pub intake: Option<IntakeRow>,
+}
+
+impl Routed {
+    /// An event for all subscriptions that match.
+    #[must_use]
+    pub const fn new(event: Arc<SealedEvent>, lanes: Arc<[LaneId]>) -> Self {
+        Self { event, lanes, audience: Audience::Matching, intake: None }
+    }
+}
+
+/// Whom an event is for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Audience {
+    /// Every subscription whose patterns match.
+    #[default]
+    Matching,
+    /// Every one of them but this.
+    Except(LaneId),
+    /// This subscription alone, whatever its patterns are.
+    Only(LaneId),
+}
+
+/// An event that goes to more lanes is fanned out.
+pub const FAN_OUT_ABOVE: usize = 1000;
+
+/// A fan-out that is under way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FanOut {
+    /// The event's place.
+    pub seq: Seq,
+    /// The event.
+    pub event: Arc<SealedEvent>,
+    /// Up to this lane it is expanded.
+    pub after: LaneId,
+    /// The last lane it was routed to. Lanes are numbered in the order of creation, so those above
+    /// were made later, and it is not for them.
+    pub last: LaneId,
+    /// The subscription that it is not for although it may match.
+    pub except: Option<LaneId>,
+}
+
+/// A slice of a fan-out: the event is owed to these lanes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expand {
+    /// Whose event it is.
+    pub organization: OrganizationId,
+    /// Its place.
+    pub seq: Seq,
+    /// The version of the organization's subscriptions that the lanes were found with.
+    pub route_version: RouteVersion,
+    /// Where the fan-out stands.
+    pub after: LaneId,
+    /// The lanes of the slice, ascending, each once.
+    pub lanes: Arc<[LaneId]>,
+    /// Where it stands after this; `None` if this was the last slice.
+    pub next: Option<LaneId>,
 }
 
 /// How often the subscriptions of an organization have changed in a way that routing must know: one
@@ -191,6 +266,8 @@ pub struct Accepted {
     pub deliveries: u32,
     /// Whether it was there before: its deliveries are under way or over.
     pub repeated: bool,
+    /// Whether its deliveries come to be later, in slices.
+    pub fanned_out: bool,
 }
 
 /// Why a unit was refused.
@@ -209,6 +286,9 @@ pub enum Refused {
     /// The idempotency key was used for another request.
     #[error("the idempotency key was used for another request")]
     IdempotencyConflict,
+    /// The fan-out stands elsewhere, or another one comes first.
+    #[error("another slice is next")]
+    OutOfTurn,
     /// The worker's epoch is over.
     #[error("the worker's epoch is over")]
     StaleEpoch,

@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-use super::{IntakeRow, StorageError};
+use super::{FanOut, IntakeRow, StorageError};
 use crate::{LaneId, OrganizationId, SealedEvent, Seq, Subscription, Timestamp, WorkerId};
 
 /// Workers, the lanes they own, and the deliveries in those lanes.
@@ -76,6 +76,16 @@ pub trait Lanes: fmt::Debug + Send + Sync + 'static {
         wants: &[Want],
         bytes_max: usize,
     ) -> Result<Vec<Claimed>, StorageError>;
+
+    /// The open fan-outs of the next organization after `after` that has some, in the order of their
+    /// seqs: at most `limit`, and no more than `bytes_max` bytes of bodies beyond the first. `None` if
+    /// there is no such organization.
+    async fn fan_outs(
+        &self,
+        after: Option<OrganizationId>,
+        limit: usize,
+        bytes_max: usize,
+    ) -> Result<Option<(OrganizationId, Vec<FanOut>)>, StorageError>;
 
     /// Opens a delivery that is exhausted or expired again: due now, with a fresh budget.
     ///

@@ -18,8 +18,9 @@ mod records;
 mod time;
 
 pub use commit::{
-    Accepted, Commit, Committed, Idempotency, IntakeRow, Outcome, Publish, Refused, RouteVersion,
-    Routed, Settle, Settlement, StoredEvent, SwitchOff, Unit,
+    Accepted, Audience, Commit, Committed, Expand, FAN_OUT_ABOVE, FanOut, Idempotency, IntakeRow,
+    Outcome, Publish, Refused, RouteVersion, Routed, Settle, Settlement, StoredEvent, SwitchOff,
+    Unit,
 };
 pub use error::{StorageError, StorageErrorKind};
 pub use lanes::{

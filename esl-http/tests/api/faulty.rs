@@ -8,9 +8,9 @@ use esl_core::{
     MemoryStorage, Organization, OrganizationId, SealedEvent, Seq, Subscription, SubscriptionId,
     SubscriptionUpdate, Token, WorkerId,
     storage::{
-        Change, Claimed, Commit, Committed, Health, IntakeRow, Lanes, Page, PageOf, Records,
-        Refused, RouteTable, StorageError, StorageErrorKind, StoredEvent, Subscriptions, Swept,
-        Taken, Tenancy, Unit, Waiting, Want, Worker,
+        Change, Claimed, Commit, Committed, FanOut, Health, IntakeRow, Lanes, Page, PageOf,
+        Records, Refused, RouteTable, StorageError, StorageErrorKind, StoredEvent, Subscriptions,
+        Swept, Taken, Tenancy, Unit, Waiting, Want, Worker,
     },
 };
 use tokio::sync::Notify;
@@ -119,6 +119,16 @@ impl Lanes for FaultyStorage {
     ) -> Result<Vec<Claimed>, StorageError> {
         self.fault.strike().await?;
         self.inner.claim(worker, wants, bytes_max).await
+    }
+
+    async fn fan_outs(
+        &self,
+        after: Option<OrganizationId>,
+        limit: usize,
+        bytes_max: usize,
+    ) -> Result<Option<(OrganizationId, Vec<FanOut>)>, StorageError> {
+        self.fault.strike().await?;
+        self.inner.fan_outs(after, limit, bytes_max).await
     }
 
     async fn reopen(

@@ -94,7 +94,7 @@ fn unit(organization: OrganizationId, lane: LaneId, event: Arc<SealedEvent>) -> 
     Unit::publish(Publish {
         organization,
         route_version: RouteVersion(1),
-        events: vec![Routed { event, lanes: [lane].into(), intake: None }],
+        events: vec![Routed::new(event, [lane].into())],
         idempotency: None,
     })
 }

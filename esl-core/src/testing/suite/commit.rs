@@ -6,8 +6,8 @@ use super::world::{WORKS, World, first, numbers, settle, settlement, want};
 use crate::{
     OrganizationId, SealedEvent, Seq, SubscriptionUpdate,
     storage::{
-        Accepted, Committed, Idempotency, IntakeRow, Outcome, Publish, Refused, RouteVersion,
-        Settle, Unit,
+        Accepted, Committed, Idempotency, Outcome, Publish, Refused, RouteVersion, Routed, Settle,
+        Unit,
     },
 };
 
@@ -181,7 +181,13 @@ pub(super) async fn a_repeated_event_is_the_first_one(world: World) {
     assert_ne!(event.body, again.body);
 
     let [accepted] = world.publish(&[Arc::clone(&event)]).await.try_into().expect("one event");
-    let first = Accepted { id: event.id, seq: Seq::new(2), deliveries: 1, repeated: false };
+    let first = Accepted {
+        id: event.id,
+        seq: Seq::new(2),
+        deliveries: 1,
+        repeated: false,
+        fanned_out: false,
+    };
     assert_eq!(accepted, first);
     // What it goes to is decided once.
     world.subscription(organization).await;
@@ -294,6 +300,7 @@ pub(super) async fn a_unit_publishes_and_settles_or_does_neither(world: World) {
     let both = Unit {
         publish: Some(world.route(&world.events(organization, 1)).await),
         settle: Some(Settle { settlements: vec![settled], ..settle(&worker) }),
+        ..Unit::default()
     };
 
     let mut rerouted = both.clone();
@@ -351,11 +358,7 @@ pub(super) async fn a_dropped_commit_has_committed_all_or_nothing(world: World) 
 }
 
 fn routed_nowhere(organization: OrganizationId, events: Vec<Arc<SealedEvent>>) -> Publish {
-    let events = events.into_iter().map(|event| crate::storage::Routed {
-        event,
-        lanes: [].into(),
-        intake: None::<IntakeRow>,
-    });
+    let events = events.into_iter().map(|event| Routed::new(event, [].into()));
     Publish {
         organization,
         route_version: RouteVersion::default(),

@@ -95,7 +95,7 @@ pub(super) async fn a_refused_unit_leaves_its_intake_rows(world: World) {
     let publish = |row: &(IntakeRow, Arc<SealedEvent>), organization, version| Publish {
         organization,
         route_version: RouteVersion(version),
-        events: vec![Routed { event: Arc::clone(&row.1), lanes: [].into(), intake: Some(row.0) }],
+        events: vec![Routed { intake: Some(row.0), ..Routed::new(Arc::clone(&row.1), [].into()) }],
         idempotency: None,
     };
     let stale = Unit::publish(publish(&rows[0], organization, 77));

@@ -111,6 +111,14 @@ macro_rules! storage_suite {
                 in_order_a_retry_that_is_not_due_blocks_the_rest,
                 in_order_what_there_is_no_room_for_is_left,
                 in_order_a_reopened_delivery_is_the_head;
+            fan_out:
+                an_event_for_very_many_lanes_is_owed_to_them_in_slices,
+                later_events_wait_for_a_fan_out_and_are_expanded_in_order,
+                a_slice_under_an_outdated_route_version_is_refused,
+                an_event_for_one_subscription_alone_waits_for_nothing,
+                what_an_event_is_not_for_is_remembered,
+                fan_outs_are_read_organization_by_organization,
+                a_fan_out_survives_a_kill;
             epochs:
                 an_epoch_lapses_without_renewal,
                 a_renewed_epoch_lasts_from_its_renewal,

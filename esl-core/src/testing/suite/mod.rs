@@ -16,6 +16,7 @@ mod durability;
 mod epochs;
 mod expiry;
 mod extremes;
+mod fan_out;
 mod idempotency;
 mod intake;
 mod options;

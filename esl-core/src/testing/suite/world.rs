@@ -166,7 +166,7 @@ impl World {
             let lanes = lanes
                 .filter(|(_, patterns)| patterns.iter().any(|it| it.matches(&event.event_type)))
                 .map(|(lane, _)| *lane);
-            Routed { event: event.clone(), lanes: lanes.collect(), intake: None }
+            Routed::new(event.clone(), lanes.collect())
         });
         Publish {
             organization,
