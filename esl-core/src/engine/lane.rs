@@ -218,6 +218,21 @@ impl Lane {
         retry.or_else(|| self.window.pop_front()).expect("a lane that can send has a job")
     }
 
+    /// Whether there is nothing to remember of it: storage has nothing that is open and was handed out,
+    /// and will be asked when something comes.
+    pub(super) fn is_idle(&self) -> bool {
+        let is_known = self.target.is_some() || self.is_foreign;
+        let has_all = !self.is_spilled || !self.is_sending();
+        let has_nothing = !self.has_jobs() && self.is_settled() && self.held.is_empty();
+        let waits_for_nothing = self.claim == Claim::Idle
+            && self.alarm.is_none()
+            && (self.due.is_none() || !self.is_sending())
+            && self.blocked.is_none()
+            && !self.is_in_turn
+            && !self.is_switched_off;
+        is_known && has_all && has_nothing && waits_for_nothing
+    }
+
     /// A retry's time that is not yet passed to a claim.
     pub(super) fn due_later(&self) -> Option<Monotonic> {
         self.due.filter(|due| *due > Monotonic::ZERO)

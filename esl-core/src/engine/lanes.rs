@@ -39,7 +39,7 @@ pub(crate) struct Limits {
     pub(crate) bytes: usize,
     /// Sends under way in one lane, once it has proven itself.
     pub(crate) lane_in_flight: u32,
-    /// Sends under way in all lanes.
+    /// Sends under way in all lanes; one organization has three quarters of it at most.
     pub(crate) in_flight: u32,
     /// Settlements that wait for their commit.
     pub(crate) unsettled: usize,
@@ -57,6 +57,13 @@ impl Default for Limits {
         }
     }
 }
+
+/// So many lanes are taken at once at most, so that very many keep the others waiting for none of
+/// theirs.
+const TAKEN_MAX: usize = 1024;
+
+/// So many lanes are remembered although there is nothing to do for them. Some kilobytes each.
+const KEPT_MAX: usize = 16 * 1024;
 
 /// A lane may claim so many even when all windows together are full.
 const ROOM_MIN: usize = 4;
@@ -143,6 +150,8 @@ pub(crate) struct Lanes {
     epoch_end: Monotonic,
     /// The first alarm that the claimer knows of.
     announced: Option<Monotonic>,
+    /// With so many lanes in memory, the idle ones are forgotten.
+    forget_at: usize,
 }
 
 #[derive(Debug, Default)]
@@ -150,6 +159,8 @@ struct OrganizationLanes {
     /// The last seq that came from a commit of ours; `None` if others may have committed since.
     seen: Option<Seq>,
     lanes: Vec<LaneId>,
+    /// Sends under way.
+    in_flight: u32,
 }
 
 impl Lanes {
@@ -172,6 +183,7 @@ impl Lanes {
             is_stopped: false,
             worker: None,
             announced: None,
+            forget_at: KEPT_MAX,
             epoch_end: Monotonic::ZERO,
         }
     }
@@ -390,8 +402,9 @@ impl Lanes {
 
     /// What is to be fetched from storage, at most so many lanes at once.
     pub(crate) fn errands(&mut self, lanes_max: usize) -> Errands {
+        let later = self.to_take.split_off(self.to_take.len().min(TAKEN_MAX));
         let mut errands = Errands {
-            take: std::mem::take(&mut self.to_take),
+            take: std::mem::replace(&mut self.to_take, later),
             tell: std::mem::take(&mut self.to_tell),
             wants: Vec::new(),
             bytes: self.limits.bytes.saturating_sub(self.bytes).max(1),
@@ -575,8 +588,14 @@ impl Lanes {
             let is_probe = lane.state.is_open();
             let job = lane.pop(is_probe);
             lane.begin(now);
-            if lane.paced_until.is_some() {
+            let (organization, is_paced) = (lane.organization, lane.paced_until.is_some());
+            if is_paced {
                 self.set_alarm(id);
+            }
+            let entry = self.organizations.get_mut(&organization).expect("its lane is listed");
+            entry.in_flight += 1;
+            if entry.in_flight >= (self.limits.in_flight / 4 * 3).max(1) {
+                self.turn.leave_out(organization);
             }
             self.jobs -= 1;
             self.in_flight += 1;
@@ -601,6 +620,11 @@ impl Lanes {
         let in_flight_default = self.limits.lane_in_flight;
         // What an earlier epoch began says nothing of the lane that is there now.
         let is_ours = self.worker == Some(send.worker);
+        let organization = send.target.subscription.organization;
+        if let Some(entry) = self.organizations.get_mut(&organization).filter(|_| is_ours) {
+            entry.in_flight = entry.in_flight.saturating_sub(1);
+            self.turn.let_in(organization);
+        }
         let lane = self.lanes.get_mut(&send.lane).filter(|_| is_ours);
         let Some(lane) = lane else { return Finished::default() };
         lane.in_flight = lane.in_flight.saturating_sub(1);
@@ -738,7 +762,23 @@ impl Lanes {
         self.offer(id);
     }
 
+    /// Forgets the lanes of which there is nothing to remember; they come back by being taken.
+    fn forget_idle(&mut self) {
+        let before = self.lanes.len();
+        self.lanes.retain(|_, lane| !lane.is_idle());
+        if self.lanes.len() < before {
+            let lanes = &self.lanes;
+            for entry in self.organizations.values_mut() {
+                entry.lanes.retain(|id| lanes.contains_key(id));
+            }
+        }
+        self.forget_at = (self.lanes.len() * 2).max(KEPT_MAX);
+    }
+
     fn enter(&mut self, id: LaneId, organization: OrganizationId) {
+        if self.lanes.len() >= self.forget_at {
+            self.forget_idle();
+        }
         self.lanes.entry(id).or_insert_with(|| {
             self.organizations.entry(organization).or_default().lanes.push(id);
             self.to_take.push(id);

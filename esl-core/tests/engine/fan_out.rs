@@ -1,0 +1,147 @@
+//! Many subscribers.
+
+use std::{num::NonZeroU32, time::Duration};
+
+use esl_core::{
+    NewSubscription, Organization, OrganizationId, Subscription, SubscriptionOptions,
+    SubscriptionUpdate, storage::Tenancy, testing::Reply,
+};
+
+use crate::world::{ORGANIZATION, START, World, engine, event, run, run_with, sent_to, until, url};
+
+const CROWD: usize = 2500;
+
+async fn crowd(world: &World, count: usize) -> Vec<Subscription> {
+    let mut subscriptions = Vec::with_capacity(count);
+    for number in 0..count {
+        subscriptions.push(world.subscribe(&number.to_string(), "person.*").await);
+    }
+    subscriptions
+}
+
+async fn until_sent(world: &World, count: usize) {
+    world.until(|| async { (world.transport.sightings().len() >= count).then_some(()) }).await;
+}
+
+#[test]
+fn everybody_gets_an_event_and_those_behind_it_in_order() {
+    run(|world| async move {
+        let subscriptions = crowd(&world, CROWD).await;
+        let published = world.publish("person.updated", 0).await;
+        assert_eq!(published.deliveries, 2500);
+        for number in 1..4 {
+            world.publish("person.updated", number).await;
+        }
+        until_sent(&world, CROWD * 4).await;
+        for subscription in &subscriptions {
+            let path = subscription.callback_url.as_str().rsplit('/').next().unwrap();
+            assert_eq!(world.sent_to(path), [0, 1, 2, 3]);
+        }
+        world.settle_down().await;
+        assert_eq!(world.transport.sightings().len(), CROWD * 4);
+    });
+}
+
+#[test]
+fn a_crash_in_the_middle_loses_nothing_and_repeats_only_what_was_under_way() {
+    run(|world| async move {
+        crowd(&world, CROWD).await;
+        // Four at a time in every lane, and none of them ends.
+        for number in 0..CROWD {
+            world.transport.script(&url(&number.to_string()), [Reply::Hang]);
+        }
+        world.publish("person.updated", 0).await;
+        until_sent(&world, 700).await;
+        let under_way = world.transport.sightings().len();
+        let World { clock, storage, transport, esl } = world;
+        drop(esl);
+        clock.advance(Duration::from_secs(31));
+        let esl = engine(2, &storage, &clock, &transport).build().await.unwrap();
+        until(&clock, || async {
+            let done =
+                (0..CROWD).all(|number| !sent_to(&transport, &number.to_string()).is_empty());
+            (done && esl.in_flight() == 0 && esl.unsettled() == 0).then_some(())
+        })
+        .await;
+        let sent = transport.sightings().len();
+        assert!(sent >= CROWD && sent <= CROWD + 2 * under_way, "{sent} for {under_way} under way");
+        esl.shutdown().await;
+    });
+}
+
+#[test]
+fn subscriptions_that_change_during_a_fan_out_follow_their_present_state() {
+    run(|world| async move {
+        let subscriptions = crowd(&world, CROWD).await;
+        world.publish("person.updated", 0).await;
+        // Before the engine had a turn: the last slice is yet to come.
+        let mut elsewhere = SubscriptionUpdate::default();
+        elsewhere.events = Some(vec!["pet.*".parse().unwrap()]);
+        let [.., changed, deleted] = &subscriptions[..] else { panic!("a crowd") };
+        world.esl.update_subscription(ORGANIZATION, changed.id, elsewhere).await.unwrap();
+        world.esl.delete_subscription(ORGANIZATION, deleted.id).await.unwrap();
+        let late = world.subscribe("late", "person.*").await;
+        until_sent(&world, CROWD - 2).await;
+        let second = world.publish("person.updated", 1).await;
+        assert_eq!(second.deliveries, 2499);
+        world.until_delivered(&late, 1).await;
+        assert_eq!(world.sent_to("late"), [1], "it came after the first");
+        assert_eq!(world.deliveries(changed).await.len(), 0);
+        assert_eq!(world.deliveries(deleted).await.len(), 0);
+    });
+}
+
+#[test]
+fn another_organization_does_not_wait_for_a_fan_out() {
+    run_with(
+        |builder| builder.in_flight_max(64),
+        |world| async move {
+            crowd(&world, CROWD).await;
+            // None of them ends, so they would take every place there is.
+            for number in 0..CROWD {
+                world.transport.script(&url(&number.to_string()), [Reply::Hang]);
+            }
+            world.publish("person.updated", 0).await;
+            world.settle_down().await;
+            assert_eq!(world.esl.in_flight(), 48, "three quarters for one organization");
+
+            let id = OrganizationId::from_bytes([8; 16]);
+            let other = Organization { id, name: "other".into(), created_at: START };
+            world.storage.create_organization(other).await.unwrap();
+            let new = NewSubscription::new(url("other"), vec!["*".parse().unwrap()]);
+            world.esl.subscribe(id, new).await.unwrap();
+            for number in 0..20 {
+                let mut event = event("person.updated", number);
+                event.organization = id;
+                world.esl.publish(event).await.unwrap();
+            }
+            world.settle_down().await;
+            assert_eq!(world.sent_to("other"), (0..20).collect::<Vec<_>>());
+            assert!(world.esl.in_flight() <= 48);
+        },
+    );
+}
+
+#[test]
+fn lanes_that_were_forgotten_come_back() {
+    // More lanes than are remembered, each with a rate of its own that outlives nothing.
+    run(|world| async move {
+        let per_second = NonZeroU32::new(1000).unwrap();
+        let options = SubscriptionOptions::default().with_max_per_second(per_second);
+        const MANY: usize = 17_000;
+        for number in 0..MANY {
+            let pattern = format!("crowd.n{}", number % 17);
+            world.subscribe_with(&number.to_string(), &pattern, options.clone()).await;
+        }
+        for round in 0..2 {
+            for group in 0..17 {
+                world.publish(&format!("crowd.n{group}"), round).await;
+            }
+            until_sent(&world, MANY * (1 + usize::try_from(round).unwrap())).await;
+            world.clock.advance(Duration::from_secs(10));
+            world.settle_down().await;
+        }
+        assert_eq!(world.transport.sightings().len(), 2 * MANY);
+        assert_eq!(world.sent_to("16999"), [0, 1]);
+    });
+}
