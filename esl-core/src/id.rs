@@ -116,6 +116,10 @@ prefixed_ulid! {
     RequestId, "req_"
 }
 prefixed_ulid! {
+    /// A replay: `rpl_01J…`.
+    ReplayId, "rpl_"
+}
+prefixed_ulid! {
     /// A worker: one running engine.
     WorkerId, "wrk_"
 }

@@ -29,6 +29,8 @@ mod memory;
 #[cfg(feature = "engine")]
 mod outbox;
 #[cfg(feature = "engine")]
+mod replay;
+#[cfg(feature = "engine")]
 mod retry;
 #[cfg(feature = "engine")]
 pub mod storage;
@@ -50,7 +52,8 @@ pub use envelope::{
 pub use event::{Metadata, NewEvent, Origin};
 pub use event_type::{EventPattern, EventPatternError, EventType, EventTypeError};
 pub use id::{
-    DeliveryId, EventId, IdError, LaneId, OrganizationId, RequestId, Seq, SubscriptionId, WorkerId,
+    DeliveryId, EventId, IdError, LaneId, OrganizationId, ReplayId, RequestId, Seq, SubscriptionId,
+    WorkerId,
 };
 pub use signing::{Algorithm, Secret, SecretError, Signer};
 pub use tenancy::{Client, Digest, Organization, Scope, Scopes, Token, TokenKind, UnknownScope};
@@ -66,6 +69,7 @@ pub use self::{
     engine::{Esl, EslBuilder, PublishError, Published, Publisher},
     memory::MemoryStorage,
     outbox::Prepared,
+    replay::{NewReplay, Replay, ReplayNumber, ReplayOf, ReplayRange, ReplayState},
     retry::{AfterFailure, Draw, RetryPolicy},
     subscription::{
         CustomHeaderError, CustomHeaders, DisabledReason, HELD_MAX, JsonObject, JsonObjectError,

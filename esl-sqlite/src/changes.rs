@@ -62,6 +62,7 @@ pub(crate) enum News {
     Subscriptions(OrganizationId),
     Lanes,
     Tenancy,
+    Replays,
 }
 
 impl News {
@@ -71,6 +72,7 @@ impl News {
             Self::Subscriptions(organization) => (1, Some(organization.to_bytes())),
             Self::Lanes => (2, None),
             Self::Tenancy => (3, None),
+            Self::Replays => (4, None),
         }
     }
 }
@@ -81,6 +83,7 @@ pub(crate) fn change(row: &Row<'_>, first: usize) -> rusqlite::Result<Change> {
         1 => Ok(Change::Subscriptions(OrganizationId::from_bytes(row.get(first + 1)?))),
         2 => Ok(Change::Lanes),
         3 => Ok(Change::Tenancy),
+        4 => Ok(Change::Replays),
         kind => Err(damaged(first, Type::Integer, format!("{kind} is not a kind of change"))),
     }
 }

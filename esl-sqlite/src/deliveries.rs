@@ -254,7 +254,7 @@ impl At {
 }
 
 impl Ending {
-    const fn state(self) -> DeliveryState {
+    pub(crate) const fn state(self) -> DeliveryState {
         match self {
             Self::Delivered => DeliveryState::Delivered,
             Self::Exhausted => DeliveryState::Exhausted,

@@ -88,6 +88,7 @@ mod ownership;
 mod plans;
 mod readers;
 mod records;
+mod replays;
 mod rows;
 mod schema;
 mod session;

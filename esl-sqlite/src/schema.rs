@@ -152,6 +152,25 @@ CREATE TABLE esl_lanes (
     exhaustion_told_at INTEGER
 );
 
+CREATE TABLE esl_replays (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id BLOB NOT NULL UNIQUE,
+    lane INTEGER NOT NULL,
+    kind INTEGER NOT NULL,
+    from_seq INTEGER NOT NULL,
+    to_seq INTEGER NOT NULL,
+    since INTEGER,
+    until INTEGER,
+    max_per_second INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    opened INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    finished_at INTEGER
+);
+CREATE INDEX esl_replays_by_lane ON esl_replays (lane, number);
+CREATE INDEX esl_replays_running ON esl_replays (number) WHERE state = 'running';
+
 CREATE TABLE esl_idempotency (
     organization INTEGER NOT NULL,
     key TEXT NOT NULL,

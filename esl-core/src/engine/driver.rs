@@ -40,6 +40,8 @@ pub(crate) struct Driver {
     pub(crate) poll: Notify,
     /// There are events to be expanded.
     pub(crate) fan_outs: Notify,
+    /// There are replays to go on with.
+    pub(crate) replays: Notify,
     /// There are chores that somebody waits for.
     pub(crate) chores: Notify,
     /// The sends under way.
@@ -79,6 +81,7 @@ impl Driver {
             intake: Notify::new(),
             poll: Notify::new(),
             fan_outs: Notify::new(),
+            replays: Notify::new(),
             chores: Notify::new(),
             sends: TaskTracker::new(),
             abort: CancellationToken::new(),

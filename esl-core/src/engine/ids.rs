@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use ulid::Ulid;
 
-use crate::{Chance, Clock, EventId, RequestId, SubscriptionId, Timestamp, WorkerId};
+use crate::{Chance, Clock, EventId, ReplayId, RequestId, SubscriptionId, Timestamp, WorkerId};
 
 /// Makes ULIDs that never go below the last one, whatever the clock does.
 #[derive(Debug)]
@@ -27,6 +27,10 @@ impl Ids {
 
     pub(crate) fn subscription(&self) -> SubscriptionId {
         SubscriptionId::from_ulid(self.ulid(self.clock.utc()))
+    }
+
+    pub(crate) fn replay(&self) -> ReplayId {
+        ReplayId::from_ulid(self.ulid(self.clock.utc()))
     }
 
     pub(crate) fn request(&self) -> RequestId {

@@ -218,6 +218,19 @@ impl Lane {
         retry.or_else(|| self.window.pop_front()).expect("a lane that can send has a job")
     }
 
+    /// Whether its receiver has taken most of what it was given.
+    pub(super) fn keeps_up(&self, window_max: usize) -> bool {
+        if self.target.is_none() {
+            // About to be taken, or somebody else's.
+            return false;
+        }
+        let is_reachable = self.is_sending() && !self.state.is_open() && self.blocked.is_none();
+        // What was opened before and is not in hand yet comes first.
+        let is_caught_up = self.due != Some(Monotonic::ZERO) && self.claim == Claim::Idle;
+        let waiting = if self.is_strict() { self.window.len() } else { self.retries.len() };
+        is_reachable && is_caught_up && waiting < window_max / 2
+    }
+
     /// Whether there is nothing to remember of it: storage has nothing that is open and was handed out,
     /// and will be asked when something comes.
     pub(super) fn is_idle(&self) -> bool {

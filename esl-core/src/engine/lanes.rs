@@ -294,6 +294,13 @@ impl Lanes {
         }
     }
 
+    /// Whether a lane's receiver has taken most of what it was given, so that it can be given more.
+    /// Of a lane that is not in hand nothing speaks against it; one of another worker is that one's
+    /// to know.
+    pub(crate) fn keeps_up(&self, id: LaneId) -> bool {
+        self.lanes.get(&id).is_none_or(|lane| lane.keeps_up(self.limits.window))
+    }
+
     /// Wakes a lane that storage says has open deliveries, unless it is in hand already.
     pub(crate) fn wake_if_idle(&mut self, waiting: Waiting, now: Now) {
         let is_idle = match self.lanes.get(&waiting.lane) {

@@ -24,6 +24,7 @@ mod notices;
 mod pace;
 mod publish;
 mod publisher;
+mod replays;
 mod routes;
 mod send;
 mod target;
@@ -42,9 +43,9 @@ pub use self::{
 };
 use self::{driver::Driver, lanes::Now, publish::Sealer};
 use crate::{
-    CallbackPolicy, Delivery, DeliveryId, NewEvent, NewSubscription, OrganizationId, Origin,
-    Prepared, RequestId, Secret, SecretChange, Subscription, SubscriptionId, SubscriptionUpdate,
-    Timestamp,
+    CallbackPolicy, Delivery, DeliveryId, NewEvent, NewReplay, NewSubscription, OrganizationId,
+    Origin, Prepared, Replay, ReplayId, RequestId, Secret, SecretChange, Subscription,
+    SubscriptionId, SubscriptionUpdate, Timestamp,
     storage::{Idempotency, Storage, StorageError, StorageErrorKind},
 };
 
@@ -112,6 +113,7 @@ impl Esl {
         tasks.spawn(claim::run(Arc::clone(&driver), stop.clone()));
         if is_enabled {
             tasks.spawn(intake::run(Arc::clone(&driver), stop.clone()));
+            tasks.spawn(replays::run(Arc::clone(&driver), stop.clone()));
         }
         tasks.spawn(fan_out::run(Arc::clone(&driver), stop.clone()));
         tasks.spawn(tenure::keep(Arc::clone(&driver), id, stop.clone()));
@@ -322,6 +324,51 @@ impl Esl {
         let (delivery, _) =
             driver.storage.delivery(organization, id).await?.ok_or_else(not_found)?;
         Ok(delivery)
+    }
+
+    /// Begins a replay: sends many deliveries of a subscription again, or events that it never had.
+    /// It goes on by itself, over restarts, until it is done or cancelled.
+    ///
+    /// # Errors
+    /// [`NotFound`](StorageErrorKind::NotFound) if there is no such subscription;
+    /// [`Conflict`](StorageErrorKind::Conflict) if a replay to it is running.
+    pub async fn replay(
+        &self,
+        organization: OrganizationId,
+        subscription: SubscriptionId,
+        new: NewReplay,
+    ) -> Result<Replay, StorageError> {
+        let driver = &self.0.driver;
+        let replay = Replay::new(driver.ids.replay(), organization, subscription, new, self.now());
+        let replay = driver.storage.create_replay(replay).await?;
+        driver.replays.notify_one();
+        Ok(replay)
+    }
+
+    /// Counts the deliveries that a replay would open now; `None` if there is no such subscription.
+    /// It reads all that the range covers, in bounded stretches.
+    ///
+    /// # Errors
+    /// When the storage fails.
+    pub async fn count_replay(
+        &self,
+        organization: OrganizationId,
+        subscription: SubscriptionId,
+        new: NewReplay,
+    ) -> Result<Option<u64>, StorageError> {
+        replays::count(&self.0.driver, (organization, subscription), new).await
+    }
+
+    /// Stops a replay. What it has opened is sent all the same.
+    ///
+    /// # Errors
+    /// [`NotFound`](StorageErrorKind::NotFound).
+    pub async fn cancel_replay(
+        &self,
+        organization: OrganizationId,
+        id: ReplayId,
+    ) -> Result<Replay, StorageError> {
+        self.0.driver.storage.cancel_replay(organization, id).await
     }
 
     /// The storage, for reads and for organizations, clients and tokens.

@@ -121,6 +121,7 @@ fn follow(driver: &Arc<Driver>, change: Change) {
             driver.poll.notify_one();
         }
         Change::Lanes => driver.poll.notify_one(),
+        Change::Replays => driver.replays.notify_one(),
         // Whoever keeps tokens in memory looks at them again within a second.
         Change::Tenancy => {}
     }

@@ -203,7 +203,7 @@ impl State {
     }
 
     /// The time, if at that time the worker's epoch runs.
-    fn demand_running(
+    pub(super) fn demand_running(
         &mut self,
         worker: &Worker,
         operation: &'static str,

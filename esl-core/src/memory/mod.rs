@@ -7,6 +7,7 @@ mod changes;
 mod commit;
 mod lanes;
 mod records;
+mod replays;
 mod rows;
 mod subscriptions;
 mod tenancy;
@@ -22,8 +23,8 @@ use self::{
     rows::{Intake, LaneRow, OrganizationRow, WorkerRow},
 };
 use crate::{
-    Client, Clock, EventId, LaneId, OrganizationId, Seq, SubscriptionId, SystemClock, Timestamp,
-    Token, WorkerId,
+    Client, Clock, EventId, LaneId, OrganizationId, Replay, ReplayNumber, Seq, SubscriptionId,
+    SystemClock, Timestamp, Token, WorkerId,
     storage::{StorageError, StorageErrorKind, StorageTime},
 };
 
@@ -123,6 +124,7 @@ struct State {
     lanes: BTreeMap<LaneId, LaneRow>,
     lanes_by_subscription: BTreeMap<SubscriptionId, LaneId>,
     intake: Intake,
+    replays: BTreeMap<ReplayNumber, Replay>,
     workers: BTreeMap<WorkerId, WorkerRow>,
     last_epoch: u64,
     listeners: Listeners,
@@ -140,6 +142,7 @@ impl State {
             lanes: BTreeMap::new(),
             lanes_by_subscription: BTreeMap::new(),
             intake: Intake::default(),
+            replays: BTreeMap::new(),
             workers: BTreeMap::new(),
             last_epoch: 0,
             listeners: Listeners::default(),

@@ -251,6 +251,8 @@ pub enum Change {
     /// Lanes got work or became free: a delivery was opened again, events were committed for lanes
     /// that are not the committer's, or an engine stopped.
     Lanes,
+    /// A replay was made.
+    Replays,
     /// Organizations, clients or tokens.
     Tenancy,
 }

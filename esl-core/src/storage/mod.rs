@@ -15,6 +15,7 @@ mod commit;
 mod error;
 mod lanes;
 mod records;
+mod replays;
 mod time;
 
 pub use commit::{
@@ -27,9 +28,10 @@ pub use lanes::{
     Change, Claimed, Due, EPOCH, LaneState, Lanes, Swept, Taken, Waiting, Want, Worker,
 };
 pub use records::{Health, Page, PageOf, Records, RouteTable, Subscriptions, Tenancy};
+pub use replays::{Candidates, ReplayStep, Replays};
 pub use time::{StorageTime, due_time};
 
 /// Everything the engine and the API need of a storage.
-pub trait Storage: Commit + Lanes + Subscriptions + Records + Tenancy {}
+pub trait Storage: Commit + Lanes + Subscriptions + Records + Replays + Tenancy {}
 
-impl<T: Commit + Lanes + Subscriptions + Records + Tenancy> Storage for T {}
+impl<T: Commit + Lanes + Subscriptions + Records + Replays + Tenancy> Storage for T {}

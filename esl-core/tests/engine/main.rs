@@ -10,6 +10,7 @@ mod nodes;
 mod notices;
 mod options;
 mod publishing;
+mod replays;
 mod rotation;
 mod strict;
 mod world;

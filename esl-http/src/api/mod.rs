@@ -33,6 +33,7 @@ mod oauth;
 mod page;
 mod path;
 mod problem;
+mod replays;
 mod request;
 mod serve;
 mod subscription_options;
@@ -79,6 +80,10 @@ pub fn router(esl: Esl, config: ApiConfig) -> Router {
         )
         .route("/api/v1/subscriptions/{id}/rotate-secret", post(subscriptions::rotate_secret))
         .route("/api/v1/subscriptions/{id}/ping", post(subscriptions::ping))
+        .route("/api/v1/subscriptions/{id}/replay", post(replays::create))
+        .route("/api/v1/subscriptions/{id}/replays", get(replays::list))
+        .route("/api/v1/replays/{id}", get(replays::one))
+        .route("/api/v1/replays/{id}/cancel", post(replays::cancel))
         .route("/api/v1/subscriptions/{id}/deliveries", get(deliveries::list))
         .route("/api/v1/deliveries/{id}", get(deliveries::one))
         .route("/api/v1/deliveries/{id}/redeliver", post(deliveries::redeliver))

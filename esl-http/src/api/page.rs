@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use axum::{extract::FromRequestParts, http::request::Parts};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use esl_core::{
-    LaneId, Seq,
+    LaneId, ReplayNumber, Seq,
     storage::{Page, PageOf},
 };
 use serde::Serialize;
@@ -142,6 +142,18 @@ impl Key for Seq {
 
     fn from_number(number: u64) -> Self {
         Self::new(number)
+    }
+}
+
+impl Key for ReplayNumber {
+    const TAG: u8 = b'r';
+
+    fn number(self) -> u64 {
+        self.0
+    }
+
+    fn from_number(number: u64) -> Self {
+        Self(number)
     }
 }
 

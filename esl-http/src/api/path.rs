@@ -6,7 +6,7 @@ use axum::{
     extract::{FromRequestParts, Path},
     http::request::Parts,
 };
-use esl_core::{DeliveryId, EventId, SubscriptionId};
+use esl_core::{DeliveryId, EventId, ReplayId, SubscriptionId};
 
 use super::{Api, problem::Problem};
 
@@ -26,6 +26,10 @@ impl Named for SubscriptionId {
 
 impl Named for EventId {
     const NAME: &'static str = "event";
+}
+
+impl Named for ReplayId {
+    const NAME: &'static str = "replay";
 }
 
 impl Named for DeliveryId {

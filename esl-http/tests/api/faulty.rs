@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use esl_core::{
     Attempt, Client, Delivery, DeliveryId, DeliveryState, Digest, EventId, EventType, LaneId,
-    MemoryStorage, Organization, OrganizationId, SealedEvent, Seq, Subscription, SubscriptionId,
-    SubscriptionUpdate, Token, WorkerId,
+    MemoryStorage, Organization, OrganizationId, Replay, ReplayId, ReplayNumber, SealedEvent, Seq,
+    Subscription, SubscriptionId, SubscriptionUpdate, Token, WorkerId,
     storage::{
-        Change, Claimed, Commit, Committed, FanOut, Health, IntakeRow, Lanes, Page, PageOf,
-        Records, Refused, RouteTable, StorageError, StorageErrorKind, StoredEvent, Subscriptions,
-        Swept, Taken, Tenancy, Unit, Waiting, Want, Worker,
+        Candidates, Change, Claimed, Commit, Committed, FanOut, Health, IntakeRow, Lanes, Page,
+        PageOf, Records, Refused, ReplayStep, Replays, RouteTable, StorageError, StorageErrorKind,
+        StoredEvent, Subscriptions, Swept, Taken, Tenancy, Unit, Waiting, Want, Worker,
     },
 };
 use tokio::sync::Notify;
@@ -218,6 +218,65 @@ impl Subscriptions for FaultyStorage {
     ) -> Result<Option<RouteTable>, StorageError> {
         self.fault.strike().await?;
         self.inner.routes(organization).await
+    }
+}
+
+#[async_trait]
+impl Replays for FaultyStorage {
+    async fn create_replay(&self, replay: Replay) -> Result<Replay, StorageError> {
+        self.fault.strike().await?;
+        self.inner.create_replay(replay).await
+    }
+
+    async fn replay(
+        &self,
+        organization: OrganizationId,
+        id: ReplayId,
+    ) -> Result<Option<Replay>, StorageError> {
+        self.fault.strike().await?;
+        self.inner.replay(organization, id).await
+    }
+
+    async fn replays(
+        &self,
+        organization: OrganizationId,
+        subscription: SubscriptionId,
+        page: Page<ReplayNumber>,
+    ) -> Result<Option<PageOf<Replay>>, StorageError> {
+        self.fault.strike().await?;
+        self.inner.replays(organization, subscription, page).await
+    }
+
+    async fn cancel_replay(
+        &self,
+        organization: OrganizationId,
+        id: ReplayId,
+    ) -> Result<Replay, StorageError> {
+        self.fault.strike().await?;
+        self.inner.cancel_replay(organization, id).await
+    }
+
+    async fn running_replays(
+        &self,
+        after: ReplayNumber,
+        limit: usize,
+    ) -> Result<Vec<Replay>, StorageError> {
+        self.fault.strike().await?;
+        self.inner.running_replays(after, limit).await
+    }
+
+    async fn candidates(&self, replay: &Replay, limit: usize) -> Result<Candidates, StorageError> {
+        self.fault.strike().await?;
+        self.inner.candidates(replay, limit).await
+    }
+
+    async fn advance_replay(
+        &self,
+        worker: &Worker,
+        step: ReplayStep,
+    ) -> Result<Replay, StorageError> {
+        self.fault.strike().await?;
+        self.inner.advance_replay(worker, step).await
     }
 }
 

@@ -8,6 +8,7 @@ mod health;
 mod isolation;
 mod oauth;
 mod options;
+mod replays;
 mod requests;
 mod serve;
 mod subscriptions;

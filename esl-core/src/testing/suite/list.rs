@@ -197,6 +197,15 @@ macro_rules! storage_suite {
                 a_sweep_with_nothing_to_do_does_nothing,
                 a_sweep_removes_what_is_over_slice_by_slice,
                 a_swept_subscription_is_as_gone_as_before;
+            replays:
+                a_replay_is_read_as_it_was_made,
+                one_replay_to_a_subscription_runs_at_a_time,
+                what_is_missing_is_opened_once_and_due_now,
+                deliveries_are_opened_again_by_how_they_ended,
+                a_replay_is_bounded_by_seq_and_by_time,
+                a_replay_does_not_overtake_a_fan_out,
+                only_a_running_worker_advances_a_replay,
+                a_replay_survives_a_kill;
             expiry:
                 what_was_held_for_seven_days_expires,
                 what_expires_is_not_sent_after_a_late_resume,

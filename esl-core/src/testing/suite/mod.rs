@@ -22,6 +22,7 @@ mod intake;
 mod options;
 mod records;
 mod reopen;
+mod replays;
 mod settle;
 mod strict;
 mod subscriptions;
