@@ -98,12 +98,10 @@ impl Replays for MemoryStorage {
         let mut found = Candidates { position: replay.position, ..Candidates::default() };
         if to > replay.position {
             let events = organization.events.range(replay.position.next()..=to);
-            let mut looked_at = 0;
-            for (seq, row) in events {
+            for (looked_at, (seq, row)) in events.enumerate() {
                 if found.events.len() == limit || looked_at == LOOKED_AT_MAX {
                     return Ok(found);
                 }
-                looked_at += 1;
                 found.position = *seq;
                 if replay.range.covers(row.event.timestamp) && lane.is_candidate(*seq, &replay.of) {
                     found.events.push((*seq, row.event.event_type.clone()));
