@@ -35,7 +35,7 @@ pub enum DeliveryState {
     Exhausted,
     /// Held for too long.
     Expired,
-    /// Its subscription was deleted.
+    /// Its subscription was deleted, or its event erased.
     Cancelled,
 }
 

@@ -112,16 +112,7 @@ fn seal_with(
     let changes_bytes = changes.map_or(0, |changes| changes.get().len());
     let mut out = Vec::with_capacity(384 + data_bytes + changes_bytes);
 
-    out.extend_from_slice(b"{\"id\":\"");
-    write_id(&mut out, EventId::PREFIX, id.as_ulid());
-    out.extend_from_slice(b"\",\"type\":\"");
-    out.extend_from_slice(event.event_type.as_str().as_bytes());
-    out.extend_from_slice(b"\",\"version\":\"");
-    out.extend_from_slice(ENVELOPE_VERSION.as_bytes());
-    out.extend_from_slice(b"\",\"timestamp\":\"");
-    out.extend_from_slice(timestamp.to_string().as_bytes());
-    out.extend_from_slice(b"\",\"organization_id\":\"");
-    write_id(&mut out, OrganizationId::PREFIX, event.organization.as_ulid());
+    write_head(&mut out, id, &event.event_type, timestamp, event.organization);
     match payload {
         Payload::Inline => {
             out.extend_from_slice(b"\",\"data\":");
@@ -148,6 +139,35 @@ fn seal_with(
         digest: event.id.map(|_| digest(event)),
         body: out.into(),
     }
+}
+
+/// An envelope without what it said: id, type, time and organization stay, `data` is `null`, and of
+/// the metadata nothing is left.
+#[must_use]
+pub fn erased(event: &SealedEvent) -> Bytes {
+    let mut out = Vec::with_capacity(256);
+    write_head(&mut out, event.id, &event.event_type, event.timestamp, event.organization);
+    out.extend_from_slice(b"\",\"data\":null,\"metadata\":{}}");
+    out.into()
+}
+
+fn write_head(
+    out: &mut Vec<u8>,
+    id: EventId,
+    event_type: &EventType,
+    timestamp: Timestamp,
+    organization: OrganizationId,
+) {
+    out.extend_from_slice(b"{\"id\":\"");
+    write_id(out, EventId::PREFIX, id.as_ulid());
+    out.extend_from_slice(b"\",\"type\":\"");
+    out.extend_from_slice(event_type.as_str().as_bytes());
+    out.extend_from_slice(b"\",\"version\":\"");
+    out.extend_from_slice(ENVELOPE_VERSION.as_bytes());
+    out.extend_from_slice(b"\",\"timestamp\":\"");
+    out.extend_from_slice(timestamp.to_string().as_bytes());
+    out.extend_from_slice(b"\",\"organization_id\":\"");
+    write_id(out, OrganizationId::PREFIX, organization.as_ulid());
 }
 
 fn write_id(out: &mut Vec<u8>, prefix: &str, id: ulid::Ulid) {

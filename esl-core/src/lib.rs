@@ -47,7 +47,8 @@ mod wake;
 
 pub use catalogue::{CATALOGUE, CatalogueEntry};
 pub use envelope::{
-    DataRef, DataRefKind, ENVELOPE_VERSION, Envelope, SealedEvent, seal, seal_with_reference,
+    DataRef, DataRefKind, ENVELOPE_VERSION, Envelope, SealedEvent, erased, seal,
+    seal_with_reference,
 };
 pub use event::{Metadata, NewEvent, Origin};
 pub use event_type::{EventPattern, EventPatternError, EventType, EventTypeError};

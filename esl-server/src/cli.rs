@@ -1,6 +1,7 @@
 //! The command line.
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use esl_core::EventId;
 
 use crate::config;
 
@@ -31,6 +32,17 @@ pub(crate) enum Command {
     /// Clients of organizations: a running server sees what is changed here
     #[command(subcommand)]
     Client(ClientCommand),
+    /// Events: a running server sees what is changed here
+    #[command(subcommand)]
+    Event(EventCommand),
+    /// Copy the database into a new file, while the server runs or not
+    Backup {
+        /// The new file
+        file: std::path::PathBuf,
+        /// Answer in JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Print docs/configuration.md
     #[command(hide = true)]
     ConfigDocs,
@@ -48,6 +60,29 @@ pub(crate) enum OrganizationCommand {
     },
     /// List the organizations
     List {
+        /// Answer in JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Delete an organization with its events, subscriptions and clients; nothing brings them back
+    Delete {
+        /// The organization, by id or name
+        organization: String,
+        /// Yes, delete it
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EventCommand {
+    /// Erase what an event said, and keep the fact that there was one
+    Erase {
+        /// Its id
+        event: EventId,
+        /// Its organization, by id or name; needed only if several have an event of that id
+        #[arg(long = "org", value_name = "ID")]
+        organization: Option<String>,
         /// Answer in JSON
         #[arg(long)]
         json: bool,

@@ -24,6 +24,12 @@ pub(crate) fn open_existing(
     config: &Config,
     clock: Arc<dyn Clock>,
 ) -> anyhow::Result<SqliteStorage> {
+    demand_existing(config)?;
+    open(config, clock)
+}
+
+/// Fails if there is no database.
+pub(crate) fn demand_existing(config: &Config) -> anyhow::Result<()> {
     let path = &config.database;
     if !path.exists() {
         bail!(
@@ -31,7 +37,7 @@ pub(crate) fn open_existing(
             absolute(path)
         );
     }
-    open(config, clock)
+    Ok(())
 }
 
 /// Why an engine did not start.

@@ -1,12 +1,14 @@
 //! The server of ESL, the Event Service Layer: configuration, wiring and a command line around the
 //! library. Whatever it does, an embedder can do through the same public calls.
 
+mod backup;
 mod bootstrap;
 mod check;
 mod cli;
 mod config;
 mod credentials;
 mod database;
+mod events;
 mod logging;
 mod open_files;
 mod serve;
@@ -71,6 +73,14 @@ fn run(command: Command, config: &Config) -> anyhow::Result<()> {
             Command::Client(command) => {
                 logging::start(config, BESIDE);
                 tenancy::clients(config, command).await
+            }
+            Command::Event(command) => {
+                logging::start(config, BESIDE);
+                events::run(config, command).await
+            }
+            Command::Backup { file, json } => {
+                logging::start(config, BESIDE);
+                backup::run(config, &file, json)
             }
             Command::ConfigDocs => unreachable!("it needs no configuration"),
         }

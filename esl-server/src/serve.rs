@@ -98,7 +98,8 @@ async fn start_engine(
         .payload_bytes_max(config.payload_bytes_max)
         .in_flight_max(shares.sends)
         .grace(config.shutdown_grace / 4 * 3)
-        .enabled(config.enabled);
+        .enabled(config.enabled)
+        .retention(config.retention);
     match config.blob_storage {
         None => {}
         Some(BlobStorage::Memory) => builder = builder.blobs(MemoryBlobStore::new()),

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use esl_core::{
     Organization, OrganizationId, Scopes, SystemClock,
-    storage::{StorageErrorKind, Tenancy},
+    storage::{Removal, StorageErrorKind, Tenancy},
 };
 use esl_sqlite::SqliteStorage;
 use serde_json::{Value, json};
 
 use crate::{
-    cli::{ClientCommand, Of, OrganizationCommand},
+    cli::{ClientCommand, OrganizationCommand},
     config::{CLIENT_ID_EXPECTED, Config, is_client_id},
     credentials, database,
 };
@@ -44,6 +44,17 @@ pub(crate) async fn organizations(
                 organizations.iter().map(|one| format!("{}  {}\n", one.id, one.name)).collect()
             });
         }
+        OrganizationCommand::Delete { organization, yes } => {
+            let storage = database::open_existing(config, clock)?;
+            let id = find(&storage, &organization).await?;
+            if !yes {
+                bail!(
+                    "this deletes {id} with its events, subscriptions and clients, and nothing \
+                     brings them back; say --yes"
+                );
+            }
+            storage.delete_organization(id).await?;
+        }
     }
     Ok(())
 }
@@ -61,7 +72,7 @@ pub(crate) async fn clients(config: &Config, command: ClientCommand) -> anyhow::
             if id.as_deref().is_some_and(|id| !is_client_id(id)) {
                 bail!("expected as --id {CLIENT_ID_EXPECTED}");
             }
-            let organization = find(&storage, &organization).await?;
+            let organization = find(&storage, &organization.organization).await?;
             let (client, secret) = credentials::client(id, organization, scopes, &*clock);
             let created = storage.create_client(client.clone()).await;
             if kind(&created) == Some(StorageErrorKind::Conflict) {
@@ -83,7 +94,7 @@ pub(crate) async fn clients(config: &Config, command: ClientCommand) -> anyhow::
             eprintln!("The secret is not shown again.");
         }
         ClientCommand::List { organization, json } => {
-            let organization = find(&storage, &organization).await?;
+            let organization = find(&storage, &organization.organization).await?;
             let clients = storage.clients(organization).await?;
             let all = clients.iter().map(|client| {
                 json!({
@@ -98,7 +109,7 @@ pub(crate) async fn clients(config: &Config, command: ClientCommand) -> anyhow::
             });
         }
         ClientCommand::Delete { organization, client } => {
-            let organization = find(&storage, &organization).await?;
+            let organization = find(&storage, &organization.organization).await?;
             let deleted = storage.delete_client(organization, &client).await;
             if kind(&deleted) == Some(StorageErrorKind::NotFound) {
                 bail!("that organization has no client {client}");
@@ -110,10 +121,9 @@ pub(crate) async fn clients(config: &Config, command: ClientCommand) -> anyhow::
 }
 
 /// The organization of that id or name.
-async fn find(storage: &SqliteStorage, of: &Of) -> anyhow::Result<OrganizationId> {
-    let wanted = &of.organization;
+pub(crate) async fn find(storage: &SqliteStorage, wanted: &str) -> anyhow::Result<OrganizationId> {
     let organizations = storage.organizations().await.context("could not list organizations")?;
-    let is_wanted = |one: &&Organization| one.id.to_string() == *wanted || one.name == *wanted;
+    let is_wanted = |one: &&Organization| one.id.to_string() == wanted || one.name == wanted;
     let found = organizations.iter().find(is_wanted);
     found.map(|organization| organization.id).with_context(|| {
         format!("there is no organization {wanted}; `esl-server org list` shows those there are")
@@ -147,7 +157,7 @@ fn kind<T>(result: &Result<T, esl_core::storage::StorageError>) -> Option<Storag
     result.as_ref().err().map(esl_core::storage::StorageError::kind)
 }
 
-fn print(as_json: bool, json: &Value, text: impl FnOnce() -> String) {
+pub(crate) fn print(as_json: bool, json: &Value, text: impl FnOnce() -> String) {
     if as_json {
         println!("{json}");
     } else {

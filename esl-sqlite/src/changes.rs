@@ -63,6 +63,7 @@ pub(crate) enum News {
     Lanes,
     Tenancy,
     Replays,
+    Erased(OrganizationId),
 }
 
 impl News {
@@ -73,6 +74,7 @@ impl News {
             Self::Lanes => (2, None),
             Self::Tenancy => (3, None),
             Self::Replays => (4, None),
+            Self::Erased(organization) => (5, Some(organization.to_bytes())),
         }
     }
 }
@@ -84,6 +86,7 @@ pub(crate) fn change(row: &Row<'_>, first: usize) -> rusqlite::Result<Change> {
         2 => Ok(Change::Lanes),
         3 => Ok(Change::Tenancy),
         4 => Ok(Change::Replays),
+        5 => Ok(Change::Erased(OrganizationId::from_bytes(row.get(first + 1)?))),
         kind => Err(damaged(first, Type::Integer, format!("{kind} is not a kind of change"))),
     }
 }

@@ -20,7 +20,7 @@ use crate::{
 pub(crate) fn open_writer(path: &Path, patience: Duration) -> Result<Connection, StorageError> {
     demand_safe_version()?;
     demand_file(path)?;
-    create_private(path)?;
+    create_private(path, OPEN)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
     let connection = open(path, flags, patience)?;
     enter_wal(&connection, patience)?;
@@ -70,7 +70,7 @@ fn open(path: &Path, flags: OpenFlags, patience: Duration) -> Result<Connection,
 
 /// Makes the file, if there is none, for its owner alone: it holds the secrets of subscriptions.
 /// SQLite gives the files beside it the same permissions.
-fn create_private(path: &Path) -> Result<(), StorageError> {
+pub(crate) fn create_private(path: &Path, operation: &'static str) -> Result<(), StorageError> {
     let mut options = OpenOptions::new();
     options.create_new(true).write(true);
     #[cfg(unix)]
@@ -78,7 +78,7 @@ fn create_private(path: &Path) -> Result<(), StorageError> {
     match options.open(path) {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(translate_io(OPEN, error)),
+        Err(error) => Err(translate_io(operation, error)),
     }
 }
 

@@ -59,17 +59,32 @@ pub(crate) fn list(
     Ok(Some(PageOf { items, more }))
 }
 
-/// One delivery, if there is one of that very id.
+/// What there is under an id.
+pub(crate) enum One {
+    Found(Delivery),
+    /// It was removed because its event was old.
+    Removed,
+    Unknown,
+}
+
+/// The delivery of that very id.
 pub(crate) fn one(
     snapshot: &Snapshot<'_>,
     organization: OrganizationId,
     id: DeliveryId,
-) -> rusqlite::Result<Option<Delivery>> {
+) -> rusqlite::Result<One> {
     let lane = Lane::find_by_number(snapshot.connection, organization, id.lane())?;
-    let Some(lane) = lane else { return Ok(None) };
-    let event = lane.event(id.seq())?.filter(|event| id.is_of(event.id));
-    let Some(event) = event else { return Ok(None) };
-    Ok(lane.one(id.seq())?.map(|row| lane.delivery(&row, event)))
+    let Some(lane) = lane else { return Ok(One::Unknown) };
+    if let Some(event) = lane.event(id.seq())? {
+        if !id.is_of(event.id) {
+            return Ok(One::Unknown);
+        }
+        if let Some(row) = lane.one(id.seq())? {
+            return Ok(One::Found(lane.delivery(&row, event)));
+        }
+    }
+    let is_removed = id.seq() > Seq::ZERO && id.seq() <= lane.organization.removed_to;
+    Ok(if is_removed { One::Removed } else { One::Unknown })
 }
 
 /// The lane of a subscription, of a deleted one too.

@@ -255,6 +255,9 @@ fn reopen(
         .query_row((lane, organization.key), |row| row.get(0))
         .optional()?;
     let is_deleted = is_deleted.ok_or_else(not_found)?;
+    if seq > Seq::ZERO && seq <= organization.removed_to {
+        return Err(Stop::refused(StorageErrorKind::Gone, REOPEN));
+    }
     if !connection.prepare_cached(event_exists)?.exists([event])? {
         return Err(not_found());
     }

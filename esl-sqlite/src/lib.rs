@@ -67,14 +67,17 @@
 //! - The webhook secrets of subscriptions are in the file as they are: whoever signs needs them.
 //!   Whoever can read the file can sign.
 
+mod backup;
 mod changes;
 mod checkpoint;
 mod claim;
 mod commit;
 mod config;
 mod connection;
+mod deletion;
 mod deliveries;
 mod engine_lock;
+mod erasure;
 mod error;
 mod expiry;
 mod fan_out;
@@ -88,6 +91,7 @@ mod ownership;
 mod plans;
 mod readers;
 mod records;
+mod removal;
 mod replays;
 mod rows;
 mod schema;
@@ -102,6 +106,7 @@ mod tenancy;
 mod turn;
 mod writer;
 
+pub use backup::Backup;
 pub use config::SqliteOptions;
 pub use outbox::{Receipt, publish_in};
 pub use rusqlite;

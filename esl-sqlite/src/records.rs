@@ -4,12 +4,15 @@ use async_trait::async_trait;
 use esl_core::{
     Attempt, Delivery, DeliveryId, DeliveryState, EventId, EventType, OrganizationId, Seq,
     SubscriptionId,
-    storage::{Health, Page, PageOf, Records, StorageError, StoredEvent},
+    storage::{Health, Page, PageOf, Records, StorageError, StorageErrorKind, StoredEvent},
 };
 use rusqlite::OptionalExtension;
 
 use crate::{
-    SqliteStorage, deliveries, health,
+    SqliteStorage,
+    deliveries::{self, One},
+    error::Stop,
+    health,
     readers::Snapshot,
     rows::{self, ATTEMPT, EventKey, STORED_EVENT, lane_number, one_more_than, seq_number},
     session::{Session, read_organization},
@@ -71,11 +74,11 @@ impl Records for SqliteStorage {
         organization: OrganizationId,
         id: DeliveryId,
     ) -> Result<Option<(Delivery, Vec<Attempt>)>, StorageError> {
-        let work = move |snapshot: &Snapshot<'_>| {
-            let Some(delivery) = deliveries::one(snapshot, organization, id)? else {
-                return Ok(None);
-            };
-            Ok(Some((delivery, attempts(snapshot, id)?)))
+        let work = move |snapshot: &Snapshot<'_>| match deliveries::one(snapshot, organization, id)?
+        {
+            One::Found(delivery) => Ok(Some((delivery, attempts(snapshot, id)?))),
+            One::Removed => Err(Stop::refused(StorageErrorKind::Gone, "read a delivery")),
+            One::Unknown => Ok(None),
         };
         self.readers().run("read a delivery", work).await
     }

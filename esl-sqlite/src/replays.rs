@@ -326,6 +326,9 @@ impl Lane<'_> {
     /// Opens a delivery, if the event is still what the replay is of.
     fn open(&self, seq: Seq, of: &ReplayOf, now: Timestamp) -> rusqlite::Result<bool> {
         let EventKey(key) = self.organization.event_key(seq);
+        if seq <= self.organization.removed_to {
+            return Ok(false);
+        }
         if !self.connection.prepare_cached(EVENT)?.exists([key])? || !self.is_candidate(seq, of)? {
             return Ok(false);
         }
@@ -443,9 +446,8 @@ fn kind_number(of: &ReplayOf) -> u8 {
     match *of {
         ReplayOf::Missing => MISSING,
         ReplayOf::Deliveries { exhausted, expired, delivered } => {
-            u8::from(exhausted) * EXHAUSTED
-                | u8::from(expired) * EXPIRED
-                | u8::from(delivered) * DELIVERED
+            let bits = [(exhausted, EXHAUSTED), (expired, EXPIRED), (delivered, DELIVERED)];
+            bits.into_iter().filter(|(is_chosen, _)| *is_chosen).map(|(_, bit)| bit).sum()
         }
         _ => unreachable!("a kind of replay that this storage was not built for"),
     }

@@ -156,7 +156,7 @@ pub(crate) fn sealed_event(
 }
 
 /// The columns that [`stored_event`] reads.
-pub(crate) const STORED_EVENT: &str = "key, id, event_type, timestamp, deliveries, body";
+pub(crate) const STORED_EVENT: &str = "key, id, event_type, timestamp, deliveries, body, erased_at";
 
 pub(crate) fn stored_event(row: &Row<'_>) -> rusqlite::Result<StoredEvent> {
     Ok(StoredEvent {
@@ -166,6 +166,7 @@ pub(crate) fn stored_event(row: &Row<'_>) -> rusqlite::Result<StoredEvent> {
         timestamp: time(row, 3)?,
         deliveries: row.get(4)?,
         body: body(row, 5)?,
+        erased_at: optional_time(row, 6)?,
     })
 }
 

@@ -37,8 +37,11 @@ CREATE TABLE esl_organizations (
     created_at INTEGER NOT NULL,
     last_seq INTEGER NOT NULL DEFAULT 0,
     route_version INTEGER NOT NULL DEFAULT 0,
-    fan_outs INTEGER NOT NULL DEFAULT 0
+    fan_outs INTEGER NOT NULL DEFAULT 0,
+    removed_to INTEGER NOT NULL DEFAULT 0,
+    deleted_at INTEGER
 );
+CREATE INDEX esl_organizations_deleted ON esl_organizations (key) WHERE deleted_at IS NOT NULL;
 
 CREATE TABLE esl_subscriptions (
     lane INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -67,6 +70,7 @@ CREATE TABLE esl_subscriptions (
     deleted_at INTEGER,
     is_swept INTEGER NOT NULL DEFAULT 0
 );
+CREATE INDEX esl_subscriptions_by_organization ON esl_subscriptions (organization, lane);
 CREATE INDEX esl_subscriptions_live ON esl_subscriptions (organization, lane)
     WHERE deleted_at IS NULL;
 CREATE INDEX esl_subscriptions_to_sweep ON esl_subscriptions (lane)
@@ -83,6 +87,7 @@ CREATE TABLE esl_events (
     timestamp INTEGER NOT NULL,
     digest BLOB,
     deliveries INTEGER NOT NULL,
+    erased_at INTEGER,
     body BLOB NOT NULL
 );
 -- An id belongs to its organization: nobody learns of, or takes, another's.

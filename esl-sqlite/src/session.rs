@@ -36,6 +36,8 @@ pub(crate) struct Session<'c> {
     live_lanes: HashMap<LaneId, bool>,
     /// Up to which lane expiry has looked.
     pub(crate) expiry_after: i64,
+    /// Where the removal of what is old stands.
+    pub(crate) removal: crate::removal::Round,
     epoch: Option<Epoch>,
 }
 
@@ -44,6 +46,8 @@ pub(crate) struct Session<'c> {
 pub(crate) struct Effects {
     pub(crate) changes: Vec<Change>,
     pub(crate) releases_lock: bool,
+    /// What was erased is not to stay in the WAL.
+    pub(crate) empties_wal: bool,
 }
 
 /// An organization, as far as commits need it.
@@ -54,6 +58,8 @@ pub(crate) struct OrganizationRow {
     pub(crate) route_version: RouteVersion,
     /// How many fan-outs are open.
     pub(crate) fan_outs: u32,
+    /// Up to here deliveries were removed, and events, but for those that are still owed.
+    pub(crate) removed_to: Seq,
 }
 
 struct Cached {
@@ -87,6 +93,7 @@ impl<'c> Session<'c> {
             unwritten: Vec::new(),
             live_lanes: HashMap::new(),
             expiry_after: 0,
+            removal: crate::removal::Round::default(),
             epoch: None,
         })
     }
@@ -159,6 +166,7 @@ impl<'c> Session<'c> {
                 seq_number(row.last_seq),
                 row.route_version.0.cast_signed(),
                 row.fan_outs,
+                seq_number(row.removed_to),
             ))?;
         }
         Ok(())
@@ -303,7 +311,8 @@ pub(crate) fn read_organization(
     connection: &Connection,
     id: OrganizationId,
 ) -> rusqlite::Result<Option<OrganizationRow>> {
-    let sql = "SELECT key, last_seq, route_version, fan_outs FROM esl_organizations WHERE id = ?1";
+    let sql = "SELECT key, last_seq, route_version, fan_outs, removed_to
+               FROM esl_organizations WHERE id = ?1";
     let mut select = connection.prepare_cached(sql)?;
     select
         .query_row([id.to_bytes()], |row| {
@@ -312,13 +321,14 @@ pub(crate) fn read_organization(
                 last_seq: crate::rows::seq(row, 1)?,
                 route_version: RouteVersion(row.get::<_, i64>(2)?.cast_unsigned()),
                 fan_outs: row.get(3)?,
+                removed_to: crate::rows::seq(row, 4)?,
             })
         })
         .optional()
 }
 
-const UPDATE_ORGANIZATION: &str =
-    "UPDATE esl_organizations SET last_seq = ?2, route_version = ?3, fan_outs = ?4 WHERE key = ?1";
+const UPDATE_ORGANIZATION: &str = "UPDATE esl_organizations
+     SET last_seq = ?2, route_version = ?3, fan_outs = ?4, removed_to = ?5 WHERE key = ?1";
 const UPDATE_EPOCH: &str =
     "UPDATE esl_engine SET worker = ?1, epoch = ?2, lapses_at = ?3 WHERE one = 1";
 const IS_LIVE: &str = "SELECT 1 FROM esl_subscriptions WHERE lane = ?1 AND deleted_at IS NULL";

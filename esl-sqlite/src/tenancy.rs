@@ -34,7 +34,8 @@ impl Tenancy for SqliteStorage {
 
     async fn organizations(&self) -> Result<Vec<Organization>, StorageError> {
         let work = |snapshot: &Snapshot<'_>| {
-            let sql = "SELECT id, name, created_at FROM esl_organizations ORDER BY key";
+            let sql = "SELECT id, name, created_at FROM esl_organizations
+                       WHERE deleted_at IS NULL ORDER BY key";
             let mut select = snapshot.connection.prepare_cached(sql)?;
             let organizations = select.query_map([], organization)?.collect::<Result<_, _>>()?;
             Ok(organizations)

@@ -24,6 +24,7 @@ use crate::{
     checkpoint::Checkpoints,
     config::OPEN,
     engine_lock::EngineLock,
+    erasure,
     error::{SharedError, Stop, closed, translate, translate_io},
     foreign::Foreign,
     job::{Job, Work},
@@ -283,6 +284,11 @@ impl Thread<'_> {
         }
         if effects.releases_lock {
             self.session.lock.release();
+        }
+        if effects.empties_wal
+            && let Err(error) = erasure::empty_wal(self.session.connection)
+        {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the WAL was not emptied");
         }
     }
 

@@ -7,6 +7,7 @@ mod configuration;
 mod isolation;
 mod kill;
 mod one_engine;
+mod operations;
 mod options;
 mod quick_start;
 mod shutdown;

@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Esl,
+    Esl, Options,
     driver::{Driver, Parts},
     headers::HeaderNames,
     lanes::{Lanes, Limits},
@@ -33,9 +33,13 @@ pub struct EslBuilder {
     grace: Duration,
     in_flight_max: u32,
     is_enabled: bool,
+    retention: Option<Duration>,
 }
 
 impl EslBuilder {
+    /// For how long events are kept where nothing else is said: 30 days.
+    pub const RETENTION_DEFAULT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
     pub(super) fn new(storage: Arc<dyn Storage>) -> Self {
         Self {
             storage,
@@ -53,6 +57,7 @@ impl EslBuilder {
             grace: Duration::from_secs(20),
             in_flight_max: Limits::default().in_flight,
             is_enabled: true,
+            retention: Some(Self::RETENTION_DEFAULT),
         }
     }
 
@@ -139,6 +144,13 @@ impl EslBuilder {
         self
     }
 
+    /// For how long events are kept, with their deliveries; longer, while one of them is still owed.
+    /// `None` keeps them for ever. Defaults to 30 days.
+    pub fn retention(mut self, age: Option<Duration>) -> Self {
+        self.retention = age;
+        self
+    }
+
     /// Whether the event system is on. While it is off, publishing is refused as
     /// [`PublishError::Disabled`](crate::PublishError::Disabled), the intake stays where it is, and
     /// nothing is sent; reads and subscriptions work. Defaults to true.
@@ -176,7 +188,13 @@ impl EslBuilder {
             lanes,
         });
         let sealer = Sealer { payload_bytes_max: self.payload_bytes_max, blobs: self.blobs };
-        Esl::start(driver, sealer, self.callbacks, self.grace, self.is_enabled).await
+        let options = Options {
+            callbacks: self.callbacks,
+            grace: self.grace,
+            is_enabled: self.is_enabled,
+            retention: self.retention,
+        };
+        Esl::start(driver, sealer, options).await
     }
 }
 

@@ -264,6 +264,19 @@ impl Lanes {
         }
     }
 
+    /// What is in hand of an organization may not be what storage has any more: it is read again.
+    pub(crate) fn let_go(&mut self, organization: OrganizationId) {
+        let Some(entry) = self.organizations.get(&organization) else { return };
+        for id in entry.lanes.clone() {
+            let lane = self.lanes.get(&id);
+            // A claim under way may bring what is not there any more.
+            if lane.is_some_and(|lane| lane.has_jobs() || lane.claim != Claim::Idle) {
+                self.drop_jobs(id);
+                self.refill(id);
+            }
+        }
+    }
+
     /// A lane may have work in storage that nobody told of.
     pub(crate) fn wake(&mut self, id: LaneId) {
         match self.lanes.get_mut(&id) {

@@ -25,6 +25,7 @@ mod pace;
 mod publish;
 mod publisher;
 mod replays;
+mod retention;
 mod routes;
 mod send;
 mod target;
@@ -43,10 +44,10 @@ pub use self::{
 };
 use self::{driver::Driver, lanes::Now, publish::Sealer};
 use crate::{
-    CallbackPolicy, Delivery, DeliveryId, NewEvent, NewReplay, NewSubscription, OrganizationId,
-    Origin, Prepared, Replay, ReplayId, RequestId, Secret, SecretChange, Subscription,
-    SubscriptionId, SubscriptionUpdate, Timestamp,
-    storage::{Idempotency, Storage, StorageError, StorageErrorKind},
+    CallbackPolicy, Delivery, DeliveryId, EventId, NewEvent, NewReplay, NewSubscription,
+    OrganizationId, Origin, Prepared, Replay, ReplayId, RequestId, Secret, SecretChange,
+    Subscription, SubscriptionId, SubscriptionUpdate, Timestamp,
+    storage::{Erased, Idempotency, Storage, StorageError, StorageErrorKind},
 };
 
 /// So many publishes may wait for their commits; more wait for room.
@@ -64,9 +65,7 @@ pub struct Esl(Arc<Engine>);
 struct Engine {
     driver: Arc<Driver>,
     sealer: Sealer,
-    callbacks: CallbackPolicy,
-    grace: Duration,
-    is_enabled: bool,
+    options: Options,
     room: Semaphore,
     /// Ends the tasks that bring work about.
     stop: CancellationToken,
@@ -75,6 +74,15 @@ struct Engine {
     /// The committer, which goes on until all is settled.
     committer: TaskTracker,
     is_shut_down: Mutex<bool>,
+}
+
+/// What only the handle itself goes by.
+#[derive(Debug)]
+struct Options {
+    callbacks: CallbackPolicy,
+    grace: Duration,
+    is_enabled: bool,
+    retention: Option<Duration>,
 }
 
 impl Drop for Engine {
@@ -97,13 +105,7 @@ impl Esl {
         Publisher::new(Arc::new(storage))
     }
 
-    async fn start(
-        driver: Driver,
-        sealer: Sealer,
-        callbacks: CallbackPolicy,
-        grace: Duration,
-        is_enabled: bool,
-    ) -> Result<Self, StorageError> {
+    async fn start(driver: Driver, sealer: Sealer, options: Options) -> Result<Self, StorageError> {
         let driver = Arc::new(driver);
         let id = driver.ids.worker();
         tenure::enlist(&driver, id).await?;
@@ -111,7 +113,7 @@ impl Esl {
             (CancellationToken::new(), TaskTracker::new(), TaskTracker::new());
         committer.spawn(commit::run(Arc::clone(&driver)));
         tasks.spawn(claim::run(Arc::clone(&driver), stop.clone()));
-        if is_enabled {
+        if options.is_enabled {
             tasks.spawn(intake::run(Arc::clone(&driver), stop.clone()));
             tasks.spawn(replays::run(Arc::clone(&driver), stop.clone()));
         }
@@ -120,25 +122,15 @@ impl Esl {
         tasks.spawn(tenure::look_round(Arc::clone(&driver), stop.clone()));
         tasks.spawn(tenure::listen(Arc::clone(&driver), stop.clone()));
         tasks.spawn(tenure::sweep(Arc::clone(&driver), stop.clone()));
+        tasks.spawn(retention::run(Arc::clone(&driver), options.retention, stop.clone()));
         let room = Semaphore::new(PUBLISHES_MAX);
         let is_shut_down = Mutex::new(false);
-        let engine = Engine {
-            driver,
-            sealer,
-            callbacks,
-            grace,
-            is_enabled,
-            room,
-            stop,
-            tasks,
-            committer,
-            is_shut_down,
-        };
+        let engine = Engine { driver, sealer, options, room, stop, tasks, committer, is_shut_down };
         Ok(Self(Arc::new(engine)))
     }
 
     fn demand_enabled(&self) -> Result<(), PublishError> {
-        if self.0.is_enabled { Ok(()) } else { Err(PublishError::Disabled) }
+        if self.0.options.is_enabled { Ok(()) } else { Err(PublishError::Disabled) }
     }
 
     /// Publishes an event. When this returns, it is durable and on its way.
@@ -371,6 +363,38 @@ impl Esl {
         self.0.driver.storage.cancel_replay(organization, id).await
     }
 
+    /// Erases an event: what it said is gone, and that there was one stays. What is under way of it
+    /// cannot be called back; nothing more is sent.
+    ///
+    /// # Errors
+    /// [`NotFound`](StorageErrorKind::NotFound).
+    pub async fn erase_event(
+        &self,
+        organization: OrganizationId,
+        id: EventId,
+    ) -> Result<Erased, StorageError> {
+        let driver = &self.0.driver;
+        let erased = driver.storage.erase_event(organization, id).await?;
+        driver.update(|lanes| lanes.let_go(organization));
+        Ok(erased)
+    }
+
+    /// Deletes an organization and all that is its own: nothing of it is found, accepted or sent any
+    /// more. Its rows are removed bit by bit.
+    ///
+    /// # Errors
+    /// [`NotFound`](StorageErrorKind::NotFound).
+    pub async fn delete_organization(&self, id: OrganizationId) -> Result<(), StorageError> {
+        let driver = &self.0.driver;
+        driver.storage.delete_organization(id).await?;
+        driver.routes.forget(id);
+        driver.update(|lanes| {
+            lanes.let_go(id);
+            lanes.take_again(id);
+        });
+        Ok(())
+    }
+
     /// The storage, for reads and for organizations, clients and tokens.
     #[must_use]
     pub fn storage(&self) -> &Arc<dyn Storage> {
@@ -380,7 +404,7 @@ impl Esl {
     /// Which callback URLs may be subscribed.
     #[must_use]
     pub fn callback_policy(&self) -> &CallbackPolicy {
-        &self.0.callbacks
+        &self.0.options.callbacks
     }
 
     /// Whether a header, whatever its case, begins like ESL's own (`X-Sapien-…`), and so cannot be a
@@ -428,7 +452,7 @@ impl Esl {
         let driver = &engine.driver;
         driver.lanes().stop();
         driver.sends.close();
-        let deadline = driver.clock.monotonic() + engine.grace;
+        let deadline = driver.clock.monotonic() + engine.options.grace;
         tokio::select! {
             () = driver.sends.wait() => {}
             () = driver.clock.sleep_until(deadline) => {

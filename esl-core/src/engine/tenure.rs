@@ -121,6 +121,9 @@ fn follow(driver: &Arc<Driver>, change: Change) {
             driver.poll.notify_one();
         }
         Change::Lanes => driver.poll.notify_one(),
+        Change::Erased(organization) => {
+            driver.update(|lanes| lanes.let_go(organization));
+        }
         Change::Replays => driver.replays.notify_one(),
         // Whoever keeps tokens in memory looks at them again within a second.
         Change::Tenancy => {}
@@ -153,7 +156,7 @@ pub(crate) async fn sweep(driver: Arc<Driver>, stop: CancellationToken) {
 }
 
 /// Waits; false when stopped.
-async fn pause(driver: &Driver, wait: Duration, stop: &CancellationToken) -> bool {
+pub(super) async fn pause(driver: &Driver, wait: Duration, stop: &CancellationToken) -> bool {
     let until: Monotonic = driver.clock.monotonic() + wait;
     tokio::select! {
         biased;

@@ -177,7 +177,9 @@ impl State {
         let organization = organization.expect("the unit was checked");
         let deliveries = deliveries(routed);
         organization.last_seq = seq;
-        organization.events.insert(seq, EventRow { event: event.clone(), deliveries });
+        organization
+            .events
+            .insert(seq, EventRow { event: event.clone(), deliveries, erased_at: None });
         self.events_by_id.insert((event.organization, event.id), seq);
         let fanned_out = organization.fans_out(routed);
         if let Some(row) = &fanned_out {

@@ -128,9 +128,13 @@ impl Lanes for MemoryStorage {
         const OPERATION: &str = "open a delivery again";
         let mut state = self.state();
         let now = state.now();
+        let removed_to = state.organizations.get(&organization).map(|row| row.removed_to);
         let row =
             state.lanes.get_mut(&lane).filter(|row| row.subscription.organization == organization);
         let row = row.ok_or(not_found(OPERATION))?;
+        if seq > Seq::ZERO && removed_to.is_some_and(|to| seq <= to) {
+            return Err(StorageError::new(StorageErrorKind::Gone, OPERATION));
+        }
         let is_deleted = row.is_deleted();
         let delivery = row.deliveries.get_mut(&seq).ok_or(not_found(OPERATION))?;
         if is_deleted {

@@ -7,6 +7,7 @@ mod changes;
 mod commit;
 mod lanes;
 mod records;
+mod removal;
 mod replays;
 mod rows;
 mod subscriptions;
@@ -123,6 +124,7 @@ struct State {
     /// Subscriptions with their lanes and deliveries; deleted ones stay.
     lanes: BTreeMap<LaneId, LaneRow>,
     lanes_by_subscription: BTreeMap<SubscriptionId, LaneId>,
+    last_lane: u64,
     intake: Intake,
     replays: BTreeMap<ReplayNumber, Replay>,
     workers: BTreeMap<WorkerId, WorkerRow>,
@@ -141,6 +143,7 @@ impl State {
             events_by_id: BTreeMap::new(),
             lanes: BTreeMap::new(),
             lanes_by_subscription: BTreeMap::new(),
+            last_lane: 0,
             intake: Intake::default(),
             replays: BTreeMap::new(),
             workers: BTreeMap::new(),

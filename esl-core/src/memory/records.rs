@@ -6,7 +6,7 @@ use super::{MemoryStorage, rows::EventRow, subscriptions::page_of};
 use crate::{
     Attempt, Delivery, DeliveryId, DeliveryState, EventId, EventType, OrganizationId, Seq,
     SubscriptionId,
-    storage::{Health, Page, PageOf, Records, StorageError, StoredEvent},
+    storage::{Health, Page, PageOf, Records, StorageError, StorageErrorKind, StoredEvent},
 };
 
 #[async_trait]
@@ -79,7 +79,12 @@ impl Records for MemoryStorage {
         let lane = state.lanes.get(&id.lane());
         let lane = lane.filter(|lane| lane.subscription.organization == organization);
         let Some(lane) = lane else { return Ok(None) };
-        let Some(row) = lane.deliveries.get(&id.seq()) else { return Ok(None) };
+        let Some(row) = lane.deliveries.get(&id.seq()) else {
+            let removed_to = state.organizations[&organization].removed_to;
+            let is_removed = id.seq() > Seq::ZERO && id.seq() <= removed_to;
+            let gone = StorageError::new(StorageErrorKind::Gone, "read a delivery");
+            return if is_removed { Err(gone) } else { Ok(None) };
+        };
         let event = &state.organizations[&organization].events[&id.seq()].event;
         if !id.is_of(event.id) {
             return Ok(None);
@@ -104,5 +109,6 @@ fn stored(seq: Seq, row: &EventRow) -> StoredEvent {
         timestamp: row.event.timestamp,
         deliveries: row.deliveries,
         body: row.event.body.clone(),
+        erased_at: row.erased_at,
     }
 }

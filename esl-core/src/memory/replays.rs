@@ -166,7 +166,7 @@ impl State {
         let is_reached =
             organization.fan_outs.first_key_value().is_none_or(|(first, _)| seq < *first);
         let Some(lane) = self.lanes.get_mut(&replay.lane) else { return false };
-        let is_there = organization.events.contains_key(&seq);
+        let is_there = seq > organization.removed_to && organization.events.contains_key(&seq);
         if !is_reached || !is_there || !lane.is_candidate(seq, &replay.of) {
             return false;
         }

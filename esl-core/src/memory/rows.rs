@@ -7,8 +7,8 @@ use std::{
 
 use super::changes::HandleId;
 use crate::{
-    Attempt, AttemptError, Delivery, DeliveryId, DeliveryState, LaneId, Organization, SealedEvent,
-    Seq, Subscription, Timestamp,
+    Attempt, AttemptError, Delivery, DeliveryId, DeliveryState, EventId, LaneId, Organization,
+    OrganizationId, SealedEvent, Seq, Subscription, Timestamp,
     storage::{Accepted, IntakeRow, LaneState, RouteVersion, Worker},
 };
 
@@ -19,6 +19,8 @@ pub(super) struct OrganizationRow {
     pub(super) events: BTreeMap<Seq, EventRow>,
     pub(super) idempotency_keys: BTreeMap<String, IdempotencyRow>,
     pub(super) fan_outs: BTreeMap<Seq, FanOutRow>,
+    /// Up to here deliveries were removed, and events, but for those that are still owed.
+    pub(super) removed_to: Seq,
 }
 
 /// How far an event is expanded.
@@ -32,6 +34,7 @@ pub(super) struct FanOutRow {
 pub(super) struct EventRow {
     pub(super) event: Arc<SealedEvent>,
     pub(super) deliveries: u32,
+    pub(super) erased_at: Option<Timestamp>,
 }
 
 pub(super) struct IdempotencyRow {
@@ -51,6 +54,13 @@ impl Intake {
     pub(super) fn push(&mut self, event: Arc<SealedEvent>) {
         self.last_row += 1;
         self.rows.insert(self.last_row, event);
+    }
+
+    /// Removes the rows of an event; false if there are none.
+    pub(super) fn erase(&mut self, organization: OrganizationId, id: EventId) -> bool {
+        let before = self.rows.len();
+        self.rows.retain(|_, event| (event.organization, event.id) != (organization, id));
+        self.rows.len() < before
     }
 
     /// Removes a row, if it is that event's.

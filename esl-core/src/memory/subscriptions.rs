@@ -23,9 +23,9 @@ impl Subscriptions for MemoryStorage {
         if state.lanes_by_subscription.contains_key(&id) {
             return Err(conflict(OPERATION));
         }
-        // Deleted subscriptions keep their rows, so no number comes twice.
-        let last_lane = state.lanes.last_key_value().map_or(0, |(lane, _)| lane.get());
-        subscription.lane = LaneId::new(last_lane + 1);
+        // No number comes twice.
+        state.last_lane += 1;
+        subscription.lane = LaneId::new(state.last_lane);
         state.lanes.insert(subscription.lane, LaneRow::new(subscription.clone()));
         state.lanes_by_subscription.insert(id, subscription.lane);
         state.raise_route_version(organization);

@@ -25,6 +25,7 @@ impl Tenancy for MemoryStorage {
             events: BTreeMap::new(),
             idempotency_keys: BTreeMap::new(),
             fan_outs: BTreeMap::new(),
+            removed_to: Seq::ZERO,
         };
         state.organizations.insert(id, row);
         state.organization_order.push(id);

@@ -309,4 +309,6 @@ pub struct StoredEvent {
     pub deliveries: u32,
     /// The sealed envelope.
     pub body: bytes::Bytes,
+    /// When it was erased; the envelope then says nothing.
+    pub erased_at: Option<Timestamp>,
 }

@@ -26,6 +26,8 @@ pub enum StorageErrorKind {
     Unavailable,
     /// There is no such thing in that organization.
     NotFound,
+    /// There was such a thing, and it was removed because it was old.
+    Gone,
     /// Another engine has the storage, or the epoch of this one is over.
     Fenced,
     /// The database was made by a newer ESL, or its settings make the promise of durability void.
@@ -66,6 +68,7 @@ impl StorageError {
             StorageErrorKind::Conflict
             | StorageErrorKind::Corrupt
             | StorageErrorKind::NotFound
+            | StorageErrorKind::Gone
             | StorageErrorKind::Fenced
             | StorageErrorKind::Unsupported => false,
         }
@@ -80,6 +83,7 @@ impl fmt::Display for StorageErrorKind {
             Self::Corrupt => "the data is damaged",
             Self::Unavailable => "it is unavailable",
             Self::NotFound => "not found",
+            Self::Gone => "it was removed because it was old",
             Self::Fenced => "another engine has it",
             Self::Unsupported => "it is not supported",
         })

@@ -93,8 +93,9 @@ pub trait Lanes: fmt::Debug + Send + Sync + 'static {
     /// tried, as a retry does.
     ///
     /// # Errors
-    /// [`NotFound`](super::StorageErrorKind::NotFound) if the organization has no such delivery, or
-    /// its event is gone; [`Conflict`](super::StorageErrorKind::Conflict) if it is in another state,
+    /// [`NotFound`](super::StorageErrorKind::NotFound) if the organization has no such delivery;
+    /// [`Gone`](super::StorageErrorKind::Gone) if its event was removed because it was old;
+    /// [`Conflict`](super::StorageErrorKind::Conflict) if it is in another state,
     /// or its subscription was deleted.
     async fn reopen(
         &self,
@@ -253,6 +254,8 @@ pub enum Change {
     Lanes,
     /// A replay was made.
     Replays,
+    /// Events of an organization were erased: what is in memory of them must not be sent.
+    Erased(OrganizationId),
     /// Organizations, clients or tokens.
     Tenancy,
 }

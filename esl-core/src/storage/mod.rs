@@ -15,6 +15,7 @@ mod commit;
 mod error;
 mod lanes;
 mod records;
+mod removal;
 mod replays;
 mod time;
 
@@ -28,10 +29,11 @@ pub use lanes::{
     Change, Claimed, Due, EPOCH, LaneState, Lanes, Swept, Taken, Waiting, Want, Worker,
 };
 pub use records::{Health, Page, PageOf, Records, RouteTable, Subscriptions, Tenancy};
+pub use removal::{Erased, Removal, Removed};
 pub use replays::{Candidates, ReplayStep, Replays};
 pub use time::{StorageTime, due_time};
 
 /// Everything the engine and the API need of a storage.
-pub trait Storage: Commit + Lanes + Subscriptions + Records + Replays + Tenancy {}
+pub trait Storage: Commit + Lanes + Subscriptions + Records + Replays + Removal + Tenancy {}
 
-impl<T: Commit + Lanes + Subscriptions + Records + Replays + Tenancy> Storage for T {}
+impl<T: Commit + Lanes + Subscriptions + Records + Replays + Removal + Tenancy> Storage for T {}

@@ -124,6 +124,9 @@ pub trait Records: fmt::Debug + Send + Sync + 'static {
 
     /// One delivery and the attempts that were kept, in their order, with timings to the
     /// microsecond.
+    ///
+    /// # Errors
+    /// [`Gone`](super::StorageErrorKind::Gone) if its event was removed because it was old.
     async fn delivery(
         &self,
         organization: OrganizationId,

@@ -251,6 +251,10 @@ fn write_event(out: &mut Vec<u8>, event: &StoredEvent) {
     write_json(out, &event.timestamp);
     out.extend_from_slice(br#","deliveries":"#);
     write_json(out, &event.deliveries);
+    if let Some(erased_at) = event.erased_at {
+        out.extend_from_slice(br#","erased_at":"#);
+        write_json(out, &erased_at);
+    }
     out.extend_from_slice(br#","envelope":"#);
     out.extend_from_slice(&event.body);
     out.push(b'}');

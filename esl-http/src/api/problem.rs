@@ -44,6 +44,7 @@ pub(super) enum Code {
     NotFound,
     MethodNotAllowed,
     BodyTimeout,
+    Gone,
     EventConflict,
     IdempotencyConflict,
     Conflict,
@@ -64,6 +65,7 @@ impl Code {
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::BodyTimeout => "body_timeout",
+            Self::Gone => "gone",
             Self::EventConflict => "event_conflict",
             Self::IdempotencyConflict => "idempotency_conflict",
             Self::Conflict => "conflict",
@@ -84,6 +86,7 @@ impl Code {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::Gone => StatusCode::GONE,
             Self::EventConflict | Self::IdempotencyConflict | Self::Conflict => {
                 StatusCode::CONFLICT
             }
@@ -217,6 +220,9 @@ impl From<&StorageError> for Problem {
                 Self::unavailable("storage is not available", 5).with_cause(error)
             }
             StorageErrorKind::NotFound => Self::not_found("thing in this organization"),
+            StorageErrorKind::Gone => {
+                Self::new(Code::Gone, "its event was removed because it was old")
+            }
             StorageErrorKind::Conflict => {
                 Self::new(Code::Conflict, "the present state does not allow this")
             }

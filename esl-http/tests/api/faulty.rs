@@ -1,6 +1,9 @@
 //! Storage that fails on command.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use esl_core::{
@@ -8,9 +11,10 @@ use esl_core::{
     MemoryStorage, Organization, OrganizationId, Replay, ReplayId, ReplayNumber, SealedEvent, Seq,
     Subscription, SubscriptionId, SubscriptionUpdate, Token, WorkerId,
     storage::{
-        Candidates, Change, Claimed, Commit, Committed, FanOut, Health, IntakeRow, Lanes, Page,
-        PageOf, Records, Refused, ReplayStep, Replays, RouteTable, StorageError, StorageErrorKind,
-        StoredEvent, Subscriptions, Swept, Taken, Tenancy, Unit, Waiting, Want, Worker,
+        Candidates, Change, Claimed, Commit, Committed, Erased, FanOut, Health, IntakeRow, Lanes,
+        Page, PageOf, Records, Refused, Removal, Removed, ReplayStep, Replays, RouteTable,
+        StorageError, StorageErrorKind, StoredEvent, Subscriptions, Swept, Taken, Tenancy, Unit,
+        Waiting, Want, Worker,
     },
 };
 use tokio::sync::Notify;
@@ -218,6 +222,41 @@ impl Subscriptions for FaultyStorage {
     ) -> Result<Option<RouteTable>, StorageError> {
         self.fault.strike().await?;
         self.inner.routes(organization).await
+    }
+}
+
+#[async_trait]
+impl Removal for FaultyStorage {
+    async fn remove_old(
+        &self,
+        worker: &Worker,
+        age: Option<Duration>,
+        limit: usize,
+    ) -> Result<Removed, StorageError> {
+        self.fault.strike().await?;
+        self.inner.remove_old(worker, age, limit).await
+    }
+
+    async fn erase_event(
+        &self,
+        organization: OrganizationId,
+        id: EventId,
+    ) -> Result<Erased, StorageError> {
+        self.fault.strike().await?;
+        self.inner.erase_event(organization, id).await
+    }
+
+    async fn organizations_of_event(
+        &self,
+        id: EventId,
+    ) -> Result<Vec<OrganizationId>, StorageError> {
+        self.fault.strike().await?;
+        self.inner.organizations_of_event(id).await
+    }
+
+    async fn delete_organization(&self, id: OrganizationId) -> Result<(), StorageError> {
+        self.fault.strike().await?;
+        self.inner.delete_organization(id).await
     }
 }
 

@@ -71,6 +71,18 @@ pub(super) fn duration(range: RangeInclusive<Duration>) -> impl Fn(&str) -> Pars
     }
 }
 
+/// For how long events are kept; `None` for ever.
+pub(super) fn retention(text: &str) -> Parsed<Option<Duration>> {
+    let range = Duration::from_secs(60 * 60)..=Duration::from_secs(36_500 * 24 * 60 * 60);
+    if text == "forever" {
+        return Ok(None);
+    }
+    match read_duration(text) {
+        Some(duration) if range.contains(&duration) => Ok(Some(duration)),
+        _ => Err(format!("expected forever, or {}, such as 30d", durations_within(&range))),
+    }
+}
+
 /// Durations with commas between them, as in `5s,5m,30m`.
 pub(super) fn retry_schedule(text: &str) -> Parsed<Vec<Duration>> {
     let range = Duration::ZERO..=RetryPolicy::DELAY_MAX;
@@ -292,6 +304,23 @@ const SECRET_BYTES_MAX: usize = 256;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn events_are_kept_for_an_hour_at_least_or_for_ever() {
+        let day = Duration::from_secs(24 * 60 * 60);
+        for (text, expected) in [
+            ("30d", Some(Some(30 * day))),
+            ("1h", Some(Some(day / 24))),
+            ("forever", Some(None)),
+            ("59m", None),
+            ("36501d", None),
+            ("0", None),
+            ("30", None),
+            ("", None),
+        ] {
+            assert_eq!(retention(text).ok(), expected, "{text}");
+        }
+    }
 
     #[test]
     fn durations_have_a_unit_and_keep_within_their_bounds() {

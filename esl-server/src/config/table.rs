@@ -161,6 +161,10 @@ variables! {
     "ESL_BLOB_STORAGE_URL" Url, default "" => blob_storage: Option<BlobStorage> =
         parse::optional(parse::blob_storage_url);
 
+    /// For how long events are kept, with their deliveries: `1h` to `36500d`, or `forever`. An event
+    /// that is still owed to somebody is kept for longer.
+    "ESL_RETENTION" Open, default "30d" => retention: Option<Duration> = parse::retention;
+
     /// The hash under the HMAC of the signature header: `sha256`, `sha384` or `sha512`.
     "ESL_SIGNATURE_ALGORITHM" Open, default "sha256" => signature_algorithm: Algorithm = parse::algorithm;
 

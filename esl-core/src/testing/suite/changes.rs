@@ -128,7 +128,11 @@ pub(super) async fn whoever_waits_for_changes_is_woken(world: World) {
             Change::Intake => {
                 beside.enqueue(vec![world.event(organization)]).await.expect(WORKS);
             }
-            Change::Subscriptions(_) | Change::Lanes | Change::Replays | Change::Tenancy => {
+            Change::Subscriptions(_)
+            | Change::Lanes
+            | Change::Replays
+            | Change::Erased(_)
+            | Change::Tenancy => {
                 let draft = world.draft(organization, "*");
                 beside.create_subscription(draft).await.expect(WORKS);
             }

@@ -206,6 +206,19 @@ macro_rules! storage_suite {
                 a_replay_does_not_overtake_a_fan_out,
                 only_a_running_worker_advances_a_replay,
                 a_replay_survives_a_kill;
+            removal:
+                what_is_old_and_settled_is_removed,
+                nothing_is_removed_where_nothing_is_to_be,
+                an_event_that_is_still_owed_stays,
+                attempts_go_with_their_delivery,
+                a_delivery_of_a_removed_event_is_gone,
+                the_id_of_a_removed_event_is_free,
+                a_removal_survives_a_kill,
+                an_erased_event_says_nothing_and_is_sent_no_more,
+                an_event_in_the_intake_is_erased_there,
+                others_hear_of_an_erased_event,
+                the_organizations_of_an_event_are_found_by_its_id,
+                a_deleted_organization_is_gone_at_once_and_its_rows_in_slices;
             expiry:
                 what_was_held_for_seven_days_expires,
                 what_expires_is_not_sent_after_a_late_resume,

@@ -21,6 +21,7 @@ mod idempotency;
 mod intake;
 mod options;
 mod records;
+mod removal;
 mod reopen;
 mod replays;
 mod settle;

@@ -1,0 +1,55 @@
+//! Retention: removing what is old, in slices between the commits of others.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{driver::Driver, tenure::pause};
+use crate::storage::{Removed, StorageError};
+
+/// A round begins so often.
+const ROUND_EVERY: Duration = Duration::from_secs(60);
+/// Rows removed in a slice: a millisecond or two of the storage's time …
+const SLICE: usize = 500;
+/// … of which this is the rest between two, so that removing takes a tenth of it at most.
+const REST: Duration = Duration::from_millis(20);
+
+/// Removes what is older than `age`, and what deleted organizations have left, until it is stopped.
+pub(crate) async fn run(driver: Arc<Driver>, age: Option<Duration>, stop: CancellationToken) {
+    while pause(&driver, ROUND_EVERY, &stop).await {
+        match round(&driver, age, &stop).await {
+            Ok(removed) if removed.is_nothing() => {}
+            Ok(removed) => tracing::info!(
+                events = removed.events,
+                deliveries = removed.deliveries,
+                attempts = removed.attempts,
+                bytes = removed.bytes,
+                organizations = removed.organizations,
+                "removed what was old"
+            ),
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "could not remove");
+            }
+        }
+    }
+}
+
+async fn round(
+    driver: &Driver,
+    age: Option<Duration>,
+    stop: &CancellationToken,
+) -> Result<Removed, StorageError> {
+    let mut all = Removed::default();
+    loop {
+        let Some(worker) = driver.lanes().worker() else { return Ok(all) };
+        let removed = driver.storage.remove_old(&worker, age, SLICE).await?;
+        all.events += removed.events;
+        all.deliveries += removed.deliveries;
+        all.attempts += removed.attempts;
+        all.bytes += removed.bytes;
+        all.organizations += removed.organizations;
+        if !removed.more || !pause(driver, REST, stop).await {
+            return Ok(all);
+        }
+    }
+}

@@ -1,0 +1,172 @@
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+
+use super::{
+    MemoryStorage, State, not_found,
+    rows::{Ending, LaneRow, OrganizationRow, Standing},
+};
+use crate::{
+    EventId, OrganizationId, SealedEvent, Seq, Timestamp, erased,
+    storage::{Change, Erased, Removal, Removed, StorageError, Worker},
+};
+
+#[async_trait]
+impl Removal for MemoryStorage {
+    async fn remove_old(
+        &self,
+        worker: &Worker,
+        age: Option<Duration>,
+        limit: usize,
+    ) -> Result<Removed, StorageError> {
+        let mut state = self.state();
+        let now = state.demand_running(worker, "remove what is old")?;
+        let mut removed = Removed::default();
+        let Some(age) = age else { return Ok(removed) };
+        let organizations: Vec<_> = state.organizations.keys().copied().collect();
+        for organization in organizations {
+            state.remove_old_of(organization, now - age, limit, &mut removed);
+        }
+        Ok(removed)
+    }
+
+    async fn erase_event(
+        &self,
+        organization: OrganizationId,
+        id: EventId,
+    ) -> Result<Erased, StorageError> {
+        let mut state = self.state();
+        let now = state.now();
+        let is_waiting = state.intake.erase(organization, id);
+        let Some(seq) = state.events_by_id.get(&(organization, id)).copied() else {
+            return if is_waiting { Ok(Erased::Now) } else { Err(not_found("erase an event")) };
+        };
+        let row = state.organizations.get_mut(&organization).expect("it has an event");
+        row.fan_outs.remove(&seq);
+        let event = row.events.get_mut(&seq).expect("its id is listed");
+        if event.erased_at.is_some() {
+            return Ok(Erased::Before);
+        }
+        event.erased_at = Some(now);
+        let body = erased(&event.event);
+        event.event = Arc::new(SealedEvent { body, ..(*event.event).clone() });
+        let lanes = state.lanes.values_mut();
+        for lane in lanes.filter(|lane| lane.subscription.organization == organization) {
+            lane.erase(seq, now);
+        }
+        state.listeners.tell_others(self.handle, Change::Erased(organization));
+        Ok(Erased::Now)
+    }
+
+    async fn organizations_of_event(
+        &self,
+        id: EventId,
+    ) -> Result<Vec<OrganizationId>, StorageError> {
+        let state = self.state();
+        let waiting = state.intake.rows.values().map(|event| (event.organization, event.id));
+        let mut found: Vec<_> = state
+            .events_by_id
+            .keys()
+            .copied()
+            .chain(waiting)
+            .filter(|(_, event)| *event == id)
+            .map(|(organization, _)| organization)
+            .collect();
+        found.sort_unstable();
+        found.dedup();
+        Ok(found)
+    }
+
+    async fn delete_organization(&self, id: OrganizationId) -> Result<(), StorageError> {
+        let mut state = self.state();
+        if state.organizations.remove(&id).is_none() {
+            return Err(not_found("delete an organization"));
+        }
+        state.organization_order.retain(|other| *other != id);
+        state.clients.retain(|_, client| client.organization != id);
+        state.tokens.retain(|_, token| token.organization != id);
+        state.events_by_id.retain(|(organization, _), _| *organization != id);
+        state.intake.rows.retain(|_, event| event.organization != id);
+        state.replays.retain(|_, replay| replay.organization != id);
+        state.lanes.retain(|_, lane| lane.subscription.organization != id);
+        let State { lanes, lanes_by_subscription, .. } = &mut *state;
+        lanes_by_subscription.retain(|_, lane| lanes.contains_key(lane));
+        state.listeners.tell_others(self.handle, Change::Tenancy);
+        state.listeners.tell_others(self.handle, Change::Subscriptions(id));
+        Ok(())
+    }
+}
+
+impl State {
+    fn remove_old_of(
+        &mut self,
+        organization: OrganizationId,
+        before: Timestamp,
+        limit: usize,
+        removed: &mut Removed,
+    ) {
+        let row = self.organizations.get_mut(&organization).expect("the caller has listed it");
+        row.removed_to = row.removed_to.max(row.old_to(before));
+        let to = row.removed_to;
+        let mut lanes: Vec<&mut LaneRow> = self
+            .lanes
+            .values_mut()
+            .filter(|lane| lane.subscription.organization == organization)
+            .collect();
+        for lane in &mut lanes {
+            lane.remove_closed(to, limit, removed);
+        }
+        let is_owed = |seq: &Seq| {
+            lanes.iter().any(|lane| lane.deliveries.get(seq).is_some_and(|row| row.is_open()))
+        };
+        let mut old: Vec<Seq> =
+            row.events.range(..=to).map(|(seq, _)| *seq).filter(|seq| !is_owed(seq)).collect();
+        removed.more |= old.len() > limit - removed.events;
+        old.truncate(limit - removed.events);
+        for seq in old {
+            let event = row.events.remove(&seq).expect("it was there just now");
+            self.events_by_id.remove(&(organization, event.event.id));
+            removed.events += 1;
+            removed.bytes += event.event.body.len() as u64;
+        }
+    }
+}
+
+impl OrganizationRow {
+    /// Up to where all events are old, and expanded.
+    fn old_to(&self, before: Timestamp) -> Seq {
+        let first_fan_out = self.fan_outs.first_key_value().map(|(seq, _)| *seq);
+        let old = self
+            .events
+            .iter()
+            .take_while(|(seq, row)| {
+                row.event.timestamp <= before && first_fan_out.is_none_or(|first| **seq < first)
+            })
+            .map(|(seq, _)| *seq);
+        old.last().unwrap_or(Seq::ZERO)
+    }
+}
+
+impl LaneRow {
+    fn remove_closed(&mut self, to: Seq, limit: usize, removed: &mut Removed) {
+        let closed = self.deliveries.range(..=to).filter(|(_, row)| !row.is_open());
+        let mut closed: Vec<Seq> = closed.map(|(seq, _)| *seq).collect();
+        removed.more |= closed.len() > limit - removed.deliveries;
+        closed.truncate(limit - removed.deliveries);
+        for seq in closed {
+            let row = self.deliveries.remove(&seq).expect("it was there just now");
+            removed.deliveries += 1;
+            removed.attempts += row.log.len();
+        }
+    }
+
+    fn erase(&mut self, seq: Seq, now: Timestamp) {
+        let Some(row) = self.deliveries.get_mut(&seq) else { return };
+        for attempt in &mut row.log {
+            attempt.detail = None;
+        }
+        if row.is_open() {
+            self.set_standing(seq, Standing::Closed(Ending::Cancelled, now));
+        }
+    }
+}

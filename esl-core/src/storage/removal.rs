@@ -1,0 +1,94 @@
+use std::{fmt, time::Duration};
+
+use async_trait::async_trait;
+
+use super::{StorageError, Worker};
+use crate::{EventId, OrganizationId};
+
+/// Letting go of what is old, of what must not be kept, and of whole organizations.
+#[async_trait]
+pub trait Removal: fmt::Debug + Send + Sync + 'static {
+    /// Does one slice of removing events that were sealed longer than `age` ago, with their deliveries
+    /// and attempts; `None` removes none of them. Rows that a deleted organization has left are
+    /// removed, too. At most `limit` rows, so that a publish never waits long behind it.
+    ///
+    /// - An event that a delivery still owes stays, and goes in a later round. Deliveries of it that
+    ///   are over go.
+    /// - Seqs go on. Of an event that was removed nothing is known: its id may be used again.
+    /// - A delivery of a removed event is
+    ///   [`Gone`](super::StorageErrorKind::Gone) to whoever asks for it by its id, and cannot be
+    ///   opened again.
+    /// - Where a round stands is the storage's to remember; a new handle begins at the beginning.
+    ///
+    /// # Errors
+    /// [`Fenced`](super::StorageErrorKind::Fenced) if the epoch is over.
+    async fn remove_old(
+        &self,
+        worker: &Worker,
+        age: Option<Duration>,
+        limit: usize,
+    ) -> Result<Removed, StorageError>;
+
+    /// Takes what an event said and keeps the fact that there was one: its id, type, time and place.
+    ///
+    /// Its envelope becomes what [`erased`](crate::erased) makes of it; open deliveries of it are
+    /// cancelled; what receivers answered to it is removed from the attempts. An event in the intake
+    /// is removed. When this returns, no byte of it is left in the storage's files, as far as the
+    /// storage can see to that.
+    ///
+    /// # Errors
+    /// [`NotFound`](super::StorageErrorKind::NotFound).
+    async fn erase_event(
+        &self,
+        organization: OrganizationId,
+        id: EventId,
+    ) -> Result<Erased, StorageError>;
+
+    /// The organizations that have an event of that id.
+    async fn organizations_of_event(
+        &self,
+        id: EventId,
+    ) -> Result<Vec<OrganizationId>, StorageError>;
+
+    /// Deletes an organization and all that is its own. From now on nothing of it is found, accepted
+    /// or sent, and its id and name are free; its rows are removed by
+    /// [`remove_old`](Self::remove_old).
+    ///
+    /// # Errors
+    /// [`NotFound`](super::StorageErrorKind::NotFound).
+    async fn delete_organization(&self, id: OrganizationId) -> Result<(), StorageError>;
+}
+
+/// What a slice has removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// Events.
+    pub events: usize,
+    /// Deliveries.
+    pub deliveries: usize,
+    /// Attempts.
+    pub attempts: usize,
+    /// Bytes of envelopes.
+    pub bytes: u64,
+    /// Organizations of which nothing is left.
+    pub organizations: usize,
+    /// Whether there is more to do.
+    pub more: bool,
+}
+
+impl Removed {
+    /// Whether it removed nothing.
+    #[must_use]
+    pub const fn is_nothing(&self) -> bool {
+        self.events == 0 && self.deliveries == 0 && self.attempts == 0 && self.organizations == 0
+    }
+}
+
+/// What came of erasing an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Erased {
+    /// It is erased.
+    Now,
+    /// It had been erased before.
+    Before,
+}

@@ -1,0 +1,330 @@
+//! Letting go: of what is old, of what an event said, of whole organizations.
+
+use std::time::Duration;
+
+use super::world::{
+    PLENTY, SECOND, WORKS, World, first, heard, kind, numbers, settle, settlement, want,
+};
+use crate::{
+    Attempt, AttemptError, DeliveryId, DeliveryState, EventId, Organization, OrganizationId, Seq,
+    Subscription, Timings,
+    storage::{Change, Erased, Outcome, Removed, Settle, StorageErrorKind, Unit, Worker},
+};
+
+const AGE: Duration = Duration::from_secs(100);
+
+pub(super) async fn what_is_old_and_settled_is_removed(world: World) {
+    let (subscription, worker) = history(&world, 5).await;
+    let organization = subscription.organization;
+    deliver(&world, &worker, &subscription, 1..=5).await;
+    world.clock.advance(AGE - SECOND);
+    let young = world.publish_new(organization, 3).await;
+    deliver(&world, &worker, &subscription, 6..=8).await;
+    assert_eq!(remove_all(&world, &worker, 100).await, Removed::default());
+    world.clock.advance(SECOND);
+    let removed = remove_all(&world, &worker, 2).await;
+    assert_eq!((removed.events, removed.deliveries), (5, 5));
+    assert!(removed.bytes > 500, "{removed:?}");
+    assert_eq!(remove_all(&world, &worker, 100).await, Removed::default());
+
+    let page = world.storage.events(organization, None, first(100)).await.expect(WORKS);
+    let left: Vec<_> = page.items.iter().rev().map(|event| event.seq).collect();
+    assert_eq!(left, young);
+    assert_eq!(world.deliveries(&subscription).await.len(), 3);
+    // Seqs go on.
+    assert_eq!(world.publish_new(organization, 1).await, numbers([9]));
+}
+
+pub(super) async fn nothing_is_removed_where_nothing_is_to_be(world: World) {
+    let (subscription, worker) = history(&world, 3).await;
+    deliver(&world, &worker, &subscription, 1..=3).await;
+    world.clock.advance(AGE * 1000);
+    let worker = anew(&world, worker, &[subscription.lane]).await;
+    let removed = world.storage.remove_old(&worker, None, 100).await.expect(WORKS);
+    assert_eq!(removed, Removed::default());
+    world.storage.resign(&worker).await.expect(WORKS);
+    let fenced = world.storage.remove_old(&worker, Some(AGE), 100).await;
+    assert_eq!(kind(fenced), StorageErrorKind::Fenced);
+}
+
+pub(super) async fn an_event_that_is_still_owed_stays(world: World) {
+    let (subscription, worker) = history(&world, 4).await;
+    let organization = subscription.organization;
+    let other = world.subscription(organization).await;
+    world.publish_new(organization, 2).await;
+    // Of the first lane 2 is put off and 5 was never tried; the other owes 6.
+    deliver(&world, &worker, &subscription, [1, 3, 4, 6]).await;
+    let put_off = settlement(
+        subscription.lane,
+        Seq::new(2),
+        Outcome::RetryAt(world.now() + AGE * 9),
+        world.now(),
+    );
+    world.settle(&worker, vec![put_off]).await;
+    deliver(&world, &worker, &other, [5]).await;
+    world.clock.advance(AGE);
+    let worker = anew(&world, worker, &[subscription.lane, other.lane]).await;
+    let removed = remove_all(&world, &worker, 3).await;
+    assert_eq!((removed.events, removed.deliveries), (3, 5));
+    let page = world.storage.events(organization, None, first(100)).await.expect(WORKS);
+    let left: Vec<_> = page.items.iter().rev().map(|event| event.seq).collect();
+    assert_eq!(left, numbers([2, 5, 6]));
+    // What is owed is handed out as before.
+    let claimed = world.claim(&worker, want(subscription.lane)).await;
+    assert_eq!(super::world::seqs(&claimed), numbers([5]));
+
+    deliver(&world, &worker, &subscription, [2, 5]).await;
+    deliver(&world, &worker, &other, [6]).await;
+    let removed = remove_all(&world, &worker, 100).await;
+    assert_eq!((removed.events, removed.deliveries), (3, 3));
+}
+
+pub(super) async fn attempts_go_with_their_delivery(world: World) {
+    let (subscription, worker) = history(&world, 2).await;
+    let lane = subscription.lane;
+    let log = vec![attempt(1, world.now()), attempt(2, world.now())];
+    let at = world.now();
+    let tried = |seq, outcome| crate::storage::Settlement {
+        attempts: 2,
+        log: log.clone(),
+        ..settlement(lane, Seq::new(seq), outcome, at)
+    };
+    world.settle(&worker, vec![tried(1, Outcome::Exhausted), tried(2, Outcome::RetryAt(at))]).await;
+    world.clock.advance(AGE);
+    let worker = anew(&world, worker, &[lane]).await;
+    let removed = remove_all(&world, &worker, 100).await;
+    assert_eq!((removed.events, removed.deliveries, removed.attempts), (1, 1, 2));
+    let owed = &world.deliveries(&subscription).await[0];
+    let found = world.storage.delivery(subscription.organization, owed.id).await.expect(WORKS);
+    assert_eq!(found.expect("it is owed").1.len(), 2);
+}
+
+pub(super) async fn a_delivery_of_a_removed_event_is_gone(world: World) {
+    let (subscription, worker) = history(&world, 2).await;
+    let (organization, lane) = (subscription.organization, subscription.lane);
+    let given_up = settlement(lane, Seq::new(1), Outcome::Exhausted, world.now());
+    world.settle(&worker, vec![given_up]).await;
+    let id = world.deliveries(&subscription).await[0].id;
+    world.clock.advance(AGE);
+    let worker = anew(&world, worker, &[lane]).await;
+    assert_eq!(remove_all(&world, &worker, 100).await.events, 1);
+    let read = world.storage.delivery(organization, id).await;
+    assert_eq!(kind(read), StorageErrorKind::Gone);
+    let reopened = world.storage.reopen(organization, lane, Seq::new(1)).await;
+    assert_eq!(kind(reopened), StorageErrorKind::Gone);
+    let stranger = world.organization().await;
+    assert_eq!(world.storage.delivery(stranger, id).await.expect(WORKS), None);
+    // One that nobody ever had is not.
+    let ahead = DeliveryId::new(world.event_id(), Seq::new(77), lane);
+    assert_eq!(world.storage.delivery(organization, ahead).await.expect(WORKS), None);
+}
+
+pub(super) async fn the_id_of_a_removed_event_is_free(world: World) {
+    let organization = world.organization().await;
+    let id = world.event_id();
+    world.publish(&[world.event_with_id(organization, id, "1")]).await;
+    let worker = world.worker_of(&[]).await;
+    world.clock.advance(AGE);
+    let worker = anew(&world, worker, &[]).await;
+    assert_eq!(remove_all(&world, &worker, 100).await.events, 1);
+    assert_eq!(world.storage.event(organization, id).await.expect(WORKS), None);
+    let again = world.publish(&[world.event_with_id(organization, id, "2")]).await;
+    assert_eq!((again[0].repeated, again[0].seq), (false, Seq::new(2)));
+}
+
+pub(super) async fn a_removal_survives_a_kill(world: World) {
+    let (subscription, worker) = history(&world, 4).await;
+    deliver(&world, &worker, &subscription, 1..=4).await;
+    world.clock.advance(AGE);
+    let worker = anew(&world, worker, &[subscription.lane]).await;
+    assert_eq!(remove_all(&world, &worker, 100).await.events, 4);
+    let world = world.kill_and_reopen().await;
+    let reopened = world.storage.reopen(subscription.organization, subscription.lane, Seq::new(4));
+    assert_eq!(kind(reopened.await), StorageErrorKind::Gone);
+    assert_eq!(world.publish_new(subscription.organization, 1).await, numbers([5]));
+}
+
+pub(super) async fn an_erased_event_says_nothing_and_is_sent_no_more(world: World) {
+    let organization = world.organization().await;
+    let subscription = world.subscription(organization).await;
+    let lane = subscription.lane;
+    let worker = world.worker_of(&[lane]).await;
+    let id = world.event_id();
+    let event = world.event_with_id(organization, id, r#"{"name":"Jane Roe"}"#);
+    let accepted = world.publish(std::slice::from_ref(&event)).await;
+    world.publish_new(organization, 1).await;
+    let log = vec![Attempt { detail: Some("you said Jane Roe".into()), ..attempt(1, world.now()) }];
+    let failed = crate::storage::Settlement {
+        log,
+        ..settlement(lane, Seq::new(1), Outcome::RetryAt(world.now()), world.now())
+    };
+    world.settle(&worker, vec![failed]).await;
+    world.clock.advance(SECOND);
+
+    let erase = async |id| world.storage.erase_event(organization, id).await;
+    assert_eq!(erase(id).await.expect(WORKS), Erased::Now);
+    let stored = world.storage.event(organization, id).await.expect(WORKS).expect("the fact stays");
+    assert_eq!((stored.seq, &stored.event_type), (Seq::new(1), &event.event_type));
+    assert_eq!((stored.timestamp, stored.erased_at), (event.timestamp, Some(world.now())));
+    assert_eq!(stored.body, crate::erased(&event));
+    assert!(!String::from_utf8_lossy(&stored.body).contains("Jane"));
+    assert_eq!(world.due(&worker, lane).await, numbers([2]));
+    let delivery = world.delivery(&subscription, &accepted[0]).await;
+    assert_eq!((delivery.state, delivery.attempts), (DeliveryState::Cancelled, 1));
+    let found = world.storage.delivery(organization, delivery.id).await.expect(WORKS);
+    assert_eq!(found.expect("it is there").1[0].detail, None);
+
+    assert_eq!(erase(id).await.expect(WORKS), Erased::Before);
+    assert_eq!(kind(erase(world.event_id()).await), StorageErrorKind::NotFound);
+    let stranger = world.organization().await;
+    let others = world.storage.erase_event(stranger, id).await;
+    assert_eq!(kind(others), StorageErrorKind::NotFound);
+    // The same event again is still known.
+    let again = world.publish(&[event]).await;
+    assert!(again[0].repeated);
+}
+
+pub(super) async fn an_event_in_the_intake_is_erased_there(world: World) {
+    let organization = world.organization().await;
+    let event = world.event(organization);
+    world.storage.enqueue(vec![event.clone()]).await.expect(WORKS);
+    let found = world.storage.organizations_of_event(event.id).await.expect(WORKS);
+    assert_eq!(found, [organization]);
+    let erased = world.storage.erase_event(organization, event.id).await.expect(WORKS);
+    assert_eq!(erased, Erased::Now);
+    assert!(world.storage.intake(None, 9).await.expect(WORKS).is_empty());
+    assert_eq!(world.storage.organizations_of_event(event.id).await.expect(WORKS), []);
+}
+
+pub(super) async fn others_hear_of_an_erased_event(world: World) {
+    let (subscription, _) = history(&world, 1).await;
+    let organization = subscription.organization;
+    let page = world.storage.events(organization, None, first(1)).await.expect(WORKS);
+    heard(&*world.storage).await;
+    let beside = world.another_handle().await;
+    beside.erase_event(organization, page.items[0].id).await.expect(WORKS);
+    super::world::hear(&*world.storage, Change::Erased(organization)).await;
+}
+
+pub(super) async fn the_organizations_of_an_event_are_found_by_its_id(world: World) {
+    let (one, other) = (world.organization().await, world.organization().await);
+    let id: EventId = world.event_id();
+    for organization in [one, other] {
+        world.publish(&[world.event_with_id(organization, id, "1")]).await;
+    }
+    let mut found = world.storage.organizations_of_event(id).await.expect(WORKS);
+    found.sort_unstable();
+    let mut both = [one, other];
+    both.sort_unstable();
+    assert_eq!(found, both);
+}
+
+pub(super) async fn a_deleted_organization_is_gone_at_once_and_its_rows_in_slices(world: World) {
+    let (subscription, worker) = history(&world, 5).await;
+    let (organization, lane) = (subscription.organization, subscription.lane);
+    let (kept, _) = (world.subscription(world.organization().await).await, ());
+    world.publish_new(kept.organization, 2).await;
+    deliver(&world, &worker, &subscription, 1..=2).await;
+    let name = world.storage.organization(organization).await.expect(WORKS).expect("it is").name;
+    let page = world.storage.events(organization, None, first(1)).await.expect(WORKS);
+    world.storage.delete_organization(organization).await.expect(WORKS);
+
+    assert_eq!(world.storage.organization(organization).await.expect(WORKS), None);
+    assert_eq!(world.storage.organizations().await.expect(WORKS).len(), 1);
+    assert_eq!(world.storage.routes(organization).await.expect(WORKS), None);
+    let event = world.storage.event(organization, page.items[0].id).await.expect(WORKS);
+    assert_eq!(event, None);
+    let read = world.storage.subscription(organization, subscription.id).await.expect(WORKS);
+    assert_eq!(read, None);
+    let list = world.storage.deliveries(organization, subscription.id, None, first(9)).await;
+    assert_eq!(list.expect(WORKS), None);
+    let claimed = world.storage.claim(&worker, &[want(lane)], PLENTY).await.expect(WORKS);
+    assert!(claimed.is_empty());
+    assert_eq!(world.take(&worker, &[lane]).await, []);
+    let again = world.storage.delete_organization(organization).await;
+    assert_eq!(kind(again), StorageErrorKind::NotFound);
+
+    // Name and id are free, and nothing comes back with them.
+    let anew = Organization { id: organization, name, created_at: world.now() };
+    world.storage.create_organization(anew).await.expect(WORKS);
+    let page = world.storage.events(organization, None, first(9)).await.expect(WORKS);
+    assert_eq!(page.items, []);
+    let fresh = world.subscription(organization).await;
+    assert!(fresh.lane > lane);
+    assert_eq!(world.publish_new(organization, 1).await, numbers([1]));
+
+    let mut calls = 0;
+    loop {
+        let removed = world.storage.remove_old(&worker, None, 3).await.expect(WORKS);
+        assert!(removed.events + removed.deliveries <= 3);
+        calls += 1;
+        assert!(calls < 100, "it comes to an end");
+        if !removed.more {
+            break;
+        }
+    }
+    assert_eq!(world.deliveries(&fresh).await.len(), 1);
+    assert_eq!(world.deliveries(&kept).await.len(), 2);
+}
+
+/// An active subscription with deliveries, none of them tried.
+async fn history(world: &World, count: usize) -> (Subscription, Worker) {
+    let organization: OrganizationId = world.organization().await;
+    let subscription = world.subscription(organization).await;
+    let worker = world.worker_of(&[subscription.lane]).await;
+    world.publish_new(organization, count).await;
+    (subscription, worker)
+}
+
+async fn deliver(
+    world: &World,
+    worker: &Worker,
+    to: &Subscription,
+    seqs: impl IntoIterator<Item = u64>,
+) {
+    let worker = anew(world, *worker, &[to.lane]).await;
+    let delivered = seqs
+        .into_iter()
+        .map(|seq| settlement(to.lane, Seq::new(seq), Outcome::Delivered, world.now()));
+    let unit = Settle { settlements: delivered.collect(), ..settle(&worker) };
+    world.commit(Unit::settle(unit)).await.expect("the epoch runs");
+}
+
+/// The worker, whose epoch may have lapsed while the case's time went on.
+async fn anew(world: &World, worker: Worker, lanes: &[crate::LaneId]) -> Worker {
+    if world.storage.renew(&worker).await.is_ok() {
+        return worker;
+    }
+    let worker = world.storage.enlist(worker.id).await.expect(WORKS);
+    world.take(&worker, lanes).await;
+    worker
+}
+
+async fn remove_all(world: &World, worker: &Worker, limit: usize) -> Removed {
+    let worker = anew(world, *worker, &[]).await;
+    let mut all = Removed::default();
+    for _ in 0..1000 {
+        let removed = world.storage.remove_old(&worker, Some(AGE), limit).await.expect(WORKS);
+        all.events += removed.events;
+        all.deliveries += removed.deliveries;
+        all.attempts += removed.attempts;
+        all.bytes += removed.bytes;
+        if !removed.more {
+            return all;
+        }
+    }
+    panic!("the removal does not come to an end");
+}
+
+fn attempt(number: u32, started_at: crate::Timestamp) -> Attempt {
+    Attempt {
+        number,
+        started_at,
+        status: Some(500),
+        error: Some(AttemptError::Status),
+        detail: None,
+        probe: false,
+        charged: true,
+        timings: Timings::default(),
+    }
+}

@@ -1,0 +1,27 @@
+//! The command `backup`: a copy of the database, while the server runs or not.
+
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use esl_core::storage::StorageErrorKind;
+use esl_sqlite::SqliteStorage;
+use serde_json::json;
+
+use crate::{config::Config, database, tenancy::print};
+
+pub(crate) fn run(config: &Config, file: &Path, as_json: bool) -> anyhow::Result<()> {
+    database::demand_existing(config)?;
+    let shown = database::absolute(file);
+    let backup = match SqliteStorage::backup(&config.database, file) {
+        Ok(backup) => backup,
+        Err(error) if error.kind() == StorageErrorKind::Conflict => {
+            bail!("there is a file {shown} already; a backup is a new one");
+        }
+        Err(error) => return Err(error).with_context(|| format!("no backup was made to {shown}")),
+    };
+    let made = json!({ "file": shown, "bytes": backup.bytes, "events": backup.events });
+    print(as_json, &made, || {
+        format!("{shown}: {} events, {} bytes\n", backup.events, backup.bytes)
+    });
+    Ok(())
+}

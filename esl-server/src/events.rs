@@ -1,0 +1,53 @@
+//! The command `event`. It writes beside a running server, which sees it at once.
+
+use std::sync::Arc;
+
+use anyhow::bail;
+use esl_core::{
+    SystemClock,
+    storage::{Erased, Removal},
+};
+use serde_json::json;
+
+use crate::{
+    cli::EventCommand,
+    config::Config,
+    database,
+    tenancy::{find, print},
+};
+
+pub(crate) async fn run(config: &Config, command: EventCommand) -> anyhow::Result<()> {
+    let storage = database::open_existing(config, Arc::new(SystemClock::new()))?;
+    let EventCommand::Erase { event, organization, json } = command;
+    let organization = match organization {
+        Some(wanted) => find(&storage, &wanted).await?,
+        None => match &storage.organizations_of_event(event).await?[..] {
+            [] => bail!("there is no event {event}"),
+            [organization] => *organization,
+            several => {
+                let names: Vec<_> = several.iter().map(ToString::to_string).collect();
+                bail!(
+                    "several organizations have an event {event}; say which with --org: {}",
+                    names.join(", ")
+                );
+            }
+        },
+    };
+    let erased = storage.erase_event(organization, event).await;
+    if let Err(error) = &erased
+        && error.kind() == esl_core::storage::StorageErrorKind::NotFound
+    {
+        bail!("organization {organization} has no event {event}");
+    }
+    let was_erased = erased? == Erased::Before;
+    let said = json!({
+        "event_id": event,
+        "organization_id": organization,
+        "was_erased_before": was_erased,
+    });
+    print(json, &said, || match was_erased {
+        true => format!("{event} had been erased before\n"),
+        false => format!("{event} is erased\n"),
+    });
+    Ok(())
+}

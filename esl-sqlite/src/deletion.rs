@@ -1,0 +1,173 @@
+//! Deleting an organization: at once for everybody who asks, and its rows in slices.
+
+use esl_core::{OrganizationId, Seq, storage::StorageErrorKind};
+use rusqlite::OptionalExtension;
+
+use crate::{
+    changes::News,
+    error::Stop,
+    removal::{Slice, remove_closed_of},
+    session::Session,
+};
+
+pub(crate) const DELETE: &str = "delete an organization";
+
+/// Makes an organization one that nobody can name. Its subscriptions are deleted, and its clients and
+/// tokens removed; the rest of its rows are left to [`remove`].
+pub(crate) fn delete(session: &mut Session<'_>, id: OrganizationId) -> Result<(), Stop> {
+    let row = session.organization(id)?;
+    let row = row.ok_or(Stop::refused(StorageErrorKind::NotFound, DELETE))?;
+    let connection = session.connection;
+    let now = session.now.as_millis();
+    // Under an id that is nobody's, no statement that is bound to an organization finds it.
+    let unname = "UPDATE esl_organizations
+                  SET id = randomblob(16), name = 'deleted ' || key, deleted_at = ?2, fan_outs = 0
+                  WHERE key = ?1";
+    connection.prepare_cached(unname)?.execute((row.key, now))?;
+    let subscriptions = "UPDATE esl_subscriptions SET deleted_at = ?2, is_swept = 1
+                         WHERE organization = ?1 AND deleted_at IS NULL";
+    connection.prepare_cached(subscriptions)?.execute((row.key, now))?;
+    for sql in [
+        "DELETE FROM esl_tokens WHERE organization = ?1",
+        "DELETE FROM esl_clients WHERE organization = ?1",
+        "DELETE FROM esl_fan_outs WHERE organization = ?1",
+    ] {
+        connection.prepare_cached(sql)?.execute([row.key])?;
+    }
+    let intake = "DELETE FROM esl_intake WHERE organization = ?1";
+    connection.prepare_cached(intake)?.execute([id.to_bytes()])?;
+    // Also what is unwritten of it: there is no such organization any more.
+    session.forget();
+    session.tell_others(News::Tenancy)?;
+    session.tell_others(News::Subscriptions(id))?;
+    Ok(())
+}
+
+/// Removes rows of deleted organizations; true when none is left.
+pub(crate) fn remove(session: &Session<'_>, slice: &mut Slice) -> rusqlite::Result<bool> {
+    let connection = session.connection;
+    while slice.left > 0 {
+        let mut next = connection.prepare_cached(NEXT_DELETED)?;
+        let Some(key) = next.query_row([], |row| row.get::<_, i64>(0)).optional()? else {
+            return Ok(true);
+        };
+        slice.use_up(1);
+        let mut lane = connection.prepare_cached(NEXT_LANE)?;
+        if let Some(lane) = lane.query_row([key], |row| row.get::<_, i64>(0)).optional()? {
+            remove_lane(session, lane, slice)?;
+            continue;
+        }
+        let mut events = connection.prepare_cached(EVENTS)?;
+        let (first, last) = (key << SEQ_BITS, (key + 1) << SEQ_BITS);
+        let found = events.query_map((first, last, slice.limit()), |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?.unsigned_abs()))
+        })?;
+        let found: Vec<(i64, u64)> = found.collect::<Result<_, _>>()?;
+        if !found.is_empty() {
+            let mut remove = connection.prepare_cached("DELETE FROM esl_events WHERE key = ?1")?;
+            for (key, bytes) in &found {
+                remove.execute([key])?;
+                slice.removed.bytes += bytes;
+            }
+            slice.removed.events += found.len();
+            slice.use_up(found.len());
+            continue;
+        }
+        let keys = connection.prepare_cached(IDEMPOTENCY_KEYS)?.execute((key, slice.limit()))?;
+        if keys > 0 {
+            slice.use_up(keys);
+            continue;
+        }
+        connection
+            .prepare_cached("DELETE FROM esl_organizations WHERE key = ?1")?
+            .execute([key])?;
+        slice.removed.organizations += 1;
+    }
+    Ok(false)
+}
+
+/// Removes rows of a lane, and at last the lane.
+fn remove_lane(session: &Session<'_>, lane: i64, slice: &mut Slice) -> rusqlite::Result<()> {
+    if slice.left == 0 {
+        return Ok(());
+    }
+    let connection = session.connection;
+    let open = connection.prepare_cached(OPEN)?.execute((lane, slice.limit()))?;
+    slice.removed.deliveries += open;
+    slice.use_up(open);
+    if slice.left == 0 || !remove_closed_of(connection, lane, Seq::MAX, slice)? {
+        return Ok(());
+    }
+    // Of what was open when it was deleted.
+    let attempts = connection.prepare_cached(ATTEMPTS)?.execute((lane, slice.limit()))?;
+    slice.removed.attempts += attempts;
+    if attempts > 0 {
+        slice.use_up(attempts);
+        return Ok(());
+    }
+    for sql in [
+        "DELETE FROM esl_lanes WHERE lane = ?1",
+        "DELETE FROM esl_replays WHERE lane = ?1",
+        "DELETE FROM esl_subscriptions WHERE lane = ?1",
+    ] {
+        connection.prepare_cached(sql)?.execute([lane])?;
+    }
+    slice.use_up(1);
+    Ok(())
+}
+
+const SEQ_BITS: u32 = 40;
+
+const NEXT_DELETED: &str =
+    "SELECT key FROM esl_organizations WHERE deleted_at IS NOT NULL ORDER BY key LIMIT 1";
+
+const NEXT_LANE: &str =
+    "SELECT lane FROM esl_subscriptions WHERE organization = ?1 ORDER BY lane LIMIT 1";
+
+const EVENTS: &str = "
+SELECT key, length(body) FROM esl_events WHERE key >= ?1 AND key < ?2 ORDER BY key LIMIT ?3";
+
+const IDEMPOTENCY_KEYS: &str = "
+DELETE FROM esl_idempotency WHERE (organization, key) IN (
+    SELECT organization, key FROM esl_idempotency WHERE organization = ?1 LIMIT ?2
+)";
+
+const OPEN: &str = "
+DELETE FROM esl_open WHERE (lane, due_at, seq) IN (
+    SELECT lane, due_at, seq FROM esl_open WHERE lane = ?1 LIMIT ?2
+)";
+
+const ATTEMPTS: &str = "
+DELETE FROM esl_attempts WHERE (lane, seq, number) IN (
+    SELECT lane, seq, number FROM esl_attempts WHERE lane = ?1 LIMIT ?2
+)";
+
+#[cfg(test)]
+mod tests {
+    use esl_core::Timestamp;
+    use rusqlite::Connection;
+
+    use super::*;
+    use crate::plans::assert_plan;
+
+    #[test]
+    fn what_a_deleted_organization_has_left_is_found_by_search() {
+        let connection = Connection::open_in_memory().unwrap();
+        crate::schema::migrate(&connection, Timestamp::EPOCH).unwrap();
+        let lanes = "SEARCH esl_subscriptions USING COVERING INDEX esl_subscriptions_by_organi";
+        assert_plan(&connection, NEXT_LANE, &[lanes]);
+        let events = "SEARCH esl_events USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)";
+        assert_plan(&connection, EVENTS, &[events]);
+        for (sql, table) in
+            [(OPEN, "esl_open"), (ATTEMPTS, "esl_attempts"), (IDEMPOTENCY_KEYS, "esl_idempotency")]
+        {
+            let search = format!("SEARCH {table} USING PRIMARY KEY (");
+            let index = format!("SEARCH {table} USING COVERING INDEX");
+            assert_plan(
+                &connection,
+                sql,
+                &[&search, &index, "LIST SUBQUERY", "CREATE BLOOM FILTER"],
+            );
+        }
+    }
+}
