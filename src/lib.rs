@@ -33,6 +33,8 @@
 //!   event part of the application's own transaction.
 //! - Feature `http` (default): [`HttpTransport`], which delivers, and [`api`], the documented HTTP
 //!   API as a service to mount in a router.
+//! - Feature `blob`: [`blob`](https://docs.rs/esl-blob), which keeps large payloads in a folder; its
+//!   own features add object stores.
 //! - Without any feature, the crate is what a receiver needs: [`Verifier`] and [`Envelope`], with
 //!   neither tokio nor a database.
 //!
@@ -42,6 +44,8 @@
 //! again, with the same id. It keeps the order of *starting* sends in a lane, while several may be
 //! under way at a time. It transforms nothing: receivers get the bytes that were published.
 
+#[cfg(feature = "blob")]
+pub use esl_blob as blob;
 pub use esl_core::*;
 #[cfg(feature = "http")]
 pub use esl_http::{HttpTransport, api};

@@ -14,6 +14,8 @@ check -p esl --no-default-features
 check -p esl --no-default-features --features engine
 check -p esl --no-default-features --features http
 check -p esl --no-default-features --features sqlite
+check -p esl --no-default-features --features blob
+for cloud in s3 gcs azure; do check -p esl-blob --features "$cloud"; done
 
 forbid() {
     local what="$1" pattern="$2"

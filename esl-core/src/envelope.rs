@@ -26,9 +26,53 @@ pub struct SealedEvent {
     /// What the publisher said, digested, if the publisher also chose the id: the same id with
     /// another digest is another event, which is refused. `None` for a generated id.
     pub digest: Option<[u8; 16]>,
-    /// The envelope: one JSON object, members in the documented order.
+    /// The envelope: one JSON object, members in the documented order. Where its data is in the blob
+    /// store, the link is not in it: that is made when it is sent.
     pub body: Bytes,
+    /// What had to be left out of the envelope: `changes` that are too large beside a reference.
+    pub changes: Option<Bytes>,
 }
+
+impl SealedEvent {
+    /// The reference in place of the data, and where it stands in the body; `None` if the data is
+    /// inline.
+    #[must_use]
+    pub fn data_ref(&self) -> Option<(DataRef, std::ops::Range<usize>)> {
+        data_ref(&self.body)
+    }
+}
+
+/// Finds the reference in an envelope that [`seal_with_reference`] has made.
+#[must_use]
+pub fn data_ref(body: &[u8]) -> Option<(DataRef, std::ops::Range<usize>)> {
+    const BEFORE: &[u8] = b"\",\"organization_id\":\"";
+    // All that stands before has no escapes and is short; data is behind it.
+    let head = &body[..body.len().min(HEAD_BYTES_MAX)];
+    let at = head.windows(BEFORE.len()).position(|window| window == BEFORE)?;
+    let organization_bytes = OrganizationId::PREFIX.len() + ulid::ULID_LEN;
+    let rest = body.get(at + BEFORE.len() + organization_bytes..)?;
+    let reference = rest.strip_prefix(b"\",\"data_ref\":")?;
+    let start = body.len() - reference.len();
+    let mut found = serde_json::Deserializer::from_slice(reference).into_iter::<DataRef>();
+    let data_ref = found.next()?.ok()?;
+    Some((data_ref, start..start + found.byte_offset()))
+}
+
+/// Puts another link in place of the one in an envelope.
+#[must_use]
+pub fn relinked(body: &Bytes, uri: String, expires_at: Timestamp) -> Bytes {
+    let Some((mut data_ref, place)) = data_ref(body) else { return body.clone() };
+    data_ref.uri = uri;
+    data_ref.expires_at = expires_at;
+    let mut out = Vec::with_capacity(body.len() + data_ref.uri.len());
+    out.extend_from_slice(&body[..place.start]);
+    write_json(&mut out, &data_ref);
+    out.extend_from_slice(&body[place.end..]);
+    out.into()
+}
+
+/// An event type has 128 characters at most, and the other members before the data fewer.
+const HEAD_BYTES_MAX: usize = 512;
 
 /// What stands in an envelope in place of `data` that is too large to go inline.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,6 +149,7 @@ fn seal_with(
         Payload::Inline => true,
         Payload::Referenced { with_changes, .. } => with_changes,
     });
+    let left_out = event.changes.as_deref().filter(|_| changes.is_none());
     let data_bytes = match payload {
         Payload::Inline => event.data.get().len(),
         Payload::Referenced { .. } => 256,
@@ -138,6 +183,7 @@ fn seal_with(
         timestamp,
         digest: event.id.map(|_| digest(event)),
         body: out.into(),
+        changes: left_out.map(|changes| Bytes::copy_from_slice(changes.get().as_bytes())),
     }
 }
 

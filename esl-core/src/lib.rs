@@ -25,6 +25,8 @@ pub mod delivery;
 #[cfg(feature = "engine")]
 pub mod engine;
 #[cfg(feature = "engine")]
+mod link;
+#[cfg(feature = "engine")]
 mod memory;
 #[cfg(feature = "engine")]
 mod outbox;
@@ -47,8 +49,8 @@ mod wake;
 
 pub use catalogue::{CATALOGUE, CatalogueEntry};
 pub use envelope::{
-    DataRef, DataRefKind, ENVELOPE_VERSION, Envelope, SealedEvent, erased, seal,
-    seal_with_reference,
+    DataRef, DataRefKind, ENVELOPE_VERSION, Envelope, SealedEvent, data_ref, erased, relinked,
+    seal, seal_with_reference,
 };
 pub use event::{Metadata, NewEvent, Origin};
 pub use event_type::{EventPattern, EventPatternError, EventType, EventTypeError};
@@ -63,11 +65,12 @@ pub use verify::{Verifier, VerifyError};
 
 #[cfg(feature = "engine")]
 pub use self::{
-    blob::{BlobError, BlobKey, BlobStore, MemoryBlobStore},
+    blob::{BlobError, BlobKey, BlobStore, BlobStream, MemoryBlobStore, StoredBlob},
     callback::{CallbackPolicy, CallbackUrl, CallbackUrlError},
     clock::{Chance, Clock, Monotonic, SystemChance, SystemClock},
     delivery::{Attempt, AttemptError, Delivery, DeliveryState, Timings},
     engine::{Esl, EslBuilder, PublishError, Published, Publisher},
+    link::{LinkError, LinkKey},
     memory::MemoryStorage,
     outbox::Prepared,
     replay::{NewReplay, Replay, ReplayNumber, ReplayOf, ReplayRange, ReplayState},

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use esl_core::{
-    SystemClock,
+    BlobKey, SystemClock,
     storage::{Erased, Removal},
 };
 use serde_json::json;
@@ -13,6 +13,7 @@ use crate::{
     cli::EventCommand,
     config::Config,
     database,
+    serve::blob_store,
     tenancy::{find, print},
 };
 
@@ -40,6 +41,8 @@ pub(crate) async fn run(config: &Config, command: EventCommand) -> anyhow::Resul
         bail!("organization {organization} has no event {event}");
     }
     let was_erased = erased? == Erased::Before;
+    let key = BlobKey { organization, event };
+    blob_store(config)?.delete(key).await.context("its data is still in the blob store")?;
     let said = json!({
         "event_id": event,
         "organization_id": organization,

@@ -3,7 +3,8 @@
 use std::{future::Future, net::SocketAddr, sync::Arc};
 
 use anyhow::Context;
-use esl_core::{Clock, Esl, MemoryBlobStore, SystemClock};
+use esl_blob::FolderBlobStore;
+use esl_core::{BlobStore, Clock, Esl, SystemClock};
 use esl_http::{
     HttpTransport,
     api::{self, ApiConfig, ServerLimits},
@@ -13,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     bootstrap::{self, Bootstrapped},
-    config::{BlobStorage, Config},
+    config::Config,
     database,
     open_files::Shares,
     welcome,
@@ -36,12 +37,12 @@ pub(crate) async fn run(config: &Config) -> anyhow::Result<()> {
 
     let shares = Shares::of_this_process();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let esl = start_engine(config, &shares, clock.clone()).await?;
+    let public_url = config.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
+    let esl = start_engine(config, &shares, &public_url, clock.clone()).await?;
     if let Err(error) = prepare(&esl, config, address, &*clock).await {
         esl.shutdown().await;
         return Err(error);
     }
-    let public_url = config.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
     tracing::info!(
         %address,
         public_url,
@@ -69,26 +70,27 @@ fn warn(config: &Config) {
     if config.events_per_hour != Some(EVENTS_PER_HOUR) {
         tracing::warn!("RATE_LIMIT_EVENTS_HOUR is set, but limits come with a later version");
     }
-    match config.blob_storage {
-        None => {}
-        Some(BlobStorage::Memory) => tracing::warn!(
+    if config.blob_storage.as_deref() == Some("memory:") {
+        tracing::warn!(
             "ESL_BLOB_STORAGE_URL is memory: large payloads are gone when the server stops"
-        ),
+        );
     }
 }
 
 async fn start_engine(
     config: &Config,
     shares: &Shares,
+    public_url: &str,
     clock: Arc<dyn Clock>,
 ) -> anyhow::Result<Esl> {
+    let blobs = blob_store(config)?;
     let transport = HttpTransport::builder()
         .with_policy(config.callbacks())
         .with_kept_connections_max(shares.kept)
         .build()
         .context("could not set up the delivery")?;
     let storage = database::open(config, clock.clone())?;
-    let mut builder = Esl::builder(storage)
+    let builder = Esl::builder(storage)
         .transport(transport)
         .clock(clock)
         .retry(config.retry())
@@ -99,12 +101,24 @@ async fn start_engine(
         .in_flight_max(shares.sends)
         .grace(config.shutdown_grace / 4 * 3)
         .enabled(config.enabled)
-        .retention(config.retention);
-    match config.blob_storage {
-        None => {}
-        Some(BlobStorage::Memory) => builder = builder.blobs(MemoryBlobStore::new()),
-    }
+        .retention(config.retention)
+        .blobs_in(blobs)
+        .public_url(public_url);
     builder.build().await.map_err(|error| database::not_started(config, error))
+}
+
+/// Where large payloads go: what `ESL_BLOB_STORAGE_URL` names, or a folder beside the database.
+pub(crate) fn blob_store(config: &Config) -> anyhow::Result<Arc<dyn BlobStore>> {
+    if let Some(url) = &config.blob_storage {
+        return esl_blob::open(url).context("ESL_BLOB_STORAGE_URL cannot be used");
+    }
+    let mut folder = config.database.clone().into_os_string();
+    folder.push(".blobs");
+    let opened = FolderBlobStore::open(folder.clone()).with_context(|| {
+        let shown = database::absolute(folder.as_ref());
+        format!("the folder {shown} for large payloads cannot be used (ESL_BLOB_STORAGE_URL)")
+    });
+    Ok(Arc::new(opened?))
 }
 
 /// Sees to it that there is a client.
@@ -136,7 +150,8 @@ async fn serve(
     stop: CancellationToken,
 ) {
     let api_config = ApiConfig::default()
-        .with_token_lifetimes(config.access_token_lifetime, config.refresh_token_lifetime);
+        .with_token_lifetimes(config.access_token_lifetime, config.refresh_token_lifetime)
+        .with_blob_redirect(config.blob_redirect);
     let limits = ServerLimits::default()
         .with_connections_max(shares.clients)
         .with_grace(config.shutdown_grace / 4);

@@ -274,6 +274,7 @@ fn insert(
         event.digest,
         deliveries(routed),
         &*event.body,
+        event.changes.as_deref(),
     ))?;
     if inserted == 0 {
         return Ok(None);

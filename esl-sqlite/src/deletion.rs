@@ -6,7 +6,7 @@ use rusqlite::OptionalExtension;
 use crate::{
     changes::News,
     error::Stop,
-    removal::{Slice, remove_closed_of},
+    removal::{HEAD, Slice, blob_of, remove_closed_of},
     session::Session,
 };
 
@@ -65,7 +65,9 @@ pub(crate) fn remove(session: &Session<'_>, slice: &mut Slice) -> rusqlite::Resu
         let found: Vec<(i64, u64)> = found.collect::<Result<_, _>>()?;
         if !found.is_empty() {
             let mut remove = connection.prepare_cached("DELETE FROM esl_events WHERE key = ?1")?;
+            let mut head = connection.prepare_cached(HEAD)?;
             for (key, bytes) in &found {
+                slice.removed.blobs.extend(blob_of(&mut head, *key)?);
                 remove.execute([key])?;
                 slice.removed.bytes += bytes;
             }

@@ -47,7 +47,7 @@ pub(crate) fn erase(
     let mut select = connection.prepare_cached(&sql)?;
     let event = select.query_row((id.to_bytes(), row.key), |row| {
         let event = rows::sealed_event(row, 0, organization)?;
-        Ok((event, EventKey(row.get(5)?), row.get::<_, bool>(6)?))
+        Ok((event, EventKey(row.get(6)?), row.get::<_, bool>(7)?))
     });
     let event = event.optional()?;
     if event.is_none() && !is_waiting {
@@ -61,7 +61,7 @@ pub(crate) fn erase(
     if was_erased {
         return Ok(Erased::Before);
     }
-    let update = "UPDATE esl_events SET body = ?2, erased_at = ?3 WHERE key = ?1";
+    let update = "UPDATE esl_events SET body = ?2, changes = NULL, erased_at = ?3 WHERE key = ?1";
     let now = session.now.as_millis();
     connection.prepare_cached(update)?.execute((key.0, &*erased(&event), now))?;
 

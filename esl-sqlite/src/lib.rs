@@ -85,6 +85,7 @@ mod foreign;
 mod health;
 mod job;
 mod lanes;
+mod link_keys;
 mod outbox;
 mod ownership;
 #[cfg(test)]

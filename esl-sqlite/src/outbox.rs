@@ -149,8 +149,8 @@ fn unsupported(message: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> 
 /// the same commit.
 pub(crate) fn insert_intake(connection: &Connection, event: &SealedEvent) -> rusqlite::Result<()> {
     let sql = "INSERT INTO main.esl_intake
-                   (organization, event_id, event_type, timestamp, digest, body)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+                   (organization, event_id, event_type, timestamp, digest, body, changes)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
     connection.prepare_cached(sql)?.execute((
         event.organization.to_bytes(),
         event.id.to_bytes(),
@@ -158,6 +158,7 @@ pub(crate) fn insert_intake(connection: &Connection, event: &SealedEvent) -> rus
         event.timestamp.as_millis(),
         event.digest,
         &*event.body,
+        event.changes.as_deref(),
     ))?;
     Ok(())
 }

@@ -122,6 +122,11 @@ fn body(row: &Row<'_>, index: usize) -> rusqlite::Result<Bytes> {
     Ok(Bytes::copy_from_slice(bytes))
 }
 
+fn changes(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<Bytes>> {
+    let bytes = row.get_ref(index)?.as_blob_or_null().map_err(|error| mistyped(index, error))?;
+    Ok(bytes.map(Bytes::copy_from_slice))
+}
+
 pub(crate) fn ending(row: &Row<'_>, index: usize) -> rusqlite::Result<Ending> {
     let number: u8 = row.get(index)?;
     let known = Ending::ALL.into_iter().find(|ending| ending.number() == number);
@@ -137,7 +142,7 @@ pub(crate) fn attempt_error(row: &Row<'_>, index: usize) -> rusqlite::Result<Opt
 }
 
 /// The columns that [`sealed_event`] reads after the organization.
-pub(crate) const SEALED_EVENT: &str = "id, event_type, timestamp, digest, body";
+pub(crate) const SEALED_EVENT: &str = "id, event_type, timestamp, digest, body, changes";
 
 /// Reads [`SEALED_EVENT`], beginning at column `first`.
 pub(crate) fn sealed_event(
@@ -152,11 +157,13 @@ pub(crate) fn sealed_event(
         timestamp: time(row, first + 2)?,
         digest: row.get(first + 3)?,
         body: body(row, first + 4)?,
+        changes: changes(row, first + 5)?,
     }))
 }
 
 /// The columns that [`stored_event`] reads.
-pub(crate) const STORED_EVENT: &str = "key, id, event_type, timestamp, deliveries, body, erased_at";
+pub(crate) const STORED_EVENT: &str =
+    "key, id, event_type, timestamp, deliveries, body, erased_at, changes";
 
 pub(crate) fn stored_event(row: &Row<'_>) -> rusqlite::Result<StoredEvent> {
     Ok(StoredEvent {
@@ -167,6 +174,7 @@ pub(crate) fn stored_event(row: &Row<'_>) -> rusqlite::Result<StoredEvent> {
         deliveries: row.get(4)?,
         body: body(row, 5)?,
         erased_at: optional_time(row, 6)?,
+        changes: changes(row, 7)?,
     })
 }
 

@@ -11,6 +11,7 @@
 //!                     └─ esl_clients ── esl_tokens
 //! esl_intake    events that an embedder has committed and the engine has yet to move
 //! esl_changes   what others than the engine have changed
+//! esl_link_keys what links to large payloads are signed with
 //! esl_engine    one row: whose epoch it is
 //! ```
 //!
@@ -88,7 +89,8 @@ CREATE TABLE esl_events (
     digest BLOB,
     deliveries INTEGER NOT NULL,
     erased_at INTEGER,
-    body BLOB NOT NULL
+    body BLOB NOT NULL,
+    changes BLOB
 );
 -- An id belongs to its organization: nobody learns of, or takes, another's.
 CREATE UNIQUE INDEX esl_events_by_id ON esl_events (id, key >> 40);
@@ -193,7 +195,14 @@ CREATE TABLE esl_intake (
     event_type TEXT NOT NULL,
     timestamp INTEGER NOT NULL,
     digest BLOB,
-    body BLOB NOT NULL
+    body BLOB NOT NULL,
+    changes BLOB
+);
+
+CREATE TABLE esl_link_keys (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    key BLOB NOT NULL,
+    made_at INTEGER NOT NULL
 );
 
 CREATE TABLE esl_changes (

@@ -61,19 +61,22 @@ async fn a_bootstrap_client_with_another_secret_stops_the_start() {
 }
 
 #[tokio::test]
-async fn a_large_payload_needs_a_blob_storage() {
+async fn the_blob_storage_can_be_chosen_and_one_that_cannot_be_used_stops_the_start() {
     let folder = Folder::new();
     let small = [WITH_CLIENT[0], ("ESL_MAX_PAYLOAD_SIZE", "2000")];
     let event = json!({ "type": "person.updated", "data": "x".repeat(3000) });
-    let server = folder.start(&small).await;
-    let api = Api::new(&server.base).await;
-    let (status, refused) = api.post("/api/v1/events", &event).await.expect("the server runs");
-    assert_eq!((status, &refused["code"]), (413, &json!("too_large")), "{refused}");
-    server.stop().await;
-
-    let server = folder.start(&[small[0], small[1], ("ESL_BLOB_STORAGE_URL", "memory:")]).await;
-    let api = Api::new(&server.base).await;
-    let (status, published) = api.post("/api/v1/events", &event).await.expect("the server runs");
-    assert_eq!(status, 202, "{published}");
-    server.stop().await;
+    let elsewhere = format!("file://{}", folder.database().with_file_name("elsewhere").display());
+    for url in ["memory:", &elsewhere] {
+        let server = folder.start(&[small[0], small[1], ("ESL_BLOB_STORAGE_URL", url)]).await;
+        let api = Api::new(&server.base).await;
+        let answer = api.post("/api/v1/events", &event).await;
+        let (status, published) = answer.expect("the server runs");
+        assert_eq!(status, 202, "{published}");
+        server.stop().await;
+    }
+    assert!(folder.database().with_file_name("elsewhere").is_dir());
+    let unusable = format!("file://{}/below", folder.database().display());
+    let ended = folder.run(&["serve"], &[("ESL_BLOB_STORAGE_URL", &unusable)]).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("ESL_BLOB_STORAGE_URL"), "{ended:?}");
 }

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     Algorithm, BlobStore, CallbackPolicy, Chance, Clock, InProcessWake, RetryPolicy,
     SubscriptionOptions, SystemChance, SystemClock, Transport, Wake,
+    link::Links,
     storage::{Storage, StorageError},
 };
 
@@ -22,6 +23,7 @@ pub struct EslBuilder {
     transport: Option<Arc<dyn Transport>>,
     wake: Arc<dyn Wake>,
     blobs: Option<Arc<dyn BlobStore>>,
+    public_url: String,
     clock: Arc<dyn Clock>,
     chance: Arc<dyn Chance>,
     retry: RetryPolicy,
@@ -46,6 +48,7 @@ impl EslBuilder {
             transport: None,
             wake: Arc::new(InProcessWake::new()),
             blobs: None,
+            public_url: "http://127.0.0.1:8080".to_owned(),
             clock: Arc::new(SystemClock::new()),
             chance: Arc::new(SystemChance::default()),
             retry: RetryPolicy::default(),
@@ -77,6 +80,19 @@ impl EslBuilder {
     /// Where data goes that is too large to go inline. Without one, such events are refused.
     pub fn blobs(mut self, blobs: impl BlobStore) -> Self {
         self.blobs = Some(Arc::new(blobs));
+        self
+    }
+
+    /// As [`blobs`](Self::blobs), for a store that is shared already.
+    pub fn blobs_in(mut self, blobs: Arc<dyn BlobStore>) -> Self {
+        self.blobs = Some(blobs);
+        self
+    }
+
+    /// Where the API is reached from outside, for links to large payloads: they are
+    /// `<public URL>/api/v1/blobs/…`. Defaults to what `esl-server` listens on by default.
+    pub fn public_url(mut self, url: impl Into<String>) -> Self {
+        self.public_url = url.into();
         self
     }
 
@@ -173,6 +189,8 @@ impl EslBuilder {
             lanes.stop();
             Arc::new(NoTransport)
         });
+        let links = Links::new(&self.public_url);
+        let link_bytes = links.bytes();
         let driver = Driver::new(Parts {
             storage: self.storage,
             transport,
@@ -185,9 +203,12 @@ impl EslBuilder {
                 retry: self.retry,
                 attempt_timeout: self.attempt_timeout,
             },
+            links,
+            blobs: self.blobs.clone(),
             lanes,
         });
-        let sealer = Sealer { payload_bytes_max: self.payload_bytes_max, blobs: self.blobs };
+        let sealer =
+            Sealer { payload_bytes_max: self.payload_bytes_max, blobs: self.blobs, link_bytes };
         let options = Options {
             callbacks: self.callbacks,
             grace: self.grace,

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -14,7 +15,10 @@ use super::{
     target::{Defaults, Target},
 };
 use crate::{
-    Chance, Clock, Draw, Subscription, Transport, Wake,
+    BlobKey, BlobStore, Chance, Clock, Draw, SealedEvent, Subscription, Timestamp, Transport, Wake,
+    data_ref,
+    link::{Links, link_expiry},
+    relinked,
     storage::{Storage, StorageTime},
 };
 
@@ -29,6 +33,8 @@ pub(crate) struct Driver {
     time: StorageTime,
     pub(crate) ids: Ids,
     pub(crate) defaults: Defaults,
+    pub(crate) links: Links,
+    pub(crate) blobs: Option<Arc<dyn BlobStore>>,
     pub(crate) routes: RouteIndex,
     pub(crate) inbox: Inbox,
     lanes: Mutex<Lanes>,
@@ -58,6 +64,8 @@ pub(crate) struct Parts {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) chance: Arc<dyn Chance>,
     pub(crate) defaults: Defaults,
+    pub(crate) links: Links,
+    pub(crate) blobs: Option<Arc<dyn BlobStore>>,
     pub(crate) lanes: Lanes,
 }
 
@@ -74,6 +82,8 @@ impl Driver {
             time,
             ids,
             defaults: parts.defaults,
+            links: parts.links,
+            blobs: parts.blobs,
             routes: RouteIndex::default(),
             inbox: Inbox::default(),
             lanes: Mutex::new(parts.lanes),
@@ -99,6 +109,26 @@ impl Driver {
 
     pub(crate) fn target(&self, subscription: Subscription) -> Arc<Target> {
         Arc::new(Target::new(subscription, &self.defaults))
+    }
+
+    /// What goes out of an event at `now`: its envelope, with a link that lasts if it refers to a blob.
+    pub(crate) fn outgoing(&self, event: &SealedEvent, now: Timestamp) -> Bytes {
+        let key = BlobKey { organization: event.organization, event: event.id };
+        self.outgoing_body(key, &event.body, event.timestamp, now)
+    }
+
+    pub(crate) fn outgoing_body(
+        &self,
+        key: BlobKey,
+        body: &Bytes,
+        sealed_at: Timestamp,
+        now: Timestamp,
+    ) -> Bytes {
+        if data_ref(body).is_none() {
+            return body.clone();
+        }
+        let expires_at = link_expiry(sealed_at, now);
+        relinked(body, self.links.make(key, expires_at), expires_at)
     }
 
     /// The lanes, to read or to change in a way that brings no work about.

@@ -49,6 +49,7 @@ impl HeaderNames {
         &self,
         target: &Target,
         job: &Job,
+        body: &[u8],
         attempt: u32,
         now: Timestamp,
     ) -> Vec<(HeaderName, String)> {
@@ -56,14 +57,14 @@ impl HeaderNames {
         let id = event.id.to_string();
         let delivery = DeliveryId::new(event.id, job.seq, target.subscription.lane);
         let seconds = now.as_seconds();
-        let mut standard = target.signer.standard(&id, seconds, &event.body);
-        let mut sapien = target.signer.sapien(&event.body);
+        let mut standard = target.signer.standard(&id, seconds, body);
+        let mut sapien = target.signer.sapien(body);
         let name = HeaderName::clone;
         let mut headers = Vec::with_capacity(FIXED_COUNT + 1 + target.headers.len());
         if let Some(old) = target.retiring_at(now) {
             standard.push(' ');
-            standard.push_str(&old.standard(&id, seconds, &event.body));
-            let next = std::mem::replace(&mut sapien, old.sapien(&event.body));
+            standard.push_str(&old.standard(&id, seconds, body));
+            let next = std::mem::replace(&mut sapien, old.sapien(body));
             headers.push((name(&self.signature_next), next));
         }
         headers.extend_from_slice(&target.headers);

@@ -9,6 +9,7 @@
 //!               └──────────── settlements ◀─────────┘
 //! ```
 
+mod blobs;
 mod builder;
 mod claim;
 mod commit;
@@ -44,10 +45,10 @@ pub use self::{
 };
 use self::{driver::Driver, lanes::Now, publish::Sealer};
 use crate::{
-    CallbackPolicy, Delivery, DeliveryId, EventId, NewEvent, NewReplay, NewSubscription,
-    OrganizationId, Origin, Prepared, Replay, ReplayId, RequestId, Secret, SecretChange,
-    Subscription, SubscriptionId, SubscriptionUpdate, Timestamp,
-    storage::{Erased, Idempotency, Storage, StorageError, StorageErrorKind},
+    BlobKey, BlobStore, CallbackPolicy, Delivery, DeliveryId, EventId, LinkError, NewEvent,
+    NewReplay, NewSubscription, OrganizationId, Origin, Prepared, Replay, ReplayId, RequestId,
+    Secret, SecretChange, Subscription, SubscriptionId, SubscriptionUpdate, Timestamp,
+    storage::{Erased, Idempotency, Storage, StorageError, StorageErrorKind, StoredEvent},
 };
 
 /// So many publishes may wait for their commits; more wait for room.
@@ -109,6 +110,7 @@ impl Esl {
         let driver = Arc::new(driver);
         let id = driver.ids.worker();
         tenure::enlist(&driver, id).await?;
+        blobs::read_keys(&driver).await?;
         let (stop, tasks, committer) =
             (CancellationToken::new(), TaskTracker::new(), TaskTracker::new());
         committer.spawn(commit::run(Arc::clone(&driver)));
@@ -122,6 +124,9 @@ impl Esl {
         tasks.spawn(tenure::look_round(Arc::clone(&driver), stop.clone()));
         tasks.spawn(tenure::listen(Arc::clone(&driver), stop.clone()));
         tasks.spawn(tenure::sweep(Arc::clone(&driver), stop.clone()));
+        if let Some(store) = &driver.blobs {
+            tasks.spawn(blobs::run(Arc::clone(&driver), Arc::clone(store), stop.clone()));
+        }
         tasks.spawn(retention::run(Arc::clone(&driver), options.retention, stop.clone()));
         let room = Semaphore::new(PUBLISHES_MAX);
         let is_shut_down = Mutex::new(false);
@@ -375,8 +380,57 @@ impl Esl {
     ) -> Result<Erased, StorageError> {
         let driver = &self.0.driver;
         let erased = driver.storage.erase_event(organization, id).await?;
+        if let Some(store) = &driver.blobs {
+            let key = BlobKey { organization, event: id };
+            let deleted = store.delete(key).await;
+            deleted.map_err(|error| {
+                StorageError::new(StorageErrorKind::Unavailable, "erase a blob").with_source(error)
+            })?;
+        }
         driver.update(|lanes| lanes.let_go(organization));
         Ok(erased)
+    }
+
+    /// An event's envelope as it would go out now: with a link that works, if its data is in the blob
+    /// store.
+    #[must_use]
+    pub fn envelope(&self, organization: OrganizationId, event: &StoredEvent) -> bytes::Bytes {
+        let driver = &self.0.driver;
+        driver.outgoing_body(
+            BlobKey { organization, event: event.id },
+            &event.body,
+            event.timestamp,
+            self.now(),
+        )
+    }
+
+    /// Where large payloads are kept, if there is such a store.
+    #[must_use]
+    pub fn blobs(&self) -> Option<&Arc<dyn BlobStore>> {
+        self.0.driver.blobs.as_ref()
+    }
+
+    /// Whose blob a link opens: the event in its path, and `exp` and `sig` of its query. A key that
+    /// another engine has made is looked for, at most every few seconds.
+    ///
+    /// # Errors
+    /// See [`LinkError`].
+    pub async fn check_link(
+        &self,
+        event: EventId,
+        exp: u64,
+        sig: &str,
+    ) -> Result<BlobKey, LinkError> {
+        let driver = &self.0.driver;
+        let checked = driver.links.check(event, exp, sig, self.now());
+        if checked != Err(LinkError::NotGenuine) || !driver.links.may_look(driver.clock.monotonic())
+        {
+            return checked;
+        }
+        if let Err(error) = blobs::read_keys(driver).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "keys of links not read");
+        }
+        driver.links.check(event, exp, sig, self.now())
     }
 
     /// Deletes an organization and all that is its own: nothing of it is found, accepted or sent any

@@ -10,7 +10,9 @@ use super::{
 };
 use crate::{
     BlobError, BlobKey, BlobStore, DataRef, DeliveryId, EventId, NewEvent, OrganizationId, Origin,
-    SealedEvent, Seq, SubscriptionId, Timestamp, seal, seal_with_reference,
+    SealedEvent, Seq, SubscriptionId, Timestamp,
+    link::link_expiry,
+    seal, seal_with_reference,
     storage::{
         Accepted, Audience, Committed, Idempotency, IntakeRow, Publish, Refused, Routed,
         StorageError,
@@ -106,11 +108,9 @@ impl From<StorageError> for PublishError {
 pub(crate) struct Sealer {
     pub(crate) payload_bytes_max: usize,
     pub(crate) blobs: Option<Arc<dyn BlobStore>>,
+    /// What a link adds to an envelope when it is sent.
+    pub(crate) link_bytes: usize,
 }
-
-/// A link to a blob works for this long, and on to the next full hour.
-const LINK_LIFETIME_MILLIS: i64 = 24 * 60 * 60 * 1000;
-const HOUR_MILLIS: i64 = 60 * 60 * 1000;
 
 impl Sealer {
     /// Seals an event, and puts its data into the blob store if it is too large to go inline.
@@ -131,16 +131,14 @@ impl Sealer {
         let Some(blobs) = &self.blobs else {
             return Err(PublishError::TooLarge { bytes, bytes_max });
         };
-        let millis = now.as_millis() + LINK_LIFETIME_MILLIS;
-        let expires_at =
-            Timestamp::from_millis((millis + HOUR_MILLIS - 1) / HOUR_MILLIS * HOUR_MILLIS);
         let key = BlobKey { organization: event.organization, event: sealed.id };
         let blob = bytes::Bytes::copy_from_slice(event.data.get().as_bytes());
-        let reference = DataRef::to_blob(&blob, blobs.link(key, expires_at), expires_at);
+        // The link is made when it is sent, so that it never goes out expired.
+        let reference = DataRef::to_blob(&blob, String::new(), link_expiry(now, now));
         let referenced = [true, false]
             .map(|with_changes| seal_with_reference(event, id, now, &reference, with_changes))
             .into_iter()
-            .find(|sealed| sealed.body.len() <= bytes_max)
+            .find(|sealed| sealed.body.len() + self.link_bytes <= bytes_max)
             .ok_or(PublishError::TooLarge { bytes, bytes_max })?;
         let put = blobs.put(key, blob).await;
         put.map_err(|error| PublishError::Blob(Arc::new(error)))?;

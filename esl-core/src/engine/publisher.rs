@@ -27,7 +27,7 @@ impl Publisher {
     pub(super) fn new(storage: Arc<dyn Storage>) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let chance: Arc<dyn Chance> = Arc::new(SystemChance::default());
-        let sealer = Sealer { payload_bytes_max: 256 * 1024, blobs: None };
+        let sealer = Sealer { payload_bytes_max: 256 * 1024, blobs: None, link_bytes: LINK_BYTES };
         Self(Arc::new(Inner { storage, sealer, ids: Ids::new(clock, chance) }))
     }
 
@@ -38,7 +38,7 @@ impl Publisher {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let chance: Arc<dyn Chance> = Arc::new(SystemChance::default());
         let storage = Arc::clone(&self.0.storage);
-        let sealer = Sealer { payload_bytes_max, blobs };
+        let sealer = Sealer { payload_bytes_max, blobs, link_bytes: LINK_BYTES };
         Self(Arc::new(Inner { storage, sealer, ids: Ids::new(clock, chance) }))
     }
 
@@ -62,3 +62,6 @@ impl Publisher {
         Ok(prepared.id())
     }
 }
+
+/// A publisher does not know how links will begin: more than any does.
+const LINK_BYTES: usize = 512;

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
-use super::{driver::Driver, tenure::pause};
+use super::{blobs, driver::Driver, tenure::pause};
 use crate::storage::{Removed, StorageError};
 
 /// A round begins so often.
@@ -48,6 +48,11 @@ async fn round(
         all.attempts += removed.attempts;
         all.bytes += removed.bytes;
         all.organizations += removed.organizations;
+        if let Some(store) = &driver.blobs {
+            for key in removed.blobs {
+                blobs::delete(&**store, key).await;
+            }
+        }
         if !removed.more || !pause(driver, REST, stop).await {
             return Ok(all);
         }

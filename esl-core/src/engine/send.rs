@@ -42,10 +42,12 @@ async fn attempt(driver: &Driver, send: &Sending) -> Vec<Tried> {
     // Where one kept connection was closed, others may be, too: the second try takes none of them.
     for (number, fresh) in [(send.job.attempts + 1, false), (send.job.attempts + 2, true)] {
         let started_at = driver.clock.utc();
+        let body = driver.outgoing(&send.job.event, started_at);
+        let headers = &driver.defaults.headers;
         let outbound = Outbound {
             url: send.target.subscription.callback_url.clone(),
-            headers: driver.defaults.headers.of(&send.target, &send.job, number, started_at),
-            body: send.job.event.body.clone(),
+            headers: headers.of(&send.target, &send.job, &body, number, started_at),
+            body,
             timeout: send.target.timeout,
             fresh,
         };

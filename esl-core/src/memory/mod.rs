@@ -24,8 +24,8 @@ use self::{
     rows::{Intake, LaneRow, OrganizationRow, WorkerRow},
 };
 use crate::{
-    Client, Clock, EventId, LaneId, OrganizationId, Replay, ReplayNumber, Seq, SubscriptionId,
-    SystemClock, Timestamp, Token, WorkerId,
+    Client, Clock, EventId, LaneId, LinkKey, OrganizationId, Replay, ReplayNumber, Seq,
+    SubscriptionId, SystemClock, Timestamp, Token, WorkerId,
     storage::{StorageError, StorageErrorKind, StorageTime},
 };
 
@@ -125,6 +125,7 @@ struct State {
     lanes: BTreeMap<LaneId, LaneRow>,
     lanes_by_subscription: BTreeMap<SubscriptionId, LaneId>,
     last_lane: u64,
+    link_keys: Vec<(LinkKey, Timestamp)>,
     intake: Intake,
     replays: BTreeMap<ReplayNumber, Replay>,
     workers: BTreeMap<WorkerId, WorkerRow>,
@@ -144,6 +145,7 @@ impl State {
             lanes: BTreeMap::new(),
             lanes_by_subscription: BTreeMap::new(),
             last_lane: 0,
+            link_keys: Vec::new(),
             intake: Intake::default(),
             replays: BTreeMap::new(),
             workers: BTreeMap::new(),

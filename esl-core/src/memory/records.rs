@@ -109,6 +109,7 @@ fn stored(seq: Seq, row: &EventRow) -> StoredEvent {
         timestamp: row.event.timestamp,
         deliveries: row.deliveries,
         body: row.event.body.clone(),
+        changes: row.event.changes.clone(),
         erased_at: row.erased_at,
     }
 }

@@ -7,7 +7,7 @@ use super::{
     rows::{Ending, LaneRow, OrganizationRow, Standing},
 };
 use crate::{
-    EventId, OrganizationId, SealedEvent, Seq, Timestamp, erased,
+    BlobKey, EventId, LinkKey, OrganizationId, SealedEvent, Seq, Timestamp, erased,
     storage::{Change, Erased, Removal, Removed, StorageError, Worker},
 };
 
@@ -49,7 +49,7 @@ impl Removal for MemoryStorage {
         }
         event.erased_at = Some(now);
         let body = erased(&event.event);
-        event.event = Arc::new(SealedEvent { body, ..(*event.event).clone() });
+        event.event = Arc::new(SealedEvent { body, changes: None, ..(*event.event).clone() });
         let lanes = state.lanes.values_mut();
         for lane in lanes.filter(|lane| lane.subscription.organization == organization) {
             lane.erase(seq, now);
@@ -75,6 +75,17 @@ impl Removal for MemoryStorage {
         found.sort_unstable();
         found.dedup();
         Ok(found)
+    }
+
+    async fn link_keys(&self, fresh: LinkKey) -> Result<Vec<LinkKey>, StorageError> {
+        let mut state = self.state();
+        let now = state.now();
+        let newest = state.link_keys.first();
+        if newest.is_none_or(|(_, made_at)| now.since(*made_at) >= LinkKey::AGE_MAX) {
+            state.link_keys.insert(0, (fresh, now));
+            state.link_keys.truncate(2);
+        }
+        Ok(state.link_keys.iter().map(|(key, _)| key.clone()).collect())
     }
 
     async fn delete_organization(&self, id: OrganizationId) -> Result<(), StorageError> {
@@ -126,6 +137,9 @@ impl State {
         for seq in old {
             let event = row.events.remove(&seq).expect("it was there just now");
             self.events_by_id.remove(&(organization, event.event.id));
+            if event.event.data_ref().is_some() {
+                removed.blobs.push(BlobKey { organization, event: event.event.id });
+            }
             removed.events += 1;
             removed.bytes += event.event.body.len() as u64;
         }

@@ -309,6 +309,8 @@ pub struct StoredEvent {
     pub deliveries: u32,
     /// The sealed envelope.
     pub body: bytes::Bytes,
+    /// What was left out of the envelope; see [`SealedEvent::changes`].
+    pub changes: Option<bytes::Bytes>,
     /// When it was erased; the envelope then says nothing.
     pub erased_at: Option<Timestamp>,
 }

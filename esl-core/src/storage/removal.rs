@@ -3,7 +3,7 @@ use std::{fmt, time::Duration};
 use async_trait::async_trait;
 
 use super::{StorageError, Worker};
-use crate::{EventId, OrganizationId};
+use crate::{BlobKey, EventId, LinkKey, OrganizationId};
 
 /// Letting go of what is old, of what must not be kept, and of whole organizations.
 #[async_trait]
@@ -44,11 +44,15 @@ pub trait Removal: fmt::Debug + Send + Sync + 'static {
         id: EventId,
     ) -> Result<Erased, StorageError>;
 
-    /// The organizations that have an event of that id.
+    /// The organizations that have an event of that id, in the intake, too.
     async fn organizations_of_event(
         &self,
         id: EventId,
     ) -> Result<Vec<OrganizationId>, StorageError>;
+
+    /// The keys that links to blobs are signed with, the newest first, two at most. Stores `fresh` if
+    /// there is none yet, or if the newest has signed for [`LinkKey::AGE_MAX`].
+    async fn link_keys(&self, fresh: LinkKey) -> Result<Vec<LinkKey>, StorageError>;
 
     /// Deletes an organization and all that is its own. From now on nothing of it is found, accepted
     /// or sent, and its id and name are free; its rows are removed by
@@ -60,7 +64,7 @@ pub trait Removal: fmt::Debug + Send + Sync + 'static {
 }
 
 /// What a slice has removed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Removed {
     /// Events.
     pub events: usize,
@@ -72,6 +76,8 @@ pub struct Removed {
     pub bytes: u64,
     /// Organizations of which nothing is left.
     pub organizations: usize,
+    /// The blobs of the events, which are nobody's now.
+    pub blobs: Vec<BlobKey>,
     /// Whether there is more to do.
     pub more: bool,
 }

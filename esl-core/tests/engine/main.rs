@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 mod answers;
+mod blobs;
 mod fan_out;
 mod intake;
 mod lanes;

@@ -15,6 +15,9 @@ pub struct ApiConfig {
     /// How long a request may take in all. Defaults to 60 s, so that storage's own deadlines, which
     /// say more, come first.
     pub request_timeout: Duration,
+    /// Whether a reader of a blob is sent on to the store itself, where that has links of its own
+    /// (`ESL_BLOB_REDIRECT`). Defaults to false: the store need not be reachable from outside.
+    pub blob_redirect: bool,
 }
 
 impl Default for ApiConfig {
@@ -24,6 +27,7 @@ impl Default for ApiConfig {
             refresh_token_lifetime: Duration::from_secs(86_400),
             body_timeout: Duration::from_secs(30),
             request_timeout: Duration::from_secs(60),
+            blob_redirect: false,
         }
     }
 }
@@ -34,6 +38,13 @@ impl ApiConfig {
     pub const fn with_token_lifetimes(mut self, access: Duration, refresh: Duration) -> Self {
         self.access_token_lifetime = access;
         self.refresh_token_lifetime = refresh;
+        self
+    }
+
+    /// Sends readers of blobs on to the store itself, where that has links of its own.
+    #[must_use]
+    pub const fn with_blob_redirect(mut self, is_on: bool) -> Self {
+        self.blob_redirect = is_on;
         self
     }
 

@@ -82,7 +82,7 @@ pub(super) async fn list(
         if index > 0 {
             out.push(b',');
         }
-        write_event(&mut out, event);
+        write_event(&mut out, event, &api.esl.envelope(caller.organization, event));
     }
     out.extend_from_slice(br#"],"next_cursor":"#);
     write_json(&mut out, &page::next_cursor(&page, |last| last.seq));
@@ -100,7 +100,7 @@ pub(super) async fn one(
     let event = api.esl.storage().event(caller.organization, id).await?;
     let event = event.ok_or_else(|| Problem::not_found(EventId::NAME))?;
     let mut out = Vec::with_capacity(event.body.len() + 256);
-    write_event(&mut out, &event);
+    write_event(&mut out, &event, &api.esl.envelope(caller.organization, &event));
     Ok(answer_bytes(StatusCode::OK, out))
 }
 
@@ -240,7 +240,7 @@ impl From<Published> for PublishedView {
 }
 
 /// Writes an event by hand, because its envelope is JSON already and must stay what was signed.
-fn write_event(out: &mut Vec<u8>, event: &StoredEvent) {
+fn write_event(out: &mut Vec<u8>, event: &StoredEvent, envelope: &[u8]) {
     out.extend_from_slice(br#"{"id":"#);
     write_json(out, &event.id);
     out.extend_from_slice(br#","type":"#);
@@ -255,8 +255,12 @@ fn write_event(out: &mut Vec<u8>, event: &StoredEvent) {
         out.extend_from_slice(br#","erased_at":"#);
         write_json(out, &erased_at);
     }
+    if let Some(changes) = &event.changes {
+        out.extend_from_slice(br#","changes":"#);
+        out.extend_from_slice(changes);
+    }
     out.extend_from_slice(br#","envelope":"#);
-    out.extend_from_slice(&event.body);
+    out.extend_from_slice(envelope);
     out.push(b'}');
 }
 

@@ -22,6 +22,7 @@
 //! client, which are storage's to count.
 
 mod auth;
+mod blobs;
 mod body;
 mod config;
 mod deliveries;
@@ -73,6 +74,7 @@ pub fn router(esl: Esl, config: ApiConfig) -> Router {
         .route("/oauth/token", post(oauth::token))
         .route("/api/v1/events", post(events::publish).get(events::list))
         .route("/api/v1/events/{id}", get(events::one))
+        .route("/api/v1/blobs/{id}", get(blobs::one))
         .route("/api/v1/subscriptions", post(subscriptions::create).get(subscriptions::list))
         .route(
             "/api/v1/subscriptions/{id}",

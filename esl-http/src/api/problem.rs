@@ -41,6 +41,7 @@ pub(super) enum Code {
     Malformed,
     Unauthorized,
     InsufficientScope,
+    LinkRefused,
     NotFound,
     MethodNotAllowed,
     BodyTimeout,
@@ -62,6 +63,7 @@ impl Code {
             Self::Malformed => "malformed",
             Self::Unauthorized => "unauthorized",
             Self::InsufficientScope => "insufficient_scope",
+            Self::LinkRefused => "link_refused",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::BodyTimeout => "body_timeout",
@@ -82,7 +84,7 @@ impl Code {
         match self {
             Self::Malformed => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::InsufficientScope => StatusCode::FORBIDDEN,
+            Self::InsufficientScope | Self::LinkRefused => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -146,7 +148,8 @@ impl Problem {
         self
     }
 
-    fn with_cause(mut self, cause: &dyn Error) -> Self {
+    /// With something for the log alone.
+    pub(super) fn with_cause(mut self, cause: &dyn Error) -> Self {
         self.0.cause = Some(Cause::of(cause));
         self
     }

@@ -8,8 +8,8 @@ use std::{
 use async_trait::async_trait;
 use esl_core::{
     Attempt, Client, Delivery, DeliveryId, DeliveryState, Digest, EventId, EventType, LaneId,
-    MemoryStorage, Organization, OrganizationId, Replay, ReplayId, ReplayNumber, SealedEvent, Seq,
-    Subscription, SubscriptionId, SubscriptionUpdate, Token, WorkerId,
+    LinkKey, MemoryStorage, Organization, OrganizationId, Replay, ReplayId, ReplayNumber,
+    SealedEvent, Seq, Subscription, SubscriptionId, SubscriptionUpdate, Token, WorkerId,
     storage::{
         Candidates, Change, Claimed, Commit, Committed, Erased, FanOut, Health, IntakeRow, Lanes,
         Page, PageOf, Records, Refused, Removal, Removed, ReplayStep, Replays, RouteTable,
@@ -252,6 +252,11 @@ impl Removal for FaultyStorage {
     ) -> Result<Vec<OrganizationId>, StorageError> {
         self.fault.strike().await?;
         self.inner.organizations_of_event(id).await
+    }
+
+    async fn link_keys(&self, fresh: LinkKey) -> Result<Vec<LinkKey>, StorageError> {
+        self.fault.strike().await?;
+        self.inner.link_keys(fresh).await
     }
 
     async fn delete_organization(&self, id: OrganizationId) -> Result<(), StorageError> {

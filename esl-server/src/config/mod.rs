@@ -211,12 +211,6 @@ pub(crate) struct BootstrapClient {
     pub(crate) secret: Digest,
 }
 
-/// Where large payloads go (`ESL_BLOB_STORAGE_URL`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum BlobStorage {
-    Memory,
-}
-
 /// What a line of the log looks like (`ESL_LOG_FORMAT`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LogFormat {

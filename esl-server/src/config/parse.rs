@@ -14,7 +14,7 @@ use esl_core::{Algorithm, Digest, RetryPolicy};
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
-use super::{BlobStorage, BootstrapClient, LogFormat, XdebugMode};
+use super::{BootstrapClient, LogFormat, XdebugMode};
 
 /// A value, or what was expected in its place.
 pub(super) type Parsed<T> = Result<T, String>;
@@ -143,15 +143,13 @@ pub(super) fn broker_url(_text: &str) -> Parsed<Infallible> {
         .into())
 }
 
-pub(super) fn blob_storage_url(text: &str) -> Parsed<BlobStorage> {
-    match text {
-        "memory:" => Ok(BlobStorage::Memory),
-        _ => {
-            Err("expected `memory:` (for trying things out), or it to be unset: stores that last \
-                  come with a later version"
-                .into())
-        }
+/// Whether it names a store that can be set up shows when it is.
+pub(super) fn blob_storage_url(text: &str) -> Parsed<String> {
+    const KINDS: [&str; 4] = ["file:///", "s3://", "gs://", "az://"];
+    if text == "memory:" || KINDS.iter().any(|kind| text.starts_with(kind)) {
+        return Ok(text.to_owned());
     }
+    Err(format!("expected memory:, or what begins with one of {}", KINDS.join(", ")))
 }
 
 pub(super) fn database_url(text: &str) -> Parsed<PathBuf> {
@@ -475,6 +473,15 @@ mod tests {
         assert!(header_prefix("Content").is_err_and(|error| error.contains("than content")));
         assert!(listen_address("0.0.0.0:8080").is_ok() && listen_address(":8080").is_err());
         assert!(broker_url("amqp://localhost").is_err());
-        assert!(blob_storage_url("memory:").is_ok() && blob_storage_url("s3://bucket").is_err());
+        for (url, is_right) in [
+            ("memory:", true),
+            ("file:///var/lib/esl", true),
+            ("s3://bucket/prefix", true),
+            ("file:blobs", false),
+            ("/var/lib/esl", false),
+            ("https://blob.sapien.example.com", false),
+        ] {
+            assert_eq!(blob_storage_url(url).is_ok(), is_right, "{url}");
+        }
     }
 }

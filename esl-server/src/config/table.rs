@@ -5,7 +5,7 @@ use std::{convert::Infallible, net::SocketAddr, path::PathBuf, time::Duration};
 use esl_core::Algorithm;
 
 use super::{
-    BlobStorage, BootstrapClient, Fault, LogFormat, Written, XdebugMode,
+    BootstrapClient, Fault, LogFormat, Written, XdebugMode,
     parse::{self, Parsed},
 };
 
@@ -150,16 +150,22 @@ variables! {
     "ESL_RETRY_SCHEDULE" Open, default "" => retry_schedule: Option<Vec<Duration>> =
         parse::optional(parse::retry_schedule);
 
-    /// The largest event, in bytes, that is sent with its data inline, 1024 to 16777216. Larger ones
-    /// need a blob storage.
+    /// The largest event, in bytes, that is sent with its data inline, 1024 to 16777216. The data of
+    /// larger ones goes to the blob storage.
     "ESL_MAX_PAYLOAD_SIZE" Open, default "262144" => payload_bytes_max: usize =
         parse::whole(1024..=16 * 1024 * 1024);
 
-    /// Blob storage endpoint for large payloads. Unset, larger events are refused. `memory:` keeps
-    /// them until the server stops, which is for trying things out; stores that last come with a
-    /// later version.
-    "ESL_BLOB_STORAGE_URL" Url, default "" => blob_storage: Option<BlobStorage> =
+    /// Blob storage endpoint for large payloads: `file:///` and a folder, `s3://bucket/prefix`,
+    /// `gs://bucket/prefix` or `az://container/prefix`, with credentials from the variables that the
+    /// tools of these stores read (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT` and the like); or `memory:`,
+    /// until the server stops. Unset, it is a folder beside the database, named like it with `.blobs`
+    /// at the end.
+    "ESL_BLOB_STORAGE_URL" Url, default "" => blob_storage: Option<String> =
         parse::optional(parse::blob_storage_url);
+
+    /// Whether a receiver that fetches a large payload is sent on to the blob store itself, where
+    /// that has links of its own (`s3:`, `gs:`, `az:`).
+    "ESL_BLOB_REDIRECT" Open, default "false" => blob_redirect: bool = parse::boolean;
 
     /// For how long events are kept, with their deliveries: `1h` to `36500d`, or `forever`. An event
     /// that is still owed to somebody is kept for longer.

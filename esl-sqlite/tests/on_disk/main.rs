@@ -86,6 +86,7 @@ fn event(organization: OrganizationId, number: u64, body: Bytes) -> Arc<SealedEv
         timestamp: NOON,
         digest: None,
         body,
+        changes: None,
     })
 }
 

@@ -20,6 +20,7 @@ pub(super) async fn an_event_is_read_as_it_was_sealed(world: World) {
         timestamp: event.timestamp,
         deliveries: 1,
         body: event.body.clone(),
+        changes: None,
         erased_at: None,
     };
     let stored = world.storage.event(organization, event.id).await.expect(WORKS);

@@ -6,8 +6,8 @@ use super::world::{
     PLENTY, SECOND, WORKS, World, first, heard, kind, numbers, settle, settlement, want,
 };
 use crate::{
-    Attempt, AttemptError, DeliveryId, DeliveryState, EventId, Organization, OrganizationId, Seq,
-    Subscription, Timings,
+    Attempt, AttemptError, BlobKey, DataRef, DeliveryId, DeliveryState, EventId, LinkKey,
+    Organization, OrganizationId, Seq, Subscription, Timings,
     storage::{Change, Erased, Outcome, Removed, Settle, StorageErrorKind, Unit, Worker},
 };
 
@@ -265,6 +265,47 @@ pub(super) async fn a_deleted_organization_is_gone_at_once_and_its_rows_in_slice
     }
     assert_eq!(world.deliveries(&fresh).await.len(), 1);
     assert_eq!(world.deliveries(&kept).await.len(), 2);
+}
+
+pub(super) async fn two_keys_of_links_are_kept(world: World) {
+    let keys = async |number| {
+        let fresh = LinkKey::from_bytes([number; 32]);
+        let keys = world.storage.link_keys(fresh).await.expect(WORKS);
+        keys.iter().map(|key| key.expose()[0]).collect::<Vec<_>>()
+    };
+    assert_eq!(keys(1).await, [1]);
+    world.clock.advance(LinkKey::AGE_MAX - SECOND);
+    assert_eq!(keys(2).await, [1], "it signs for seven days");
+    world.clock.advance(SECOND);
+    assert_eq!(keys(3).await, [3, 1]);
+    assert_eq!(keys(4).await, [3, 1]);
+    world.clock.advance(LinkKey::AGE_MAX);
+    assert_eq!(keys(5).await, [5, 3]);
+    let beside = world.another_handle().await;
+    let seen = beside.link_keys(LinkKey::from_bytes([6; 32])).await.expect(WORKS);
+    assert_eq!(seen[0].expose()[0], 5);
+}
+
+pub(super) async fn the_blobs_of_removed_events_are_named(world: World) {
+    let organization = world.organization().await;
+    let new = crate::NewEvent::from_raw(
+        organization,
+        "person.updated".parse().expect("a type"),
+        serde_json::from_str("[1]").expect("JSON"),
+    );
+    let new = new.with_changes(serde_json::from_str(r#"{"a":1}"#).expect("JSON"));
+    let reference = DataRef::to_blob(b"[1]", String::new(), world.now());
+    let id = world.event_id();
+    let sealed = crate::seal_with_reference(&new, id, world.now(), &reference, false);
+    world.publish(&[std::sync::Arc::new(sealed)]).await;
+    world.publish_new(organization, 1).await;
+    let stored = world.storage.event(organization, id).await.expect(WORKS).expect("it is there");
+    assert_eq!(stored.changes.as_deref(), Some(&br#"{"a":1}"#[..]));
+    assert!(!String::from_utf8_lossy(&stored.body).contains("changes"));
+    world.clock.advance(AGE);
+    let worker = world.worker_of(&[]).await;
+    let removed = world.storage.remove_old(&worker, Some(AGE), 100).await.expect(WORKS);
+    assert_eq!(removed.blobs, [BlobKey { organization, event: id }]);
 }
 
 /// An active subscription with deliveries, none of them tried.

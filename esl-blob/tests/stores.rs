@@ -1,0 +1,112 @@
+//! What every blob store promises, held against each: in memory, in a folder, and, with
+//! `ESL_TEST_S3_URL`, in a bucket of a server that speaks S3 (tests/blobs/run.sh starts one, and then runs what is
+//! ignored otherwise).
+
+#![expect(clippy::unwrap_used, reason = "in a test, the panic says enough")]
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use esl_core::{BlobKey, BlobStore, EventId, OrganizationId};
+use futures_util::TryStreamExt;
+
+fn key(organization: u8, event: u8) -> BlobKey {
+    BlobKey {
+        organization: OrganizationId::from_bytes([organization; 16]),
+        event: EventId::from_bytes([event; 16]),
+    }
+}
+
+async fn read(store: &dyn BlobStore, key: BlobKey, range: std::ops::Range<u64>) -> Option<Vec<u8>> {
+    let stream = store.read(key, range).await.unwrap()?;
+    let pieces: Vec<Bytes> = stream.try_collect().await.unwrap();
+    Some(pieces.concat())
+}
+
+async fn keeps_its_promises(store: Arc<dyn BlobStore>) {
+    assert!(store.list(None, 9).await.unwrap().is_empty(), "the store is empty at first");
+    let large: Vec<u8> = (0..=250).cycle().take(300_000).collect();
+    let blob = key(2, 5);
+    assert_eq!(read(&*store, blob, 0..1).await, None);
+    store.put(blob, large.clone().into()).await.unwrap();
+    assert_eq!(read(&*store, blob, 0..300_000).await.unwrap(), large);
+    for (start, end) in [(0, 1), (299_999, 300_000), (65_535, 65_537), (100, 200_000)] {
+        let read = read(&*store, blob, start as u64..end as u64).await.unwrap();
+        assert_eq!(read, large[start..end], "{start}..{end}");
+    }
+    store.put(blob, Bytes::from_static(b"other")).await.unwrap();
+    assert_eq!(read(&*store, blob, 0..5).await.unwrap(), b"other");
+
+    let mut all = vec![blob, key(1, 9), key(2, 4), key(3, 1), key(2, 6)];
+    for key in &all {
+        store.put(*key, Bytes::from_static(b"1")).await.unwrap();
+    }
+    all.sort_unstable();
+    let (mut listed, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.list(after, 2).await.unwrap();
+        listed.extend(page.iter().map(|blob| blob.key));
+        after = page.last().map(|blob| blob.key);
+        if page.len() < 2 {
+            break;
+        }
+    }
+    assert_eq!(listed, all);
+    for key in &all {
+        store.delete(*key).await.unwrap();
+        store.delete(*key).await.unwrap();
+        assert_eq!(read(&*store, *key, 0..1).await, None);
+    }
+    assert!(store.list(None, 9).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn in_memory() {
+    keeps_its_promises(esl_blob::open("memory:").unwrap()).await;
+}
+
+#[tokio::test]
+async fn in_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("not there yet").join("blobs");
+    let url = url::Url::from_file_path(&path).unwrap();
+    keeps_its_promises(esl_blob::open(url.as_str()).unwrap()).await;
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_folder_is_its_owners_and_holds_nothing_half_written() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let store = esl_blob::FolderBlobStore::open(folder.path().join("blobs")).unwrap();
+    store.put(key(1, 1), Bytes::from_static(b"1")).await.unwrap();
+    let organization = store.path().join(key(1, 1).organization.to_string());
+    let file = organization.join(key(1, 1).event.to_string());
+    let mode = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!([mode(store.path()), mode(&organization), mode(&file)], [0o700, 0o700, 0o600]);
+    // What a process that was killed has left is no blob.
+    std::fs::write(organization.join("evt_half.part"), "x").unwrap();
+    assert_eq!(store.list(None, 9).await.unwrap().len(), 1);
+}
+
+#[cfg(feature = "s3")]
+#[tokio::test]
+#[ignore = "needs a server that speaks S3: tests/blobs/run.sh"]
+async fn in_s3() {
+    let url = std::env::var("ESL_TEST_S3_URL").unwrap();
+    let store = esl_blob::open(&url).unwrap();
+    keeps_its_promises(Arc::clone(&store)).await;
+    let now = esl_core::Clock::utc(&esl_core::SystemClock::new());
+    let expires_at = now + std::time::Duration::from_secs(60);
+    let link = store.presigned(key(1, 1), expires_at).await.unwrap().unwrap();
+    assert!(link.starts_with("http") && link.contains("X-Amz-Signature="), "{link}");
+    assert!(!format!("{store:?}").to_lowercase().contains("secret"));
+}
+
+#[test]
+fn what_names_no_store_is_refused_with_what_is_expected() {
+    for wrong in ["", "blobs", "ftp://a/b", "memory", "file://other-host/x"] {
+        let error = esl_blob::open(wrong).unwrap_err().to_string();
+        assert!(error.contains("file:///var/lib/esl/blobs"), "{wrong}: {error}");
+    }
+}

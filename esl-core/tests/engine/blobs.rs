@@ -1,0 +1,171 @@
+//! Large payloads: links that last, and blobs that go with their events.
+
+use std::{sync::Arc, time::Duration};
+
+use esl_core::{
+    BlobKey, BlobStore, DataRef, EventId, LinkError, MemoryBlobStore, NewEvent, Published,
+    Timestamp,
+    storage::Removal,
+    testing::{Reply, Sighting},
+};
+
+use crate::world::{ORGANIZATION, START, World, run_with, url};
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const BYTES_MAX: usize = 700;
+
+fn large(text_bytes: usize) -> NewEvent {
+    let data = serde_json::json!({ "n": 1, "text": "x".repeat(text_bytes) });
+    NewEvent::new(ORGANIZATION, "person.updated".parse().unwrap(), &data).unwrap()
+}
+
+fn with_blobs<F: Future<Output = ()>>(test: impl FnOnce(World, MemoryBlobStore) -> F) {
+    let clock = esl_core::testing::ManualClock::new(START);
+    let blobs = MemoryBlobStore::with_clock(Arc::new(clock));
+    let store = blobs.clone();
+    run_with(
+        |builder| {
+            builder
+                .payload_bytes_max(BYTES_MAX)
+                .public_url("https://events.example.com")
+                .blobs(store)
+        },
+        |world| test(world, blobs),
+    );
+}
+
+fn reference(sent: &Sighting) -> DataRef {
+    let body: serde_json::Value = serde_json::from_slice(&sent.outbound.body).unwrap();
+    serde_json::from_value(body["data_ref"].clone()).unwrap()
+}
+
+async fn open(world: &World, event: EventId, uri: &str) -> Result<BlobKey, LinkError> {
+    let (_, query) = uri.split_once("?exp=").unwrap();
+    let (exp, sig) = query.split_once("&sig=").unwrap();
+    world.esl.check_link(event, exp.parse().unwrap(), sig).await
+}
+
+async fn sent(world: &World, count: usize) -> Sighting {
+    world.until(|| async { world.transport.sightings().get(count - 1).cloned() }).await
+}
+
+#[test]
+fn a_link_made_at_publish_is_replaced_when_the_delivery_is_sent_three_days_later() {
+    with_blobs(|world, _| async move {
+        let subscription = world.subscribe("a", "person.*").await;
+        world.transport.script(&url("a"), [Reply::retry_after(503, "60")]);
+        let Published { id, .. } = world.esl.publish(large(2000)).await.unwrap();
+        let first = reference(&sent(&world, 1).await);
+        let prefix = format!("https://events.example.com/api/v1/blobs/{id}?exp=");
+        assert!(first.uri.starts_with(&prefix), "{}", first.uri);
+        // 14:32 and a day, rounded up to the hour.
+        assert_eq!(first.expires_at.to_string(), "2024-01-16T15:00:00.000Z");
+        let opened = BlobKey { organization: ORGANIZATION, event: id };
+        assert_eq!(open(&world, id, &first.uri).await, Ok(opened));
+
+        let again = reference(&sent(&world, 2).await);
+        assert_eq!(again, first, "a retry soon after has the same bytes");
+        world.until_delivered(&subscription, 1).await;
+        world.transport.script(&url("a"), [Reply::Hang]);
+        let mut pause = esl_core::SubscriptionUpdate::default();
+        pause.active = Some(false);
+        world.esl.update_subscription(ORGANIZATION, subscription.id, pause).await.unwrap();
+        let Published { id, .. } = world.esl.publish(large(2000)).await.unwrap();
+        world.clock.advance(72 * HOUR);
+        let mut resume = esl_core::SubscriptionUpdate::default();
+        resume.active = Some(true);
+        world.esl.update_subscription(ORGANIZATION, subscription.id, resume).await.unwrap();
+        let late = reference(&sent(&world, 3).await);
+        let now = world.esl.now();
+        assert!(late.expires_at.since(now) >= 12 * HOUR, "{} at {now}", late.expires_at);
+        assert!(open(&world, id, &late.uri).await.is_ok());
+        world.clock.advance(late.expires_at.since(now));
+        assert_eq!(open(&world, id, &late.uri).await, Err(LinkError::Expired));
+    });
+}
+
+#[test]
+fn what_is_signed_is_what_is_sent_and_the_stored_event_holds_no_link() {
+    with_blobs(|world, _| async move {
+        let subscription = world.subscribe("a", "person.*").await;
+        let Published { id, .. } = world.esl.publish(large(2000)).await.unwrap();
+        let sent = sent(&world, 1).await;
+        let verifier = esl_core::Verifier::standard([subscription.secret.clone()]);
+        let header = |name: &str| sent.header(name);
+        verifier.verify(header, &sent.outbound.body, world.esl.now()).unwrap();
+        let stored = world.esl.storage().event(ORGANIZATION, id).await.unwrap().unwrap();
+        assert!(!String::from_utf8_lossy(&stored.body).contains("https://"));
+        assert_eq!(world.esl.envelope(ORGANIZATION, &stored), sent.outbound.body);
+        assert!(sent.outbound.body.len() <= BYTES_MAX);
+    });
+}
+
+#[test]
+fn changes_that_do_not_fit_either_are_left_out_and_kept() {
+    with_blobs(|world, _| async move {
+        world.subscribe("a", "person.*").await;
+        let changes = format!(r#"{{"text":{{"old":"{}"}}}}"#, "y".repeat(3000));
+        let event = large(2000).with_changes(serde_json::from_str(&changes).unwrap());
+        let Published { id, .. } = world.esl.publish(event).await.unwrap();
+        let body: serde_json::Value =
+            serde_json::from_slice(&sent(&world, 1).await.outbound.body).unwrap();
+        assert!(body.get("changes").is_none() && body.get("data_ref").is_some());
+        let stored = world.esl.storage().event(ORGANIZATION, id).await.unwrap().unwrap();
+        assert_eq!(stored.changes.as_deref(), Some(changes.as_bytes()));
+    });
+}
+
+#[test]
+fn blobs_go_with_their_events_and_those_that_no_event_names_after_a_day() {
+    with_blobs(|world, blobs| async move {
+        world.subscribe("a", "person.*").await;
+        let Published { id, .. } = world.esl.publish(large(2000)).await.unwrap();
+        let Published { id: kept, .. } = world.esl.publish(large(2000)).await.unwrap();
+        let orphan = BlobKey { organization: ORGANIZATION, event: EventId::from_bytes([9; 16]) };
+        blobs.put(orphan, bytes::Bytes::from_static(b"1")).await.unwrap();
+        world.esl.erase_event(ORGANIZATION, id).await.unwrap();
+        let left = async || {
+            let list = blobs.list(None, 9).await.unwrap();
+            list.iter().map(|blob| blob.key.event).collect::<Vec<_>>()
+        };
+        let mut both = vec![kept, orphan.event];
+        both.sort_unstable();
+        assert_eq!(left().await, both);
+        for hour in 1..=23 {
+            world.clock.advance(HOUR);
+            world.settle_down().await;
+            assert_eq!(left().await, both, "{hour} h are no day");
+        }
+        world.until(|| async { (left().await == [kept]).then_some(()) }).await;
+        world.clock.advance(Duration::from_secs(30 * 24 * 60 * 60));
+        world.until(|| async { left().await.is_empty().then_some(()) }).await;
+        let found = world.storage.organizations_of_event(kept).await.unwrap();
+        assert!(found.is_empty());
+    });
+}
+
+#[test]
+fn a_link_of_another_engine_opens_here() {
+    with_blobs(|world, blobs| async move {
+        world.subscribe("a", "person.*").await;
+        let Published { id, .. } = world.esl.publish(large(2000)).await.unwrap();
+        let mine = reference(&sent(&world, 1).await);
+        // After a week the other engine begins with a new key, of which this one does not know yet.
+        world.clock.advance(Duration::from_secs(8 * 24 * 60 * 60));
+        let other = crate::world::engine(7, &world.storage, &world.clock, &world.transport)
+            .blobs(blobs)
+            .payload_bytes_max(BYTES_MAX)
+            .build()
+            .await
+            .unwrap();
+        let stored = other.storage().event(ORGANIZATION, id).await.unwrap().unwrap();
+        let envelope: serde_json::Value =
+            serde_json::from_slice(&other.envelope(ORGANIZATION, &stored)).unwrap();
+        let theirs = envelope["data_ref"]["uri"].as_str().unwrap().to_owned();
+        assert_ne!(theirs, mine.uri);
+        assert!(open(&world, id, &theirs).await.is_ok());
+        assert_eq!(open(&world, id, &mine.uri).await, Err(LinkError::Expired));
+        assert!(Timestamp::EPOCH < world.esl.now());
+        other.shutdown().await;
+    });
+}

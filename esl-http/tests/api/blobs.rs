@@ -1,0 +1,123 @@
+//! Large payloads over the API.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::http::{Method, StatusCode};
+use esl_core::{Esl, MemoryBlobStore};
+use esl_http::api::{self, ApiConfig};
+use serde_json::{Value, json};
+
+use crate::world::{Reply, World};
+
+async fn world() -> World {
+    let world = World::new().await;
+    let esl = Esl::builder(world.storage.clone())
+        .clock(Arc::new(world.clock.clone()))
+        .chance(Arc::new(esl_core::testing::SeededChance::new(77)))
+        .blobs(MemoryBlobStore::new())
+        .public_url("https://events.example.com/mounted")
+        .payload_bytes_max(1024)
+        .build()
+        .await
+        .expect("an engine");
+    World { router: api::router(esl.clone(), ApiConfig::default()), esl, ..world }
+}
+
+/// Publishes what is too large; gives the event as it is read.
+async fn publish(world: &World, data: &Value) -> Value {
+    let event = json!({ "type": "person.updated", "data": data });
+    let published = world.post("/api/v1/events").json(&event).send().await;
+    assert_eq!(published.status, StatusCode::ACCEPTED, "{}", published.text);
+    let id = published.body["id"].as_str().expect("an id");
+    world.get(&format!("/api/v1/events/{id}")).send().await.body
+}
+
+/// The path and query of the link in an event.
+fn link(event: &Value) -> String {
+    let uri = event["envelope"]["data_ref"]["uri"].as_str().expect("a link");
+    uri.strip_prefix("https://events.example.com/mounted").expect("the public URL").to_owned()
+}
+
+#[tokio::test]
+async fn a_blob_is_read_by_token_and_by_link() {
+    let world = world().await;
+    let data = json!({ "text": "x".repeat(5000) });
+    let event = publish(&world, &data).await;
+    let reference = &event["envelope"]["data_ref"];
+    assert_eq!(reference["size_bytes"], data.to_string().len());
+    let path = format!("/api/v1/blobs/{}", event["id"].as_str().expect("an id"));
+    let by_token = world.get(&path).send().await;
+    let by_link = world.anonymous(Method::GET, &link(&event)).send().await;
+    let with_both = world.anonymous(Method::GET, &link(&event)).token("nonsense").send().await;
+    for reply in [&by_token, &by_link, &with_both] {
+        assert_eq!((reply.status, &reply.body), (StatusCode::OK, &data));
+        assert_eq!(reply.header("content-type"), Some("application/json"));
+        assert_eq!(reply.header("x-content-type-options"), Some("nosniff"));
+        let etag = format!("\"{}\"", reference["checksum"].as_str().expect("a checksum"));
+        assert_eq!(reply.header("etag"), Some(&*etag));
+    }
+    let head = world.call(Method::HEAD, &path).send().await;
+    assert_eq!((head.status, head.text.as_str()), (StatusCode::OK, ""));
+    assert_eq!(head.header("content-length"), Some(&*data.to_string().len().to_string()));
+}
+
+#[tokio::test]
+async fn who_may_not_read_a_blob_does_not() {
+    let world = world().await;
+    let event = publish(&world, &json!({ "text": "x".repeat(5000) })).await;
+    let path = format!("/api/v1/blobs/{}", event["id"].as_str().expect("an id"));
+    let code = |reply: Reply| (reply.status, reply.body["code"].clone());
+    let nobody = world.anonymous(Method::GET, &path).send().await;
+    assert_eq!(code(nobody), (StatusCode::UNAUTHORIZED, json!("unauthorized")));
+    let stranger = world.anonymous(Method::GET, &path).token(&world.stranger_token).send().await;
+    assert_eq!(code(stranger), (StatusCode::NOT_FOUND, json!("not_found")));
+    let link = link(&event);
+    let refused = (StatusCode::FORBIDDEN, json!("link_refused"));
+    for wrong in [
+        link.replace("exp=", "exp=1"),
+        link.replace("&sig=", "&sig=A"),
+        link[..link.len() - 4].to_owned(),
+        format!("{path}?exp=x&sig=y"),
+    ] {
+        let reply = world.anonymous(Method::GET, &wrong).send().await;
+        assert_eq!(code(reply), refused, "{wrong}");
+    }
+    let small = publish(&world, &json!({})).await;
+    world.clock.advance(Duration::from_secs(26 * 60 * 60));
+    let expired = world.anonymous(Method::GET, &link).send().await;
+    assert!(expired.text.contains("expired"), "{}", expired.text);
+    assert_eq!(code(expired), refused);
+    let path = format!("/api/v1/blobs/{}", small["id"].as_str().expect("an id"));
+    let token = world.token_for("acme-client", world.organization, "events:read").await;
+    let inline = world.anonymous(Method::GET, &path).token(&token).send().await;
+    assert_eq!(inline.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn parts_and_versions_are_answered_as_their_rfc_says() {
+    let world = world().await;
+    let data = json!({ "text": "0123456789".repeat(500) });
+    let text = data.to_string();
+    let event = publish(&world, &data).await;
+    let link = link(&event);
+    let get = |name: &'static str, value: String| {
+        world.anonymous(Method::GET, &link).header(name, &value).send()
+    };
+    let part = get("range", "bytes=0-9".into()).await;
+    assert_eq!((part.status, part.text.as_str()), (StatusCode::PARTIAL_CONTENT, &text[..10]));
+    let range = format!("bytes 0-9/{}", text.len());
+    assert_eq!(part.header("content-range"), Some(&*range));
+    let end = get("range", "bytes=-7".into()).await;
+    assert_eq!(end.text, text[text.len() - 7..]);
+    let beyond = get("range", format!("bytes={}-", text.len())).await;
+    assert_eq!(beyond.status, StatusCode::RANGE_NOT_SATISFIABLE);
+    assert_eq!(beyond.header("content-range"), Some(&*format!("bytes */{}", text.len())));
+    let several = get("range", "bytes=0-1,5-6".into()).await;
+    assert_eq!((several.status, several.text), (StatusCode::OK, text));
+    let etag = part.header("etag").expect("an etag").to_owned();
+    for value in [etag.clone(), format!("W/{etag}"), "*".into(), format!("\"a\", {etag}")] {
+        let same = get("if-none-match", value).await;
+        assert_eq!((same.status, same.text.as_str()), (StatusCode::NOT_MODIFIED, ""));
+    }
+    assert_eq!(get("if-none-match", "\"other\"".into()).await.status, StatusCode::OK);
+}
