@@ -18,6 +18,9 @@ use std::{
     time::Duration,
 };
 
+mod claims;
+mod sends;
+
 use super::{
     lane::{Claim, Job, Lane},
     target::Target,
@@ -25,7 +28,7 @@ use super::{
 };
 use crate::{
     LaneId, Monotonic, OrganizationId, RetryPolicy, SealedEvent, Seq, Timestamp,
-    storage::{Claimed, LaneState, Waiting, Want, Worker},
+    storage::{LaneState, Waiting, Want, Worker},
 };
 
 /// How much is kept in memory and under way.
@@ -420,123 +423,6 @@ impl Lanes {
         }
     }
 
-    /// What is to be fetched from storage, at most so many lanes at once.
-    pub(crate) fn errands(&mut self, lanes_max: usize) -> Errands {
-        let later = self.to_take.split_off(self.to_take.len().min(TAKEN_MAX));
-        let mut errands = Errands {
-            take: std::mem::replace(&mut self.to_take, later),
-            tell: std::mem::take(&mut self.to_tell),
-            wants: Vec::new(),
-            bytes: self.limits.bytes.saturating_sub(self.bytes).max(1),
-        };
-        for lanes in [&mut errands.take, &mut errands.tell] {
-            lanes.sort_unstable();
-            lanes.dedup();
-        }
-        while errands.wants.len() < lanes_max {
-            let Some(id) = self.to_claim.pop_front() else { break };
-            let Some(lane) = self.lanes.get_mut(&id) else { continue };
-            if lane.claim != Claim::Queued {
-                continue;
-            }
-            let in_hand = lane.window.len() + lane.retries.len();
-            let room_in_all = self.limits.windows.saturating_sub(self.jobs);
-            let room = self.limits.window.saturating_sub(in_hand).min(room_in_all).max(ROOM_MIN);
-            let in_order = lane.is_strict();
-            let with_new = lane.is_spilled || in_order;
-            lane.claim = Claim::Running { with_new };
-            lane.arrivals.clear();
-            lane.is_incomplete = false;
-            // The claim answers for what is due now; what comes to be due meanwhile is noted anew.
-            lane.due = None;
-            errands.wants.push(Want {
-                lane: id,
-                room,
-                // A strict lane claims when nothing is in hand, and by what storage says alone.
-                after: with_new.then_some(if in_order { Seq::ZERO } else { lane.after }),
-                held: if in_order { Vec::new() } else { lane.held.iter().copied().collect() },
-                in_order,
-            });
-        }
-        errands
-    }
-
-    /// What a claim brought for one of its wants; `None` if the lane was left out.
-    pub(crate) fn claimed(&mut self, id: LaneId, claimed: Option<Claimed>, now: Now) {
-        let Some(lane) = self.lanes.get_mut(&id) else { return };
-        let Claim::Running { with_new } = lane.claim else { return };
-        lane.claim = Claim::Idle;
-        let arrivals = std::mem::take(&mut lane.arrivals);
-        let Some(claimed) = claimed.filter(|_| lane.is_sending()) else { return };
-        if lane.is_strict() {
-            return self.claimed_in_order(id, claimed, now);
-        }
-        for due in claimed.due {
-            let job = Job::claimed(due);
-            if job.is_retry {
-                if !lane.held.insert(job.seq) {
-                    continue;
-                }
-            } else if job.seq <= lane.after {
-                continue;
-            } else {
-                lane.after = job.seq;
-            }
-            self.jobs += 1;
-            self.bytes += job.event.body.len();
-            if job.is_retry { lane.retries.push_back(job) } else { lane.window.push_back(job) }
-        }
-        if with_new && claimed.is_all && !lane.is_incomplete {
-            lane.is_spilled = false;
-            for job in arrivals {
-                if job.seq > lane.after {
-                    lane.after = job.seq;
-                    self.jobs += 1;
-                    self.bytes += job.event.body.len();
-                    lane.window.push_back(job);
-                }
-            }
-        }
-        let next_due = claimed.next_due.map(|at| now.until(at));
-        lane.due = lane.due.into_iter().chain(next_due).min();
-        self.set_alarm(id);
-        self.offer(id);
-        self.refill(id);
-    }
-
-    fn claimed_in_order(&mut self, id: LaneId, claimed: Claimed, now: Now) {
-        let lane = self.lanes.get_mut(&id).expect("the caller has looked it up");
-        for due in claimed.due {
-            let job = Job::claimed(due);
-            self.jobs += 1;
-            self.bytes += job.event.body.len();
-            // Both marks matter when the lane stops being strict while this is under way.
-            if job.is_retry {
-                lane.held.insert(job.seq);
-            } else {
-                lane.after = lane.after.max(job.seq);
-            }
-            lane.window.push_back(job);
-        }
-        lane.is_spilled = !claimed.is_all || lane.is_incomplete;
-        let next_due = claimed.next_due.map(|at| now.until(at));
-        lane.due = lane.due.into_iter().chain(next_due).min();
-        self.set_alarm(id);
-        self.offer(id);
-        self.refill(id);
-    }
-
-    /// A claim failed: its lanes ask again when `now` is past.
-    pub(crate) fn claim_failed(&mut self, id: LaneId, again: Monotonic) {
-        let Some(lane) = self.lanes.get_mut(&id) else { return };
-        lane.claim = Claim::Idle;
-        // Before that, an alarm of its own would only run into the same failure.
-        lane.due = Some(again);
-        lane.arrivals.clear();
-        self.set_alarm(id);
-        self.offer(id);
-    }
-
     /// Whether the claimer has something to do that it does not know of.
     pub(crate) fn is_calling(&self) -> bool {
         let is_earlier = match (self.first_alarm(), self.announced) {
@@ -579,170 +465,6 @@ impl Lanes {
         }
     }
 
-    /// The next delivery to send, if there is one and room for it.
-    pub(crate) fn next(&mut self, now: Monotonic) -> Option<Sending> {
-        let worker = self.worker?;
-        let is_full =
-            self.in_flight >= self.limits.in_flight || self.unsettled >= self.limits.unsettled;
-        if is_full || self.is_stopped {
-            return None;
-        }
-        loop {
-            let id = self.turn.pop()?;
-            let Some(lane) = self.lanes.get_mut(&id) else { continue };
-            lane.is_in_turn = false;
-            if !lane.can_send() {
-                continue;
-            }
-            let is_unproven = lane.is_unproven(now);
-            if is_unproven && self.in_flight_unproven >= self.limits.in_flight / 4 * 3 {
-                self.parked.push(id);
-                continue;
-            }
-            let target = Arc::clone(lane.target.as_ref().expect("a lane that can send has one"));
-            if now + target.timeout >= self.epoch_end {
-                // It goes on when the epoch does.
-                self.offer(id);
-                return None;
-            }
-            let is_probe = lane.state.is_open();
-            let job = lane.pop(is_probe);
-            lane.begin(now);
-            let (organization, is_paced) = (lane.organization, lane.paced_until.is_some());
-            if is_paced {
-                self.set_alarm(id);
-            }
-            let entry = self.organizations.get_mut(&organization).expect("its lane is listed");
-            entry.in_flight += 1;
-            if entry.in_flight >= (self.limits.in_flight / 4 * 3).max(1) {
-                self.turn.leave_out(organization);
-            }
-            self.jobs -= 1;
-            self.in_flight += 1;
-            self.in_flight_unproven += u32::from(is_unproven);
-            self.offer(id);
-            self.refill(id);
-            return Some(Sending { worker, lane: id, target, job, is_probe, is_unproven });
-        }
-    }
-
-    /// A send is over.
-    pub(crate) fn finished(&mut self, send: &Sending, bearing: Bearing, now: Now) -> Finished {
-        self.in_flight -= 1;
-        self.unsettled += 1;
-        self.bytes = self.bytes.saturating_sub(send.job.event.body.len());
-        if send.is_unproven {
-            self.in_flight_unproven -= 1;
-            for id in std::mem::take(&mut self.parked) {
-                self.offer(id);
-            }
-        }
-        let in_flight_default = self.limits.lane_in_flight;
-        // What an earlier epoch began says nothing of the lane that is there now.
-        let is_ours = self.worker == Some(send.worker);
-        let organization = send.target.subscription.organization;
-        if let Some(entry) = self.organizations.get_mut(&organization).filter(|_| is_ours) {
-            entry.in_flight = entry.in_flight.saturating_sub(1);
-            self.turn.let_in(organization);
-        }
-        let lane = self.lanes.get_mut(&send.lane).filter(|_| is_ours);
-        let Some(lane) = lane else { return Finished::default() };
-        lane.in_flight = lane.in_flight.saturating_sub(1);
-        lane.unsettled += 1;
-        let before = lane.state;
-        let mut tells_of_exhaustion = false;
-        match bearing {
-            Bearing::Well => {
-                lane.state = before.after_success(now.utc);
-                lane.failed.clear();
-                lane.blocked = None;
-                lane.last_success = Some(now.monotonic);
-                lane.widen(in_flight_default);
-            }
-            Bearing::Failing { retry_after, is_strained, is_last } => {
-                let is_new_delivery = !lane.failed.contains(&send.job.seq);
-                if is_new_delivery
-                    && lane.failed.len() < crate::circuit::DELIVERIES_TO_OPEN as usize
-                {
-                    lane.failed.push(send.job.seq);
-                }
-                let strike = crate::circuit::Strike {
-                    is_new_delivery,
-                    is_probe: send.is_probe,
-                    retry_after,
-                };
-                lane.state = before.after_failure(strike, now.utc);
-                tells_of_exhaustion = is_last && before.is_to_tell_of_exhaustion(now.utc);
-                if tells_of_exhaustion {
-                    lane.state.exhaustion_told_at = Some(now.utc);
-                }
-                lane.blocked =
-                    lane.state.not_before.filter(|at| *at > now.utc).map(|at| now.until(at));
-                lane.streak = 0;
-                if is_strained {
-                    lane.limit = (lane.limit / 2).max(1);
-                }
-            }
-        }
-        let state = (lane.state != before).then_some(lane.state);
-        if lane.is_strict() && matches!(bearing, Bearing::Failing { .. }) {
-            // What comes next is storage's to say: this one again, or the one after it.
-            self.drop_jobs(send.lane);
-        }
-        self.set_alarm(send.lane);
-        self.offer(send.lane);
-        self.refill(send.lane);
-        Finished { state, tells_of_exhaustion }
-    }
-
-    /// A subscription is to be switched off, and nothing more goes there. False if that was said
-    /// before, or the lane is not this worker's.
-    pub(crate) fn switch_off(&mut self, send: &Sending) -> bool {
-        let is_ours = self.worker == Some(send.worker);
-        let Some(lane) = self.lanes.get_mut(&send.lane).filter(|_| is_ours) else { return false };
-        if std::mem::replace(&mut lane.is_switched_off, true) {
-            return false;
-        }
-        self.drop_jobs(send.lane);
-        self.set_alarm(send.lane);
-        true
-    }
-
-    /// What was to be switched off is, unless its deletion or somebody else came first: the lane goes
-    /// by what storage says.
-    pub(crate) fn switched_off(&mut self, id: LaneId) {
-        if let Some(lane) = self.lanes.get_mut(&id) {
-            lane.is_switched_off = false;
-            lane.target = None;
-            self.to_take.push(id);
-        }
-    }
-
-    /// A settlement was committed, or is void because the delivery is no longer this worker's;
-    /// `retry_at` if the delivery is still owed.
-    pub(crate) fn settled(
-        &mut self,
-        by: &Worker,
-        (id, seq): (LaneId, Seq),
-        retry_at: Option<Timestamp>,
-        now: Now,
-    ) {
-        self.unsettled -= 1;
-        let is_ours = self.worker.as_ref() == Some(by);
-        let Some(lane) = self.lanes.get_mut(&id).filter(|_| is_ours) else { return };
-        lane.unsettled = lane.unsettled.saturating_sub(1);
-        lane.held.remove(&seq);
-        if let Some(at) = retry_at {
-            let at = now.until(at);
-            lane.due = Some(lane.due.map_or(at, |due| due.min(at)));
-        } else if !lane.is_strict() {
-            return;
-        }
-        self.set_alarm(id);
-        self.offer(id);
-        self.refill(id);
-    }
-
     /// How many sends are under way.
     pub(crate) const fn in_flight(&self) -> u32 {
         self.in_flight
@@ -751,17 +473,6 @@ impl Lanes {
     /// How many sends are over that are not settled.
     pub(crate) const fn unsettled(&self) -> usize {
         self.unsettled
-    }
-
-    /// Sends to a lane's receiver again without waiting for the time that it, or the circuit, asked
-    /// for: a person wants to see at once what happens.
-    pub(crate) fn unblock(&mut self, id: LaneId) {
-        if let Some(lane) = self.lanes.get_mut(&id) {
-            lane.blocked = None;
-            self.set_alarm(id);
-            self.refill(id);
-            self.offer(id);
-        }
     }
 
     fn set_target(&mut self, id: LaneId, target: Arc<Target>, now: Monotonic) {
@@ -804,46 +515,6 @@ impl Lanes {
             self.to_take.push(id);
             Lane::new(organization)
         });
-    }
-
-    /// Puts a lane in the turn if it can send.
-    fn offer(&mut self, id: LaneId) {
-        let Some(lane) = self.lanes.get_mut(&id) else { return };
-        if !lane.is_in_turn && lane.can_send() {
-            lane.is_in_turn = true;
-            self.turn.push(lane.organization, id);
-        }
-    }
-
-    /// Asks for a claim if storage has something for the lane and there is room for it.
-    fn refill(&mut self, id: LaneId) {
-        let Some(lane) = self.lanes.get_mut(&id) else { return };
-        if lane.wants_claim(self.limits.window) {
-            lane.claim = Claim::Queued;
-            self.to_claim.push_back(id);
-        }
-    }
-
-    /// Lets go of what waits in memory; storage has it.
-    fn drop_jobs(&mut self, id: LaneId) {
-        let lane = self.lanes.get_mut(&id).expect("the caller has looked it up");
-        if let Some(first) = lane.window.front() {
-            // Windows are in the order of seq, so everything under way is below.
-            lane.after = Seq::new(first.seq.get() - 1);
-        }
-        for job in lane.window.drain(..).chain(lane.retries.drain(..)) {
-            self.jobs -= 1;
-            self.bytes = self.bytes.saturating_sub(job.event.body.len());
-            if job.is_retry {
-                lane.held.remove(&job.seq);
-            }
-        }
-        lane.spill();
-        lane.due = Some(Monotonic::ZERO);
-        if lane.claim != Claim::Idle {
-            // What it brings was asked for with another mark.
-            lane.claim = Claim::Idle;
-        }
     }
 
     fn set_alarm(&mut self, id: LaneId) {
