@@ -18,8 +18,8 @@ async fn main() -> anyhow::Result<()> {
         let created_at = esl::Timestamp::EPOCH;
         storage.create_organization(Organization { id, name: "acme".into(), created_at }).await?;
     }
-    let transport = HttpTransport::new(policy);
-    let esl = Esl::builder(storage).callbacks(policy).transport(transport).build().await?;
+    let transport = HttpTransport::new(policy.clone());
+    let esl = Esl::builder(storage).callbacks(policy.clone()).transport(transport).build().await?;
 
     let url = CallbackUrl::parse(&receiver.url, &policy)?;
     let subscription =

@@ -64,7 +64,7 @@ pub(crate) fn compare(settings: &Settings) -> anyhow::Result<()> {
 /// Signs each body and POSTs it on; answers when the receiver has.
 pub(crate) async fn start(receiver: &Receiver) -> anyhow::Result<Load> {
     let policy = CallbackPolicy::allow_private();
-    let transport = Arc::new(HttpTransport::new(policy));
+    let transport = Arc::new(HttpTransport::new(policy.clone()));
     let target = CallbackUrl::parse(&receiver.url, &policy)?;
     let signer = Signer::new(&Secret::new("your-webhook-secret")?, Algorithm::Sha256);
     let name: esl::HeaderName = "x-sapien-signature".into();

@@ -27,7 +27,7 @@ impl Service {
         let policy = CallbackPolicy::allow_private();
         let storage = SqliteStorage::open(folder.join("esl.db"))?;
         prepare(&storage).await?;
-        let transport = HttpTransport::new(policy);
+        let transport = HttpTransport::new(policy.clone());
         let builder = Esl::builder(storage).callbacks(policy).transport(transport);
         let esl = builder.grace(Duration::from_secs(1)).build().await?;
         let listener = TcpListener::bind("127.0.0.1:0").await?;

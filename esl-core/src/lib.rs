@@ -11,8 +11,6 @@ mod time;
 mod verify;
 
 #[cfg(feature = "engine")]
-mod address;
-#[cfg(feature = "engine")]
 mod blob;
 #[cfg(feature = "engine")]
 mod callback;
@@ -66,7 +64,9 @@ pub use verify::{Verifier, VerifyError};
 #[cfg(feature = "engine")]
 pub use self::{
     blob::{BlobError, BlobKey, BlobStore, BlobStream, MemoryBlobStore, StoredBlob},
-    callback::{CallbackPolicy, CallbackUrl, CallbackUrlError},
+    callback::{
+        CallbackAllowList, CallbackAllowListError, CallbackPolicy, CallbackUrl, CallbackUrlError,
+    },
     clock::{Chance, Clock, Monotonic, SystemChance, SystemClock},
     delivery::{Attempt, AttemptError, Delivery, DeliveryState, Timings},
     engine::{Esl, EslBuilder, PublishError, Published, Publisher},

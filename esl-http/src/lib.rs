@@ -10,5 +10,6 @@ mod transport;
 
 #[cfg(feature = "transport")]
 pub use transport::{
-    HttpTransport, HttpTransportBuilder, HttpTransportError, Resolver, SystemResolver,
+    HttpTransport, HttpTransportBuilder, HttpTransportError, Proxy, ProxyError, Resolver,
+    SystemResolver,
 };

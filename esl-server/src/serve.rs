@@ -6,7 +6,7 @@ use anyhow::Context;
 use esl_blob::FolderBlobStore;
 use esl_core::{BlobStore, Clock, Esl, SystemClock};
 use esl_http::{
-    HttpTransport,
+    HttpTransport, HttpTransportError,
     api::{self, ApiConfig, ServerLimits},
 };
 use tokio::net::TcpListener;
@@ -64,6 +64,14 @@ fn warn(config: &Config) {
     if !config.enabled {
         tracing::warn!("ESL_ENABLED is false: nothing is recorded or sent");
     }
+    if config.allow_private_callbacks && !config.allowed_callbacks.is_empty() {
+        tracing::warn!(
+            "ESL_ALLOWED_CALLBACKS adds nothing: ESL_ALLOW_PRIVATE_CALLBACKS opens everything"
+        );
+    }
+    if config.egress_proxy.is_some() {
+        tracing::info!("what receivers' names lead to is seen by the egress proxy alone");
+    }
     if config.profiler_enabled {
         tracing::warn!("PROFILER_ENABLED is set, but /_profiler comes with a later version");
     }
@@ -84,11 +92,7 @@ async fn start_engine(
     clock: Arc<dyn Clock>,
 ) -> anyhow::Result<Esl> {
     let blobs = blob_store(config)?;
-    let transport = HttpTransport::builder()
-        .with_policy(config.callbacks())
-        .with_kept_connections_max(shares.kept)
-        .build()
-        .context("could not set up the delivery")?;
+    let transport = transport(config, shares).context("could not set up the delivery")?;
     let storage = database::open(config, clock.clone())?;
     let builder = Esl::builder(storage)
         .transport(transport)
@@ -105,6 +109,19 @@ async fn start_engine(
         .blobs_in(blobs)
         .public_url(public_url);
     builder.build().await.map_err(|error| database::not_started(config, error))
+}
+
+fn transport(config: &Config, shares: &Shares) -> Result<HttpTransport, HttpTransportError> {
+    let mut builder = HttpTransport::builder()
+        .with_policy(config.callbacks())
+        .with_kept_connections_max(shares.kept);
+    if let Some(proxy) = &config.egress_proxy {
+        builder = builder.with_proxy(proxy.clone());
+    }
+    if let Some(roots) = &config.root_certificates {
+        builder = builder.with_root_certificates_pem(&roots.pem)?;
+    }
+    builder.build()
 }
 
 /// Where large payloads go: what `ESL_BLOB_STORAGE_URL` names, or a folder beside the database.

@@ -31,8 +31,8 @@ async fn engine(storage: &SqliteStorage, receiver: &str) -> Esl {
         storage.create_organization(organization).await.unwrap();
     }
     let policy = CallbackPolicy::allow_private();
-    let builder = Esl::builder(storage.clone()).callbacks(policy);
-    let esl = builder.transport(HttpTransport::new(policy)).build().await.unwrap();
+    let builder = Esl::builder(storage.clone()).callbacks(policy.clone());
+    let esl = builder.transport(HttpTransport::new(policy.clone())).build().await.unwrap();
     let page = Page { after: None, limit: 1 };
     if storage.subscriptions(ORGANIZATION, page).await.unwrap().items.is_empty() {
         let url = CallbackUrl::parse(receiver, &policy).unwrap();

@@ -12,6 +12,9 @@ async fn all_wrong_values_are_reported_at_once_with_what_was_expected() {
         ("ESL_BOOTSTRAP_CLIENT", "shop:hunter2"),
         ("ESL_BROKER_URL", "amqp://guest:hunter2@localhost"),
         ("ESL_SIGNATURE_ALGORITHM", "md5"),
+        ("ESL_EGRESS_PROXY", "esl:hunter2@proxy.internal:3128"),
+        ("ESL_ALLOWED_CALLBACKS", "10.0.0.0/8,10.20.0.1/16"),
+        ("ESL_CA_FILE", "no-such-file.pem"),
     ];
     for command in ["serve", "check"] {
         let ended = folder.run(&[command], &wrong).await;
@@ -23,6 +26,10 @@ async fn all_wrong_values_are_reported_at_once_with_what_was_expected() {
             "ESL_BOOTSTRAP_CLIENT is `(hidden)`: expected a secret of 32 to 256 characters",
             "ESL_BROKER_URL is `amqp://(hidden)@localhost`: expected it to be unset",
             "ESL_SIGNATURE_ALGORITHM is `md5`: expected sha256, sha384 or sha512",
+            "ESL_EGRESS_PROXY is `(hidden)@proxy.internal:3128`: expected http:// or socks5://",
+            "ESL_ALLOWED_CALLBACKS is `10.0.0.0/8,10.20.0.1/16`: `10.20.0.1/16` is not a network: \
+             with this length its address is 10.20.0.0",
+            "ESL_CA_FILE is `no-such-file.pem`: expected a file of certificates in PEM: ",
         ] {
             assert!(ended.stderr.contains(expected), "{expected}\n{}", ended.stderr);
         }

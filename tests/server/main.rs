@@ -7,6 +7,7 @@ mod blobs;
 mod configuration;
 mod isolation;
 mod kill;
+mod network;
 mod one_engine;
 mod operations;
 mod options;

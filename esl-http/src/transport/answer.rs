@@ -31,6 +31,6 @@ pub(super) async fn read(response: Response<Incoming>) -> Result<Answer, Failure
 }
 
 /// The longest head that is read; also the size of one read of the body.
-pub(super) const HEAD_BYTES_MAX: usize = 16 * 1024;
+pub(super) const HEAD_BYTES_MAX: u32 = 16 * 1024;
 const BODY_BYTES_MAX: usize = 16 * 1024;
 const EXCERPT_BYTES_MAX: usize = 1024;

@@ -17,6 +17,8 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
+use super::tls;
+
 /// Counts the open connections, so that not all of the process's file descriptors end up as idle
 /// connections: the pool itself has a limit per host only.
 #[derive(Debug, Clone)]
@@ -33,30 +35,45 @@ impl Connections {
     pub(super) fn add(&self, io: Io) -> OpenConnection {
         let before = self.open.fetch_add(1, Ordering::Relaxed);
         OpenConnection {
+            marker: Marker::new(io.is_http2()),
             io,
-            marker: Marker::default(),
             use_once: before >= self.kept_max,
             open: Arc::clone(&self.open),
         }
     }
 }
 
-/// Identifies a connection, and knows whether its receiver has begun to answer.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Marker(Arc<AtomicBool>);
+/// Identifies a connection, and knows what it speaks and whether its receiver has begun to answer.
+#[derive(Debug, Clone)]
+pub(super) struct Marker(Arc<Marked>);
+
+#[derive(Debug)]
+struct Marked {
+    is_http2: bool,
+    has_heard: AtomicBool,
+}
 
 impl Marker {
+    fn new(is_http2: bool) -> Self {
+        Self(Arc::new(Marked { is_http2, has_heard: AtomicBool::new(false) }))
+    }
+
     pub(super) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
+    /// Whether attempts share the connection, each with a stream of its own (RFC 9113).
+    pub(super) fn is_http2(&self) -> bool {
+        self.0.is_http2
+    }
+
     /// Whether a byte has come in since one last went out.
     pub(super) fn has_heard(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.has_heard.load(Ordering::Relaxed)
     }
 
     fn note(&self, has_heard: bool) {
-        self.0.store(has_heard, Ordering::Relaxed);
+        self.0.has_heard.store(has_heard, Ordering::Relaxed);
     }
 }
 
@@ -73,6 +90,16 @@ pub(super) enum Io {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
+impl Io {
+    /// Whether the receiver chose HTTP/2 in the handshake (RFC 7301). Without TLS there is none.
+    fn is_http2(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(io) => io.get_ref().1.alpn_protocol() == Some(tls::HTTP_2),
+        }
+    }
+}
+
 impl OpenConnection {
     pub(super) fn marker(&self) -> &Marker {
         &self.marker
@@ -87,7 +114,10 @@ impl Drop for OpenConnection {
 
 impl Connection for OpenConnection {
     fn connected(&self) -> Connected {
-        let connected = Connected::new().extra(self.marker.clone());
+        let mut connected = Connected::new().extra(self.marker.clone());
+        if self.marker.is_http2() {
+            connected = connected.negotiated_h2();
+        }
         if self.use_once {
             connected.poison();
         }

@@ -13,13 +13,14 @@ use std::{
 use esl_core::{AttemptError, CallbackPolicy, Failure};
 use hyper::{Uri, http::uri::Scheme};
 use hyper_util::rt::TokioIo;
-use tokio::time::timeout;
+use tokio::{net::TcpStream, time::timeout};
 use tower_service::Service;
 
 use super::{
     connection::{Connections, Io, OpenConnection},
     dial::dial,
     failure, progress,
+    proxy::Proxy,
     resolve::Resolver,
     tls::Tls,
 };
@@ -32,6 +33,7 @@ pub(super) struct Connector(pub(super) Arc<Opener>);
 #[derive(Debug)]
 pub(super) struct Opener {
     pub(super) policy: CallbackPolicy,
+    pub(super) proxy: Option<Proxy>,
     pub(super) resolver: Arc<dyn Resolver>,
     pub(super) tls: Tls,
     pub(super) connect_timeout: Duration,
@@ -63,22 +65,20 @@ impl Opener {
         if !self.policy.permits_scheme(to.scheme_str().unwrap_or_default()) {
             return Err(ConnectError::refused("plain http is not allowed"));
         }
-        let host = to.host().unwrap_or_default();
-        let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+        let host = Host::of(to);
         let port = to.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
 
-        let addresses = self.addresses(host, port).await?;
-
-        let began = Instant::now();
-        let tcp = timeout(self.connect_timeout, dial(&addresses))
-            .await
-            .map_err(|_| ConnectError::no_connection_within(self.connect_timeout))?
-            .map_err(|error| ConnectError::new(AttemptError::Connect, error.to_string()))?;
-        progress::note(|timings| timings.connect = Some(began.elapsed()));
+        let tcp = match &self.proxy {
+            None => self.dial(&self.addresses(host, port).await?).await?,
+            Some(proxy) => {
+                self.check(host)?;
+                self.tunnel(proxy, host, port).await?
+            }
+        };
 
         let io = if is_tls {
             let began = Instant::now();
-            let tls = self.tls.handshake(host, tcp).await?;
+            let tls = self.tls.handshake(host.bare, tcp).await?;
             progress::note(|timings| timings.tls = Some(began.elapsed()));
             Io::Tls(Box::new(tls))
         } else {
@@ -89,20 +89,24 @@ impl Opener {
         Ok(connection)
     }
 
-    /// Where to connect to: only what the policy permits, and at least one.
-    async fn addresses(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, ConnectError> {
-        if let Ok(address) = host.parse::<IpAddr>() {
-            return if self.policy.permits(address) {
-                Ok(vec![SocketAddr::new(address, port)])
-            } else {
-                Err(ConnectError::refused("the host is not a public address"))
-            };
+    /// Refuses what the host says of itself.
+    fn check(&self, host: Host<'_>) -> Result<(), ConnectError> {
+        match host.address() {
+            Some(address) if self.policy.permits(address) => Ok(()),
+            Some(_) => Err(ConnectError::refused("the host is not a public address")),
+            None if self.policy.permits_name(host.bare) => Ok(()),
+            None => Err(ConnectError::refused("the host is local by its name")),
         }
-        if !self.policy.permits_name(host) {
-            return Err(ConnectError::refused("the host is local by its name"));
+    }
+
+    /// Where to connect to: only what the policy permits, and at least one.
+    async fn addresses(&self, host: Host<'_>, port: u16) -> Result<Vec<SocketAddr>, ConnectError> {
+        self.check(host)?;
+        if let Some(address) = host.address() {
+            return Ok(vec![SocketAddr::new(address, port)]);
         }
         let began = Instant::now();
-        let resolved = self.resolver.resolve(host).await;
+        let resolved = self.resolver.resolve(host.bare).await;
         progress::note(|timings| timings.resolve = Some(began.elapsed()));
         let resolved = resolved.map_err(|error| {
             ConnectError::new(AttemptError::Dns, failure::bounded(error.to_string()))
@@ -112,7 +116,7 @@ impl Opener {
         }
         let permitted: Vec<_> = resolved
             .into_iter()
-            .filter(|&address| self.policy.permits(address))
+            .filter(|&address| self.policy.permits_resolved(host.bare, address))
             .take(ADDRESSES_MAX)
             .map(|address| SocketAddr::new(address, port))
             .collect();
@@ -121,6 +125,73 @@ impl Opener {
             return Err(ConnectError::refused("the host leads to an address that is not public"));
         }
         Ok(permitted)
+    }
+
+    async fn dial(&self, addresses: &[SocketAddr]) -> Result<TcpStream, ConnectError> {
+        let began = Instant::now();
+        let tcp = timeout(self.connect_timeout, dial(addresses))
+            .await
+            .map_err(|_| ConnectError::no_connection_within(self.connect_timeout))?
+            .map_err(|error| ConnectError::new(AttemptError::Connect, error.to_string()))?;
+        progress::note(|timings| timings.connect = Some(began.elapsed()));
+        Ok(tcp)
+    }
+
+    /// Connects through the proxy, which resolves the name. The proxy itself is the operator's
+    /// choice, so the policy is not asked about its address.
+    async fn tunnel(
+        &self,
+        proxy: &Proxy,
+        host: Host<'_>,
+        port: u16,
+    ) -> Result<TcpStream, ConnectError> {
+        let addresses = match proxy.host().parse::<IpAddr>() {
+            Ok(address) => vec![address],
+            Err(_) => self.resolver.resolve(proxy.host()).await.map_err(|_| {
+                ConnectError::new(AttemptError::Connect, "the egress proxy's name leads nowhere")
+            })?,
+        };
+        let addresses: Vec<_> = addresses
+            .into_iter()
+            .take(ADDRESSES_MAX)
+            .map(|address| SocketAddr::new(address, proxy.port()))
+            .collect();
+        let began = Instant::now();
+        let tunnel = async {
+            let tcp = dial(&addresses).await.map_err(|error| {
+                let detail = format!("the egress proxy cannot be reached: {}", error.kind());
+                ConnectError::new(AttemptError::Connect, detail)
+            })?;
+            proxy.tunnel(tcp, host.as_in_url, port).await.map_err(|error| {
+                let detail = format!("the egress proxy made no connection: {error}");
+                ConnectError::new(AttemptError::Connect, failure::bounded(detail))
+            })
+        };
+        let tcp = timeout(self.connect_timeout, tunnel)
+            .await
+            .map_err(|_| ConnectError::no_connection_within(self.connect_timeout))??;
+        progress::note(|timings| timings.connect = Some(began.elapsed()));
+        Ok(tcp)
+    }
+}
+
+/// The host of a URL.
+#[derive(Debug, Clone, Copy)]
+struct Host<'a> {
+    as_in_url: &'a str,
+    /// Without the brackets of an IPv6 address.
+    bare: &'a str,
+}
+
+impl<'a> Host<'a> {
+    fn of(url: &'a Uri) -> Self {
+        let as_in_url = url.host().unwrap_or_default();
+        let bare = as_in_url.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        Self { as_in_url, bare: bare.unwrap_or(as_in_url) }
+    }
+
+    fn address(self) -> Option<IpAddr> {
+        self.bare.parse().ok()
     }
 }
 
@@ -178,6 +249,7 @@ mod tests {
             answers.iter().map(|answer| answer.iter().map(|a| a.parse().unwrap()).collect());
         Opener {
             policy,
+            proxy: None,
             resolver: Arc::new(Scripted(Mutex::new(answers.collect()))),
             tls: Tls::new(Vec::new()).unwrap(),
             connect_timeout: Duration::from_secs(5),
@@ -186,6 +258,7 @@ mod tests {
     }
 
     async fn addresses(opener: &Opener, host: &str) -> Result<Vec<String>, AttemptError> {
+        let host = Host { as_in_url: host, bare: host };
         match opener.addresses(host, 443).await {
             Ok(addresses) => Ok(addresses.iter().map(ToString::to_string).collect()),
             Err(ConnectError(failure)) => Err(failure.error),
@@ -207,6 +280,18 @@ mod tests {
         assert_eq!(first, Ok(vec!["8.8.8.8:443".to_owned()]));
         let second = addresses(&opener, "rebind.your-app.com").await;
         assert_eq!(second, Err(AttemptError::RefusedAddress));
+    }
+
+    #[tokio::test]
+    async fn a_name_that_is_listed_may_lead_anywhere_and_no_other_name_may() {
+        let listed = || CallbackPolicy::public().with_allowed("hooks.internal".parse().unwrap());
+        let inside = &["10.0.0.1"][..];
+        let opener = opener(listed(), &[inside, inside]);
+        let there = addresses(&opener, "hooks.internal").await;
+        assert_eq!(there, Ok(vec!["10.0.0.1:443".to_owned()]));
+        let elsewhere = addresses(&opener, "hooks.your-app.com").await;
+        assert_eq!(elsewhere, Err(AttemptError::RefusedAddress));
+        assert_eq!(addresses(&opener, "10.0.0.1").await, Err(AttemptError::RefusedAddress));
     }
 
     #[tokio::test]

@@ -25,7 +25,7 @@ pub(super) fn of_request(error: &legacy::Error) -> Failure {
 
 /// Why an answer did not come to its end.
 pub(super) fn of_body(error: &hyper::Error) -> Failure {
-    let detail = match io_cause(error) {
+    let detail = match cause(error) {
         Some(cause) => format!("the answer broke off: {cause}"),
         None => "the answer broke off".to_owned(),
     };
@@ -43,16 +43,31 @@ fn of_unreadable(error: &hyper::Error) -> Failure {
 fn of_broken(error: &hyper::Error, used: Option<&Marker>) -> Failure {
     // Neither canceled nor closed means that the request has left.
     let is_unsent = error.is_canceled() || error.is_closed();
-    let is_unanswered = is_unsent || used.is_some_and(|used| !used.has_heard());
+    let is_unanswered = is_unsent || used.is_some_and(|used| is_unanswered(error, used));
     if progress::is_reused(used) && is_unanswered {
         let detail = "the connection from an earlier attempt had been closed".to_owned();
         return Failure { error: AttemptError::StaleConnection, detail };
     }
-    let detail = match io_cause(error) {
+    let detail = match cause(error) {
         Some(cause) => format!("the connection broke: {cause}"),
         None => "the connection was closed without an answer".to_owned(),
     };
     Failure { error: AttemptError::Reset, detail }
+}
+
+/// Whether the receiver has said nothing to a request before its connection broke.
+fn is_unanswered(error: &hyper::Error, used: &Marker) -> bool {
+    if !used.is_http2() {
+        return !used.has_heard();
+    }
+    // What came in may have been for other streams. But an answer that had begun would not be an
+    // error here, so all that matters is whether the connection ended or refused the stream (RFC
+    // 9113, 8.7), or whether the receiver gave up this very request.
+    match http2_cause(error) {
+        Some(cause) => cause.is_go_away() || cause.reason() == Some(h2::Reason::REFUSED_STREAM),
+        // The time is that of a ping which was not answered.
+        None => io_cause(error).is_some() || error.is_timeout(),
+    }
 }
 
 fn used_connection(error: &legacy::Error) -> Option<Marker> {
@@ -61,9 +76,26 @@ fn used_connection(error: &legacy::Error) -> Option<Marker> {
     extras.remove()
 }
 
-fn io_cause(error: &hyper::Error) -> Option<String> {
-    let cause = error.source()?.downcast_ref::<io::Error>()?;
-    Some(bounded(cause.to_string()))
+/// What is known of why a connection broke.
+fn cause(error: &hyper::Error) -> Option<String> {
+    let text = match (http2_cause(error), io_cause(error)) {
+        (Some(cause), _) if cause.is_library() => {
+            format!("the answer is not HTTP/2, or its head is too large ({cause})")
+        }
+        (Some(cause), _) => cause.to_string(),
+        (None, Some(cause)) => cause.to_string(),
+        (None, None) if error.is_timeout() => "nothing was heard any more".to_owned(),
+        (None, None) => return None,
+    };
+    Some(bounded(text))
+}
+
+fn io_cause(error: &hyper::Error) -> Option<&io::Error> {
+    error.source()?.downcast_ref()
+}
+
+fn http2_cause(error: &hyper::Error) -> Option<&h2::Error> {
+    error.source()?.downcast_ref()
 }
 
 /// Cuts a text that a receiver has a hand in.

@@ -1,7 +1,8 @@
-//! Delivery over HTTP/1.1: one POST per attempt, over connections that are kept and used again.
+//! Delivery over HTTP: one POST per attempt, over connections that are kept and used again.
 //!
 //! - `connector` opens connections, and is where addresses are refused: between resolving and
-//!   connecting, so that a name that changes what it leads to gains nothing.
+//!   connecting, so that a name that changes what it leads to gains nothing. `resolve`, `dial`,
+//!   `proxy` and `tls` are its steps.
 //! - `connection` is what it opens; `progress` is how an attempt learns where its time went.
 //! - `answer` reads what comes back, `failure` names what went wrong.
 
@@ -11,6 +12,7 @@ mod connector;
 mod dial;
 mod failure;
 mod progress;
+mod proxy;
 mod resolve;
 mod tls;
 
@@ -33,22 +35,36 @@ use hyper_util::{
     client::legacy::Client,
     rt::{TokioExecutor, TokioTimer},
 };
+use rustls::pki_types::{
+    CertificateDer,
+    pem::{self, PemObject as _},
+};
 
-pub use self::resolve::{Resolver, SystemResolver};
 use self::{
     connection::{Connections, Marker},
     connector::{Connector, Opener},
     progress::Progress,
 };
+pub use self::{
+    proxy::{Proxy, ProxyError},
+    resolve::{Resolver, SystemResolver},
+};
 
-/// Delivers over HTTP/1.1, with TLS by rustls and the machine's root certificates.
+/// Delivers over HTTP/2 or HTTP/1.1, with TLS by rustls and the machine's root certificates.
 ///
+/// - Which of the two it is, the receiver chooses in the TLS handshake (ALPN). Plain `http` is
+///   HTTP/1.1. Over HTTP/2, all attempts to a host share one connection, as many at once as the
+///   receiver allows; the others wait within their deadlines. An attempt that times out takes back
+///   its own request only; whether the connection is alive is found out by pings, within 10 s.
 /// - An address that its [`CallbackPolicy`] does not permit is never connected to. The check stands
 ///   between resolving and connecting.
 /// - Connections are kept and used again. One that turns out to be closed is reported as
 ///   [`AttemptError::StaleConnection`]; nothing is tried again in secret. A fresh send
 ///   ([`Outbound::fresh`]) uses a connection of its own, and only once.
-/// - No redirect is followed, and no proxy is taken from the environment.
+/// - No redirect is followed, and no proxy is taken from the environment: only the one it is
+///   [given](HttpTransportBuilder::with_proxy).
+/// - On a machine without root certificates, those of Mozilla's program are used, as they were when
+///   this crate's dependency on them was built.
 /// - Of an answer, the head may have 16 KiB; of the body, no more than that is read.
 ///
 /// A clone shares the connections. The runtime it is used on must have time and network enabled;
@@ -69,9 +85,6 @@ pub struct HttpTransport {
 
 impl HttpTransport {
     /// A transport that calls what the policy permits.
-    ///
-    /// On a machine without root certificates, every `https` URL then fails as
-    /// [`AttemptError::Tls`], saying so; a warning is logged here.
     #[must_use]
     pub fn new(policy: CallbackPolicy) -> Self {
         Self::builder()
@@ -158,8 +171,9 @@ impl fmt::Debug for HttpTransport {
 #[derive(Debug)]
 pub struct HttpTransportBuilder {
     policy: CallbackPolicy,
+    proxy: Option<Proxy>,
     resolver: Arc<dyn Resolver>,
-    root_certificates: Vec<Vec<u8>>,
+    root_certificates: Vec<CertificateDer<'static>>,
     connect_timeout: Duration,
     idle_timeout: Duration,
     kept_max: usize,
@@ -169,6 +183,7 @@ impl Default for HttpTransportBuilder {
     fn default() -> Self {
         Self {
             policy: CallbackPolicy::public(),
+            proxy: None,
             resolver: Arc::new(SystemResolver::default()),
             root_certificates: Vec::new(),
             connect_timeout: CONNECT_TIMEOUT,
@@ -186,6 +201,17 @@ impl HttpTransportBuilder {
         self
     }
 
+    /// The proxy through which every connection goes. Defaults to none.
+    ///
+    /// The policy then sees less: it still refuses an address in a URL and a name that is local by
+    /// itself, but what any other name leads to is known to the proxy alone. So it should be one
+    /// that refuses what is not public.
+    #[must_use]
+    pub fn with_proxy(mut self, proxy: Proxy) -> Self {
+        self.proxy = Some(proxy);
+        self
+    }
+
     /// What names are resolved with. Defaults to [`SystemResolver`]. What it answers is held
     /// against the policy like everything else.
     #[must_use]
@@ -197,8 +223,24 @@ impl HttpTransportBuilder {
     /// Trusts certificates (DER) as roots, beside those of the machine.
     #[must_use]
     pub fn with_root_certificates(mut self, der: impl IntoIterator<Item = Vec<u8>>) -> Self {
-        self.root_certificates.extend(der);
+        self.root_certificates.extend(der.into_iter().map(CertificateDer::from));
         self
+    }
+
+    /// Trusts the certificates in a PEM text (RFC 7468) as roots, beside those of the machine.
+    ///
+    /// # Errors
+    /// When there is none in it, or one cannot be read.
+    pub fn with_root_certificates_pem(mut self, pem: &[u8]) -> Result<Self, HttpTransportError> {
+        let unreadable = |error: pem::Error| HttpTransportError::RootCertificate(error.into());
+        let before = self.root_certificates.len();
+        for certificate in CertificateDer::pem_slice_iter(pem) {
+            self.root_certificates.push(certificate.map_err(unreadable)?);
+        }
+        if self.root_certificates.len() == before {
+            return Err(unreadable(pem::Error::NoItemsFound));
+        }
+        Ok(self)
     }
 
     /// How long opening a TCP connection may take, all addresses of a name together. Defaults to
@@ -229,11 +271,11 @@ impl HttpTransportBuilder {
     /// The transport.
     ///
     /// # Errors
-    /// When one of the [root certificates](Self::with_root_certificates) is none. That the machine
-    /// has none is no error: it matters to `https` only, and fails there.
+    /// When one of the [root certificates](Self::with_root_certificates) is none.
     pub fn build(self) -> Result<HttpTransport, HttpTransportError> {
         let opener = Opener {
             policy: self.policy,
+            proxy: self.proxy,
             resolver: self.resolver,
             tls: tls::Tls::new(self.root_certificates)?,
             connect_timeout: self.connect_timeout,
@@ -246,7 +288,13 @@ impl HttpTransportBuilder {
             .pool_idle_timeout(self.idle_timeout)
             .pool_max_idle_per_host(IDLE_PER_HOST_MAX)
             .retry_canceled_requests(false)
-            .http1_max_buf_size(answer::HEAD_BYTES_MAX);
+            .http1_max_buf_size(answer::HEAD_BYTES_MAX as usize)
+            .timer(TokioTimer::new())
+            .http2_max_header_list_size(answer::HEAD_BYTES_MAX)
+            .http2_initial_stream_window_size(HTTP2_STREAM_WINDOW)
+            .http2_initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
+            .http2_keep_alive_interval(HTTP2_PING_AFTER)
+            .http2_keep_alive_timeout(HTTP2_PING_TIMEOUT);
         let keeping = client.build(connector.clone());
         let fresh = client.pool_max_idle_per_host(0).build(connector);
         Ok(HttpTransport { keeping, fresh })
@@ -265,5 +313,14 @@ pub enum HttpTransportError {
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const KEPT_MAX: usize = 1024;
+/// What a receiver may send of an answer before it is read: about what is read of it at all.
+const HTTP2_STREAM_WINDOW: u32 = 32 * 1024;
+const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Over HTTP/2 an attempt that times out leaves its connection to the others. So that these do not
+/// time out one after the other on a connection that is dead, one that is silent while it owes
+/// answers is asked for a sign of life. Together the two are less than a usual attempt's time, so the
+/// attempts that wait on it end as stale and are sent again.
+const HTTP2_PING_AFTER: Duration = Duration::from_secs(5);
+const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// As many as a lane may have in flight: fewer would open and close connections at every burst.
 const IDLE_PER_HOST_MAX: usize = 256;

@@ -2,8 +2,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod answers;
+mod authority;
 mod connections;
 mod failures;
+mod http2;
+mod proxy;
 mod receiver;
 mod refusals;
 mod resolver;

@@ -4,7 +4,9 @@ use esl_core::{AttemptError, CallbackPolicy};
 use esl_http::HttpTransport;
 
 use crate::{
-    answer, detail, error,
+    answer,
+    authority::Authority,
+    detail, error,
     receiver::{Receiver, has_visitor, listen, with_body},
     resolver::Fixed,
     send,
@@ -72,4 +74,38 @@ async fn plain_http_needs_the_policy_that_allows_private_callbacks() {
     assert_eq!(error(&sent), AttemptError::RefusedAddress);
     assert_eq!(receiver.accepted(), 0);
     assert_eq!(answer(send(&with(CallbackPolicy::allow_private()), &url).await).status, 200);
+}
+
+#[tokio::test]
+async fn what_an_operator_lists_is_called_over_https_and_nothing_else_is() {
+    let authority = Authority::new();
+    let receiver = authority.receiver(&["127.0.0.1", "hooks.internal"], 2999).await;
+    let port = receiver.address().port();
+    let listing = |list: &str| {
+        let policy = CallbackPolicy::public().with_allowed(list.parse().unwrap());
+        let resolver = Fixed::to(["127.0.0.1"]);
+        authority.believer().with_policy(policy).with_resolver(resolver).build().unwrap()
+    };
+    for (list, host, is_called) in [
+        ("127.0.0.0/8", "127.0.0.1", true),
+        ("127.0.0.0/8", "hooks.internal", false),
+        ("hooks.internal", "hooks.internal", true),
+        ("*.internal", "hooks.internal", true),
+        ("*.internal, 127.0.0.1", "127.0.0.1", true),
+        ("hooks.internal", "127.0.0.1", false),
+        ("hooks.internal", "other.internal", false),
+        ("hooks.internal", "hooks.your-app.com", false),
+        ("10.0.0.0/8", "127.0.0.1", false),
+        ("", "hooks.internal", false),
+    ] {
+        let transport = listing(list);
+        let sent = send(&transport, &format!("https://{host}:{port}/hook")).await;
+        if is_called {
+            assert_eq!(answer(sent).status, 200, "{host} with {list:?}");
+        } else {
+            assert_eq!(error(&sent), AttemptError::RefusedAddress, "{host} with {list:?}");
+        }
+        let sent = send(&transport, &format!("http://{host}:{port}/hook")).await;
+        assert_eq!(error(&sent), AttemptError::RefusedAddress, "plain {host} with {list:?}");
+    }
 }

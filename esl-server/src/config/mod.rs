@@ -58,11 +58,12 @@ impl Config {
 
     /// Which callbacks may be called.
     pub(crate) fn callbacks(&self) -> CallbackPolicy {
-        if self.allow_private_callbacks {
+        let policy = if self.allow_private_callbacks {
             CallbackPolicy::allow_private()
         } else {
             CallbackPolicy::public()
-        }
+        };
+        policy.with_allowed(self.allowed_callbacks.clone())
     }
 
     /// What is logged.
@@ -209,6 +210,18 @@ impl fmt::Display for Unknown {
 pub(crate) struct BootstrapClient {
     pub(crate) id: String,
     pub(crate) secret: Digest,
+}
+
+/// Certificates that are trusted as roots (`ESL_CA_FILE`), which can be read as such.
+pub(crate) struct RootCertificates {
+    pub(crate) pem: Vec<u8>,
+}
+
+impl fmt::Debug for RootCertificates {
+    /// Not what is in the file: some have keys in them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RootCertificates").finish_non_exhaustive()
+    }
 }
 
 /// What a line of the log looks like (`ESL_LOG_FORMAT`).

@@ -2,7 +2,9 @@
 
 use std::{
     convert::Infallible,
+    error::Error,
     fmt::{Debug, Display},
+    fs,
     net::SocketAddr,
     ops::RangeInclusive,
     path::PathBuf,
@@ -10,11 +12,12 @@ use std::{
     time::Duration,
 };
 
-use esl_core::{Algorithm, Digest, RetryPolicy};
+use esl_core::{Algorithm, CallbackAllowList, Digest, RetryPolicy};
+use esl_http::{HttpTransport, HttpTransportBuilder, Proxy, ProxyError};
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
-use super::{BootstrapClient, LogFormat, XdebugMode};
+use super::{BootstrapClient, LogFormat, RootCertificates, XdebugMode};
 
 /// A value, or what was expected in its place.
 pub(super) type Parsed<T> = Result<T, String>;
@@ -152,6 +155,28 @@ pub(super) fn blob_storage_url(text: &str) -> Parsed<String> {
     Err(format!("expected memory:, or what begins with one of {}", KINDS.join(", ")))
 }
 
+pub(super) fn allowed_callbacks(text: &str) -> Parsed<CallbackAllowList> {
+    text.parse().map_err(|error| format!("{error}; expected {ALLOWED_CALLBACKS_EXPECTED}"))
+}
+
+pub(super) fn egress_proxy(text: &str) -> Parsed<Proxy> {
+    text.parse().map_err(|error: ProxyError| error.to_string())
+}
+
+/// Reads the file, too: what is in it is the value.
+pub(super) fn ca_file(path: &str) -> Parsed<RootCertificates> {
+    let expected = "expected a file of certificates in PEM";
+    let pem = fs::read(path).map_err(|error| format!("{expected}: {error}"))?;
+    let builder = HttpTransport::builder().with_root_certificates_pem(&pem);
+    match builder.and_then(HttpTransportBuilder::build) {
+        Ok(_) => Ok(RootCertificates { pem }),
+        Err(error) => {
+            let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+            Err(format!("{expected}: {error}{cause}"))
+        }
+    }
+}
+
 pub(super) fn database_url(text: &str) -> Parsed<PathBuf> {
     let expected = "expected sqlite:// and the path of a file, such as sqlite://esl.db or \
                     sqlite:///var/lib/esl/esl.db";
@@ -276,6 +301,8 @@ pub(super) fn xdebug_mode(text: &str) -> Parsed<XdebugMode> {
     }
 }
 
+const ALLOWED_CALLBACKS_EXPECTED: &str = "networks, addresses, host names and `*.` with a name, with commas in between, such as \
+     10.20.0.0/16,hooks.internal";
 pub(super) const RETRIES_MAX: u32 = 100;
 pub(crate) const CLIENT_ID_EXPECTED: &str =
     "an id of up to 100 letters, digits, dots, hyphens and underscores";
@@ -341,6 +368,21 @@ mod tests {
             ("18446744073709551615d", None),
         ] {
             assert_eq!(parse(text).ok(), expected.map(Duration::from_secs), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_ca_file_holds_certificates_that_can_be_used() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("ca.pem");
+        let path = path.to_str().expect("it is UTF-8");
+        assert!(ca_file(path).is_err());
+        // PEM around what is no certificate.
+        let empty = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        for text in ["", "not PEM", empty] {
+            fs::write(path, text).expect("it can be written");
+            let error = ca_file(path).unwrap_err();
+            assert!(error.starts_with("expected a file of certificates in PEM: "), "{error}");
         }
     }
 
@@ -473,6 +515,18 @@ mod tests {
         assert!(header_prefix("Content").is_err_and(|error| error.contains("than content")));
         assert!(listen_address("0.0.0.0:8080").is_ok() && listen_address(":8080").is_err());
         assert!(broker_url("amqp://localhost").is_err());
+        for (list, is_right) in [
+            ("", true),
+            ("10.20.0.0/16, hooks.internal", true),
+            ("10.20.0.1/16", false),
+            ("*", false),
+        ] {
+            assert_eq!(allowed_callbacks(list).is_ok(), is_right, "{list}");
+        }
+        let slip = allowed_callbacks("10.20.0.1/16").unwrap_err();
+        assert!(slip.contains("its address is 10.20.0.0"), "{slip}");
+        assert!(egress_proxy("socks5://proxy.internal").is_ok());
+        assert!(egress_proxy("https://proxy.internal").is_err());
         for (url, is_right) in [
             ("memory:", true),
             ("file:///var/lib/esl", true),

@@ -2,10 +2,11 @@
 
 use std::{convert::Infallible, net::SocketAddr, path::PathBuf, time::Duration};
 
-use esl_core::Algorithm;
+use esl_core::{Algorithm, CallbackAllowList};
+use esl_http::Proxy;
 
 use super::{
-    BootstrapClient, Fault, LogFormat, Written, XdebugMode,
+    BootstrapClient, Fault, LogFormat, RootCertificates, Written, XdebugMode,
     parse::{self, Parsed},
 };
 
@@ -46,15 +47,12 @@ impl Variable {
     }
 }
 
-/// Hides what stands between `//` and the last `@`: in a URL that is not well-formed, a password may
-/// hold anything.
+/// Hides what stands between `//`, or the beginning, and the last `@`: in a URL that is not
+/// well-formed, a password may hold anything.
 fn without_password(url: &str) -> String {
-    match (url.find("//"), url.rfind('@')) {
-        (Some(start), Some(end)) if start + 2 < end => {
-            format!("{}(hidden){}", &url[..start + 2], &url[end..])
-        }
-        _ => url.to_owned(),
-    }
+    let Some(end) = url.rfind('@') else { return url.to_owned() };
+    let start = url[..end].find("//").map_or(0, |slashes| slashes + 2);
+    format!("{}(hidden){}", &url[..start], &url[end..])
 }
 
 /// A line of the table reads: name, exposure, default, field, type, parser; its documentation is the
@@ -182,6 +180,23 @@ variables! {
     /// For development and tests: whoever may subscribe then reaches everything that the server does.
     "ESL_ALLOW_PRIVATE_CALLBACKS" Open, default "false" => allow_private_callbacks: bool = parse::boolean;
 
+    /// What `https` callbacks may lead to although it is not public, with commas in between: networks
+    /// (`10.20.0.0/16`), addresses, host names (`hooks.internal`) and what is below a name
+    /// (`*.corp.example`). A listed name may lead anywhere.
+    "ESL_ALLOWED_CALLBACKS" Open, default "" => allowed_callbacks: CallbackAllowList =
+        parse::allowed_callbacks;
+
+    /// A proxy through which all deliveries leave: `http://` or `socks5://`, perhaps a user and a
+    /// password, a host and a port. It resolves the receivers' names, so it has to be the one that
+    /// refuses what they must not lead to: see docs/network.md.
+    "ESL_EGRESS_PROXY" Url, default "" => egress_proxy: Option<Proxy> =
+        parse::optional(parse::egress_proxy);
+
+    /// A file of certificates (PEM) of authorities that are trusted beside the machine's when
+    /// delivering.
+    "ESL_CA_FILE" Open, default "" => root_certificates: Option<RootCertificates> =
+        parse::optional(parse::ca_file);
+
     /// Access token lifetime, in seconds.
     "OAUTH_TOKEN_LIFETIME" Open, default "3600" => access_token_lifetime: Duration =
         parse::units(Duration::from_secs(1), 1..=31_536_000);
@@ -243,6 +258,9 @@ mod tests {
             ("amqp://user:pass@host/", "amqp://(hidden)@host/"),
             ("postgres://user:p@ss/w:ord@host", "postgres://(hidden)@host"),
             ("sqlite://esl.db", "sqlite://esl.db"),
+            ("user:pass@host:3128", "(hidden)@host:3128"),
+            ("user:pa//ss@host", "user:pa//(hidden)@host"),
+            ("http://@host", "http://(hidden)@host"),
         ] {
             assert_eq!(without_password(url), shown);
         }

@@ -8,14 +8,21 @@ use std::{
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
-use hyper::{HeaderMap, Request, Response, StatusCode, body::Incoming, service::service_fn};
-use hyper_util::rt::TokioIo;
+use hyper::{
+    HeaderMap, Request, Response, StatusCode, Version, body::Incoming, service::service_fn,
+};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+};
 use serde_json::Value;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::TcpListener,
     sync::watch,
     task::{JoinHandle, JoinSet},
 };
+use tokio_rustls::TlsAcceptor;
 
 use super::in_time;
 
@@ -45,6 +52,7 @@ pub(crate) enum Behaviour {
 pub(crate) struct Received {
     /// When all of it was there.
     pub(crate) at: Instant,
+    pub(crate) version: Version,
     pub(crate) path: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
@@ -62,6 +70,15 @@ impl Received {
 
 impl Receiver {
     pub(crate) async fn start(behaviour: Behaviour) -> Self {
+        Self::over(None, behaviour).await
+    }
+
+    /// One that shakes hands first.
+    pub(crate) async fn start_tls(acceptor: TlsAcceptor, behaviour: Behaviour) -> Self {
+        Self::over(Some(acceptor), behaviour).await
+    }
+
+    async fn over(acceptor: Option<TlsAcceptor>, behaviour: Behaviour) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let received = watch::Sender::new(Vec::new());
@@ -72,7 +89,15 @@ impl Receiver {
             loop {
                 let Ok((stream, _)) = listener.accept().await else { continue };
                 while connections.try_join_next().is_some() {}
-                connections.spawn(converse(stream, sender.clone(), behaviour.clone()));
+                let (sender, behaviour) = (sender.clone(), behaviour.clone());
+                let Some(acceptor) = acceptor.clone() else {
+                    connections.spawn(converse(stream, sender, behaviour));
+                    continue;
+                };
+                connections.spawn(async move {
+                    let Ok(stream) = acceptor.accept(stream).await else { return };
+                    converse(stream, sender, behaviour).await;
+                });
             }
         });
         Self { address, received, task }
@@ -80,6 +105,10 @@ impl Receiver {
 
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Waits until `is_enough`, which is shown every request once, in order.
@@ -137,7 +166,7 @@ impl Drop for Receiver {
 }
 
 async fn converse(
-    stream: tokio::net::TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     received: watch::Sender<Vec<Received>>,
     behaviour: Behaviour,
 ) {
@@ -148,6 +177,7 @@ async fn converse(
             if let Ok(body) = body.collect().await {
                 let request = Received {
                     at: Instant::now(),
+                    version: head.version,
                     path: head.uri.path().to_owned(),
                     headers: head.headers,
                     body: body.to_bytes(),
@@ -160,11 +190,8 @@ async fn converse(
         }
     });
     // A connection that breaks is the sender's doing.
-    drop(
-        hyper::server::conn::http1::Builder::new()
-            .serve_connection(TokioIo::new(stream), service)
-            .await,
-    );
+    let server = auto::Builder::new(TokioExecutor::new());
+    drop(server.serve_connection(TokioIo::new(stream), service).await);
 }
 
 impl Behaviour {

@@ -1,24 +1,22 @@
 //! Callback URLs, and which of them ESL may call.
 
-use std::{fmt, net::IpAddr, sync::Arc};
+mod address;
+mod allow_list;
+mod policy;
+
+use std::{fmt, sync::Arc};
 
 use url::{Host, Url};
 
-use crate::address;
+pub use self::{
+    allow_list::{CallbackAllowList, CallbackAllowListError},
+    policy::CallbackPolicy,
+};
 
 /// Where a subscription's events are POSTed: an absolute `http` or `https` URL that has passed a
 /// [`CallbackPolicy`], normalized, without a fragment.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct CallbackUrl(Arc<str>);
-
-/// Which callback URLs and addresses are allowed. Defaults to [`public`](Self::public).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct CallbackPolicy {
-    /// Also `http`, and also private, loopback and other special addresses. For development and
-    /// tests: whoever may subscribe then reaches everything that the server reaches.
-    pub allow_private: bool,
-}
 
 /// Why a text is not a callback URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -40,7 +38,8 @@ pub enum CallbackUrlError {
     Port,
     /// A host that is private, loopback, link-local, multicast, reserved or local by name.
     #[error(
-        "the host is not a public address; for development, ESL_ALLOW_PRIVATE_CALLBACKS=true opens it"
+        "the host is not a public address; an operator may list it in ESL_ALLOWED_CALLBACKS, or, \
+         for development, open all with ESL_ALLOW_PRIVATE_CALLBACKS=true"
     )]
     PrivateHost,
 }
@@ -117,42 +116,6 @@ impl CallbackUrl {
 /// What resolvers and other URL parsers agree on; [`Url`] takes more.
 fn is_hostname(name: &str) -> bool {
     name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.'))
-}
-
-impl CallbackPolicy {
-    /// Only `https`, and only hosts of the public internet.
-    #[must_use]
-    pub const fn public() -> Self {
-        Self { allow_private: false }
-    }
-
-    /// Everything, also what is within the operator's own network. For development and tests.
-    #[must_use]
-    pub const fn allow_private() -> Self {
-        Self { allow_private: true }
-    }
-
-    /// Whether URLs of this scheme may be called.
-    #[must_use]
-    pub fn permits_scheme(&self, scheme: &str) -> bool {
-        match scheme {
-            "https" => true,
-            "http" => self.allow_private,
-            _ => false,
-        }
-    }
-
-    /// Whether an address may be called. An IPv4 address within an IPv6 address counts as itself.
-    #[must_use]
-    pub fn permits(&self, address: IpAddr) -> bool {
-        self.allow_private || address::is_public(address)
-    }
-
-    /// Whether a host's name may be resolved at all; the addresses it leads to are another check.
-    #[must_use]
-    pub fn permits_name(&self, name: &str) -> bool {
-        self.allow_private || address::is_public_name(name)
-    }
 }
 
 impl fmt::Display for CallbackUrl {

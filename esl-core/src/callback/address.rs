@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Whether an address belongs to the public internet, whatever it is embedded in.
-pub(crate) fn is_public(address: IpAddr) -> bool {
+pub(super) fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
         IpAddr::V6(address) => is_public_v6(address),
@@ -11,7 +11,7 @@ pub(crate) fn is_public(address: IpAddr) -> bool {
 }
 
 /// Whether a name can be one of the public internet's. What it leads to is another question.
-pub(crate) fn is_public_name(name: &str) -> bool {
+pub(super) fn is_public_name(name: &str) -> bool {
     // With a dot at the end a name escapes every comparison with the same name without it.
     if name.ends_with('.') || !name.contains('.') {
         return false;
@@ -50,16 +50,16 @@ fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     })
 }
 
-fn is_in_v4(address: Ipv4Addr, network: Ipv4Addr, length: u32) -> bool {
+pub(super) fn is_in_v4(address: Ipv4Addr, network: Ipv4Addr, length: u32) -> bool {
     (address.to_bits() ^ network.to_bits()).leading_zeros() >= length
 }
 
-fn is_in_v6(address: Ipv6Addr, network: Ipv6Addr, length: u32) -> bool {
+pub(super) fn is_in_v6(address: Ipv6Addr, network: Ipv6Addr, length: u32) -> bool {
     (address.to_bits() ^ network.to_bits()).leading_zeros() >= length
 }
 
 /// Whether a name is a domain or below it.
-fn is_within(name: &str, domain: &str) -> bool {
+pub(super) fn is_within(name: &str, domain: &str) -> bool {
     let Some(start) = name.len().checked_sub(domain.len()) else { return false };
     name.get(start..).is_some_and(|end| end.eq_ignore_ascii_case(domain))
         && (start == 0 || name.as_bytes()[start - 1] == b'.')
