@@ -150,11 +150,14 @@ pub enum AttemptError {
     StaleConnection,
     /// The answer's head was larger than ESL reads.
     TooLarge,
+    /// Our own way out was closed, such as the proxy that all deliveries go through: nothing was
+    /// asked of the receiver. Not an attempt: neither counted nor logged.
+    Unsent,
 }
 
 impl AttemptError {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Status,
         Self::RefusedAddress,
         Self::Dns,
@@ -164,6 +167,7 @@ impl AttemptError {
         Self::Reset,
         Self::StaleConnection,
         Self::TooLarge,
+        Self::Unsent,
     ];
 
     /// Its stable spelling, as stored and shown.
@@ -179,6 +183,7 @@ impl AttemptError {
             Self::Reset => "reset",
             Self::StaleConnection => "stale_connection",
             Self::TooLarge => "too_large",
+            Self::Unsent => "unsent",
         }
     }
 

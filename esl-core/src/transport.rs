@@ -15,6 +15,9 @@ use crate::{AttemptError, CallbackUrl, Timings};
 /// - What a receiver does, a refusal or a hang included, is a [`Sent`]; there is no error.
 /// - A fresh send ([`Outbound::fresh`]) opens a connection, and so never comes to
 ///   [`AttemptError::StaleConnection`].
+/// - What our own side could not do, before anything was asked of the receiver, is
+///   [`AttemptError::Unsent`]: it is tried again for as long as it takes. What may be the receiver's
+///   doing is another error.
 /// - An address that must not be called is refused before a byte goes out, also when only the
 ///   resolved address shows it.
 /// - At most 16 KiB of an answer's body is read, and of that at most 1 KiB is handed on, only

@@ -17,6 +17,9 @@ pub enum Verdict {
     /// A pooled connection was closed under us before a byte was answered: says nothing about the
     /// receiver, so it is tried again at once and not charged.
     Stale,
+    /// Our own side could not send: says nothing about the receiver, and is tried again after a
+    /// while, for as long as it takes.
+    Unsent,
     /// Anything else, redirects included.
     Failed {
         /// How long it asked us to wait, with 429 and 503; an hour at most.
@@ -41,6 +44,7 @@ pub fn judge(result: &Result<Answer, Failure>, now: Timestamp) -> Verdict {
         },
         Err(failure) => match failure.error {
             AttemptError::StaleConnection => Verdict::Stale,
+            AttemptError::Unsent => Verdict::Unsent,
             AttemptError::Timeout | AttemptError::Connect => {
                 Verdict::Failed { retry_after: None, is_strained: true }
             }
@@ -114,11 +118,12 @@ mod tests {
     }
 
     #[test]
-    fn a_stale_connection_is_not_the_receivers_fault() {
+    fn a_stale_connection_and_our_own_trouble_are_not_the_receivers_fault() {
         for error in AttemptError::ALL {
             let result = Err(Failure { error, detail: String::new() });
             let expected = match error {
                 AttemptError::StaleConnection => Verdict::Stale,
+                AttemptError::Unsent => Verdict::Unsent,
                 AttemptError::Timeout | AttemptError::Connect => failed(None, true),
                 _ => failed(None, false),
             };

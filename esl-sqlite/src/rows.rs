@@ -32,7 +32,7 @@ impl Ending {
 }
 
 /// The numbers that stand for [`AttemptError`]s in rows. They are never given anew.
-const ATTEMPT_ERRORS: [(u8, AttemptError); 9] = [
+const ATTEMPT_ERRORS: [(u8, AttemptError); 10] = [
     (1, AttemptError::Status),
     (2, AttemptError::RefusedAddress),
     (3, AttemptError::Dns),
@@ -42,6 +42,7 @@ const ATTEMPT_ERRORS: [(u8, AttemptError); 9] = [
     (7, AttemptError::Reset),
     (8, AttemptError::StaleConnection),
     (9, AttemptError::TooLarge),
+    (10, AttemptError::Unsent),
 ];
 
 pub(crate) fn attempt_error_number(error: AttemptError) -> u8 {
@@ -280,7 +281,7 @@ mod tests {
     fn every_error_has_a_number_of_its_own() {
         let mut numbers: Vec<_> = AttemptError::ALL.map(attempt_error_number).to_vec();
         numbers.dedup();
-        assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
         for (number, ending) in (0..).zip(Ending::ALL) {
             assert_eq!(ending.number(), number);
         }

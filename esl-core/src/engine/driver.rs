@@ -1,6 +1,9 @@
 //! What the engine's tasks share, and how a change of the lanes turns into work.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use tokio::sync::Notify;
@@ -15,8 +18,8 @@ use super::{
     target::{Defaults, Target},
 };
 use crate::{
-    BlobKey, BlobStore, Chance, Clock, Draw, SealedEvent, Subscription, Timestamp, Transport, Wake,
-    data_ref,
+    BlobKey, BlobStore, Chance, Clock, Draw, Monotonic, SealedEvent, Subscription, Timestamp,
+    Transport, Wake, data_ref,
     link::{Links, link_expiry},
     relinked,
     storage::{Storage, StorageTime},
@@ -50,6 +53,7 @@ pub(crate) struct Driver {
     pub(crate) replays: Notify,
     /// There are chores that somebody waits for.
     pub(crate) chores: Notify,
+    trouble_told_at: Mutex<Option<Monotonic>>,
     /// The sends under way.
     pub(crate) sends: TaskTracker,
     /// Ends what is under way.
@@ -93,6 +97,7 @@ impl Driver {
             fan_outs: Notify::new(),
             replays: Notify::new(),
             chores: Notify::new(),
+            trouble_told_at: Mutex::default(),
             sends: TaskTracker::new(),
             abort: CancellationToken::new(),
         }
@@ -105,6 +110,15 @@ impl Driver {
 
     pub(crate) fn draw(&self) -> Draw {
         Draw(self.chance.bits())
+    }
+
+    /// Logs that our own side cannot send, at most once in a while for all lanes together.
+    pub(crate) fn tell_of_trouble(&self, detail: &str, now: Monotonic) {
+        let mut told_at = self.trouble_told_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if told_at.is_none_or(|told_at| now >= told_at + TROUBLE_TOLD_EVERY) {
+            *told_at = Some(now);
+            tracing::error!(detail, "deliveries cannot be sent; they wait, and are tried again");
+        }
     }
 
     pub(crate) fn target(&self, subscription: Subscription) -> Arc<Target> {
@@ -157,3 +171,6 @@ impl Driver {
         result
     }
 }
+
+/// Trouble of our own is logged so often, while it lasts.
+const TROUBLE_TOLD_EVERY: Duration = Duration::from_secs(60);

@@ -1,6 +1,6 @@
 //! Sending: sign, POST, judge, and hand the settlement on.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     driver::Driver,
@@ -62,13 +62,17 @@ async fn attempt(driver: &Driver, send: &Sending) -> Vec<Tried> {
 }
 
 /// Turns what came out into a settlement and the lane's new bearing; returns the next send.
-fn finish(driver: &Driver, send: &Sending, tries: Vec<Tried>) -> Option<Sending> {
+fn finish(driver: &Driver, send: &Sending, mut tries: Vec<Tried>) -> Option<Sending> {
     let now = driver.now();
     let last = tries.last().expect("there is always a first try");
     let verdict = judge(&last.sent.result, now.utc);
     report(send, last, verdict);
+    if let (Verdict::Unsent, Err(failure)) = (verdict, &last.sent.result) {
+        driver.tell_of_trouble(&failure.detail, now.monotonic);
+    }
 
-    let charged = send.job.charged + u32::from(!send.is_probe);
+    let is_unsent = verdict == Verdict::Unsent;
+    let charged = send.job.charged + u32::from(!send.is_probe && !is_unsent);
     let outcome = outcome(driver, send, verdict, charged, now.utc);
     let is_last = outcome == Outcome::Exhausted;
     let bearing = match verdict {
@@ -79,6 +83,7 @@ fn finish(driver: &Driver, send: &Sending, tries: Vec<Tried>) -> Option<Sending>
         Verdict::Failed { retry_after, is_strained } => {
             Bearing::Failing { retry_after, is_strained, is_last }
         }
+        Verdict::Unsent => Bearing::Unasked(UNSENT_DELAY),
     };
     let options = &send.target.subscription.options;
 
@@ -86,7 +91,7 @@ fn finish(driver: &Driver, send: &Sending, tries: Vec<Tried>) -> Option<Sending>
     let finished = lanes.finished(send, bearing, now);
     let reason = match verdict {
         Verdict::Gone => Some(DisabledReason::Gone),
-        Verdict::Accepted => None,
+        Verdict::Accepted | Verdict::Unsent => None,
         Verdict::Stale | Verdict::Failed { .. } => {
             finished.state.and_then(|state| state.to_switch_off(now.utc)).or_else(|| {
                 let pauses = is_last && options.on_exhausted == OnExhausted::Pause;
@@ -104,13 +109,17 @@ fn finish(driver: &Driver, send: &Sending, tries: Vec<Tried>) -> Option<Sending>
     }
     let status = last.sent.result.as_ref().ok().map(|answer| answer.status);
     let error = error_of(&last.sent.result);
-    let attempts = last.number;
+    if is_unsent {
+        // No attempt, so the next one has its number.
+        tries.pop();
+    }
+    let attempts = tries.last().map_or(send.job.attempts, |tried| tried.number);
     let is_first_try_success = attempts == 1 && outcome == Outcome::Delivered;
     let count = tries.len();
     let log = if is_first_try_success {
         Vec::new()
     } else {
-        let is_charged = |index| index + 1 == count && !send.is_probe;
+        let is_charged = |index| index + 1 == count && !send.is_probe && !is_unsent;
         let tries = tries.into_iter().enumerate();
         tries.map(|(index, tried)| tried.log(send.is_probe, is_charged(index))).collect()
     };
@@ -155,6 +164,7 @@ fn outcome(
 ) -> Outcome {
     match verdict {
         Verdict::Accepted => Outcome::Delivered,
+        Verdict::Unsent => Outcome::RetryAt(now + UNSENT_DELAY),
         // The lane waits for the next probe; the delivery itself is ready for it.
         Verdict::Gone | Verdict::Stale | Verdict::Failed { .. } if send.is_probe => {
             Outcome::RetryAt(now)
@@ -224,6 +234,11 @@ fn report(send: &Sending, last: &Tried, verdict: Verdict) {
     }
     match verdict {
         Verdict::Accepted => line!(debug, "delivered"),
+        // One for each lane every few seconds; that there is trouble is told for all of them.
+        Verdict::Unsent => line!(debug, "could not be sent"),
         Verdict::Gone | Verdict::Stale | Verdict::Failed { .. } => line!(warn, "attempt failed"),
     }
 }
+
+/// After our own side could not send, a lane waits so long.
+const UNSENT_DELAY: Duration = Duration::from_secs(5);

@@ -67,6 +67,58 @@ fn an_explicit_schedule_is_kept_to_the_millisecond_but_for_the_commit_of_the_fai
 }
 
 #[test]
+fn what_our_own_side_could_not_send_costs_no_attempt_however_long_it_lasts() {
+    run(|world| async move {
+        let subscription = world.subscribe("a", "*").await;
+        world.transport.script(&url("a"), vec![Reply::failure(AttemptError::Unsent); 100]);
+        for number in 1..=20 {
+            world.publish("person.updated", number).await;
+        }
+        world.until(|| async { (world.transport.sightings().len() >= 100).then_some(()) }).await;
+        let health = world.esl.storage().health(ORGANIZATION, subscription.id).await;
+        let lane = health.unwrap().unwrap().lane;
+        assert_eq!((lane.failures, lane.failing_since, lane.is_open()), (0, None, false));
+
+        world.until_delivered(&subscription, 20).await;
+        let sightings = world.transport.sightings_at(&url("a"));
+        assert_eq!(sightings.len(), 120);
+        assert!(sightings.iter().all(|one| one.header("x-sapien-attempt") == Some("1")));
+        // Four at a time, as a lane begins; then it waits.
+        let lasted = sightings[100].at_monotonic.saturating_sub(sightings[0].at_monotonic);
+        assert!(lasted >= Duration::from_secs(100 / 4 * 5), "{lasted:?}");
+        for delivery in world.deliveries(&subscription).await {
+            assert_eq!((delivery.attempts, delivery.last_error), (1, None));
+        }
+    });
+}
+
+#[test]
+fn a_failure_between_two_tries_of_our_own_trouble_is_the_only_attempt_that_counts() {
+    run(|world| async move {
+        let subscription = world.subscribe("a", "*").await;
+        let unsent = || Reply::failure(AttemptError::Unsent);
+        let stale = Reply::failure(AttemptError::StaleConnection);
+        let script = [unsent(), Reply::status(500), unsent(), stale, unsent()];
+        world.transport.script(&url("a"), script);
+        let published = world.publish("person.updated", 1).await;
+        let delivery = world.until_state(&subscription, published, DeliveryState::Delivered).await;
+        let sightings = world.transport.sightings_at(&url("a"));
+        let numbers: Vec<_> =
+            sightings.iter().map(|one| one.header("x-sapien-attempt").unwrap()).collect();
+        assert_eq!(numbers, ["1", "1", "2", "2", "3", "3"]);
+        let (_, log) =
+            world.esl.storage().delivery(ORGANIZATION, delivery.id).await.unwrap().unwrap();
+        let log: Vec<_> = log.iter().map(|one| (one.number, one.error, one.charged)).collect();
+        let expected = [
+            (1, Some(AttemptError::Status), true),
+            (2, Some(AttemptError::StaleConnection), false),
+            (3, None, true),
+        ];
+        assert_eq!(log, expected);
+    });
+}
+
+#[test]
 fn an_exhausted_delivery_can_be_sent_again_and_its_attempts_count_on() {
     run(|world| async move {
         let subscription = world.subscribe("a", "*").await;

@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use esl_core::{
-    Chance, Clock, DeliveryState, DisabledReason, Esl, NewSubscription, OnExhausted, OptionsUpdate,
-    SendOrder, Subscription, SubscriptionOptions, SubscriptionUpdate,
+    AttemptError, Chance, Clock, DeliveryState, DisabledReason, Esl, NewSubscription, OnExhausted,
+    OptionsUpdate, SendOrder, Subscription, SubscriptionOptions, SubscriptionUpdate,
     testing::{Reply, ScriptedTransport, SeededChance},
 };
 
@@ -72,6 +72,20 @@ fn order_holds_at_a_receiver_that_fails_at_random_and_over_restarts() {
             );
         });
     }
+}
+
+#[test]
+fn our_own_trouble_changes_nothing_of_the_order() {
+    run(|world| async move {
+        let subscription = subscribe(&world.esl, strict()).await;
+        let unsent = || Reply::failure(AttemptError::Unsent);
+        world.transport.script(&url("a"), [unsent(), unsent(), Reply::status(200), unsent()]);
+        for number in 1..=5 {
+            world.publish("person.updated", number).await;
+        }
+        world.until_delivered(&subscription, 5).await;
+        assert_eq!(world.sent_to("a"), [1, 1, 1, 2, 2, 3, 4, 5]);
+    });
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::{
     error, fmt,
     future::Future,
+    io,
     net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::Arc,
@@ -132,7 +133,7 @@ impl Opener {
         let tcp = timeout(self.connect_timeout, dial(addresses))
             .await
             .map_err(|_| ConnectError::no_connection_within(self.connect_timeout))?
-            .map_err(|error| ConnectError::new(AttemptError::Connect, error.to_string()))?;
+            .map_err(|error| ConnectError::of_dial(&error))?;
         progress::note(|timings| timings.connect = Some(began.elapsed()));
         Ok(tcp)
     }
@@ -145,33 +146,34 @@ impl Opener {
         host: Host<'_>,
         port: u16,
     ) -> Result<TcpStream, ConnectError> {
-        let addresses = match proxy.host().parse::<IpAddr>() {
-            Ok(address) => vec![address],
-            Err(_) => self.resolver.resolve(proxy.host()).await.map_err(|_| {
-                ConnectError::new(AttemptError::Connect, "the egress proxy's name leads nowhere")
-            })?,
-        };
-        let addresses: Vec<_> = addresses
-            .into_iter()
-            .take(ADDRESSES_MAX)
-            .map(|address| SocketAddr::new(address, proxy.port()))
-            .collect();
         let began = Instant::now();
-        let tunnel = async {
-            let tcp = dial(&addresses).await.map_err(|error| {
+        let to_proxy = timeout(self.connect_timeout, self.dial_proxy(proxy)).await;
+        // Without the proxy nothing can be sent at all: no receiver is to blame.
+        let to_proxy =
+            to_proxy.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(|error| {
                 let detail = format!("the egress proxy cannot be reached: {}", error.kind());
-                ConnectError::new(AttemptError::Connect, detail)
+                ConnectError::new(AttemptError::Unsent, detail)
             })?;
-            proxy.tunnel(tcp, host.as_in_url, port).await.map_err(|error| {
+        let tcp = timeout(self.connect_timeout, proxy.tunnel(to_proxy, host.as_in_url, port))
+            .await
+            .map_err(|_| ConnectError::no_connection_within(self.connect_timeout))?
+            .map_err(|error| {
                 let detail = format!("the egress proxy made no connection: {error}");
                 ConnectError::new(AttemptError::Connect, failure::bounded(detail))
-            })
-        };
-        let tcp = timeout(self.connect_timeout, tunnel)
-            .await
-            .map_err(|_| ConnectError::no_connection_within(self.connect_timeout))??;
+            })?;
         progress::note(|timings| timings.connect = Some(began.elapsed()));
         Ok(tcp)
+    }
+
+    async fn dial_proxy(&self, proxy: &Proxy) -> io::Result<TcpStream> {
+        let addresses = match proxy.host().parse::<IpAddr>() {
+            Ok(address) => vec![address],
+            Err(_) => self.resolver.resolve(proxy.host()).await?,
+        };
+        let addresses = addresses.into_iter().take(ADDRESSES_MAX);
+        let addresses: Vec<_> =
+            addresses.map(|address| SocketAddr::new(address, proxy.port())).collect();
+        dial(&addresses).await
     }
 }
 
@@ -204,6 +206,13 @@ impl ConnectError {
         Self::new(AttemptError::RefusedAddress, detail)
     }
 
+    fn of_dial(error: &io::Error) -> Self {
+        if is_out_of_files(error) {
+            return Self::new(AttemptError::Unsent, "there are too many open files");
+        }
+        Self::new(AttemptError::Connect, error.to_string())
+    }
+
     fn no_connection_within(timeout: Duration) -> Self {
         Self::new(AttemptError::Connect, format!("no connection within {timeout:?}"))
     }
@@ -217,6 +226,11 @@ impl fmt::Display for ConnectError {
 
 impl error::Error for ConnectError {}
 
+/// Whether this process, or this machine, has as many files open as it may (`EMFILE`, `ENFILE`).
+fn is_out_of_files(error: &io::Error) -> bool {
+    cfg!(unix) && matches!(error.raw_os_error(), Some(23 | 24))
+}
+
 /// Of a name that leads to very many, so many addresses are tried.
 const ADDRESSES_MAX: usize = 16;
 
@@ -224,7 +238,6 @@ const ADDRESSES_MAX: usize = 16;
 mod tests {
     use std::{
         collections::VecDeque,
-        io,
         sync::{Mutex, PoisonError},
     };
 
@@ -299,6 +312,20 @@ mod tests {
         let opener = opener(CallbackPolicy::public(), &[&[]]);
         assert_eq!(addresses(&opener, "empty.your-app.com").await, Err(AttemptError::Dns));
         assert_eq!(addresses(&opener, "absent.your-app.com").await, Err(AttemptError::Dns));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_our_own_side_lacks_is_not_the_receivers_fault() {
+        for (code, expected) in [
+            (24, AttemptError::Unsent),
+            (23, AttemptError::Unsent),
+            (111, AttemptError::Connect),
+            (101, AttemptError::Connect),
+        ] {
+            let ConnectError(failure) = ConnectError::of_dial(&io::Error::from_raw_os_error(code));
+            assert_eq!(failure.error, expected, "{code}");
+        }
     }
 
     #[tokio::test]

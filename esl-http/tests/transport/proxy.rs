@@ -226,7 +226,7 @@ async fn the_proxy_may_have_a_name_of_its_own() {
     assert_eq!(answer(send(&transport, &receiver.url()).await).status, 200);
     let nowhere = through(HttpTransport::builder(), "http://proxy.internal:3128");
     let sent = send(&nowhere, "https://your-app.com/hook").await;
-    assert_eq!(error(&sent), AttemptError::Connect);
+    assert_eq!(error(&sent), AttemptError::Unsent);
     assert!(!detail(&sent).contains("internal"), "{}", detail(&sent));
 }
 
@@ -269,13 +269,13 @@ async fn a_proxy_that_makes_no_connection_is_a_failure_to_connect() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_is_not_there_or_says_nothing_is_a_failure_to_connect() {
+async fn without_the_proxy_nothing_is_sent_and_one_that_says_nothing_connects_to_nobody() {
     let closed = listen().await;
     let address = closed.local_addr().unwrap();
     drop(closed);
     let transport = through(HttpTransport::builder(), &format!("http://{address}"));
     let sent = send(&transport, "https://your-app.com/hook").await;
-    assert_eq!(error(&sent), AttemptError::Connect);
+    assert_eq!(error(&sent), AttemptError::Unsent);
     assert_eq!(detail(&sent), "the egress proxy cannot be reached: connection refused");
 
     let silent = Proxy::start(Kind::Silent).await;

@@ -108,6 +108,8 @@ pub(crate) enum Bearing {
         /// Whether the delivery is given up with this.
         is_last: bool,
     },
+    /// Nothing: it was not asked. The lane waits as long before it tries again.
+    Unasked(Duration),
 }
 
 /// What a send that is over has led to.

@@ -110,9 +110,10 @@ impl Lanes {
                     lane.limit = (lane.limit / 2).max(1);
                 }
             }
+            Bearing::Unasked(wait) => lane.blocked = lane.blocked.max(Some(now.monotonic + wait)),
         }
         let state = (lane.state != before).then_some(lane.state);
-        if lane.is_strict() && matches!(bearing, Bearing::Failing { .. }) {
+        if lane.is_strict() && !matches!(bearing, Bearing::Well) {
             // What comes next is storage's to say: this one again, or the one after it.
             self.drop_jobs(send.lane);
         }
