@@ -9,7 +9,7 @@ use std::{
 };
 
 use esl_core::storage::{StorageError, StorageErrorKind};
-use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
+use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig, ffi};
 
 use crate::{
     config::OPEN,
@@ -65,7 +65,16 @@ fn open(path: &Path, flags: OpenFlags, patience: Duration) -> Result<Connection,
     connection
         .busy_handler(Some(wait_while_busy(patience)))
         .map_err(|error| translate(OPEN, error))?;
+    keep_plans(&connection).map_err(|error| translate(OPEN, error))?;
     Ok(connection)
+}
+
+/// Plans a statement once, whatever its parameters are (SQLite's "query planner stability guarantee").
+/// Otherwise one with a limit, or on a table with a partial index, is planned anew whenever a parameter
+/// gets another value, which costs many times what the statement does.
+pub(crate) fn keep_plans(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    Ok(())
 }
 
 /// Makes the file, if there is none, for its owner alone: it holds the secrets of subscriptions.

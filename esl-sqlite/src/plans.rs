@@ -1,17 +1,31 @@
 //! For tests: how SQLite means to run a statement.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, StatementStatus, params_from_iter};
 
-/// Every step of a statement's plan is one of those `allowed`, by its beginning.
+use crate::connection::keep_plans;
+
+/// Every step of a statement's plan is one of those `allowed`, by its beginning, and the plan does not
+/// depend on what the parameters are.
 pub(crate) fn assert_plan(connection: &Connection, sql: &str, allowed: &[&str]) {
+    keep_plans(connection).unwrap();
     let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
     let parameters = vec![1; statement.parameter_count()];
-    let parameters = rusqlite::params_from_iter(parameters);
-    let steps = statement.query_map(parameters, |row| row.get::<_, String>(3)).unwrap();
+    let steps = statement.query_map(params_from_iter(parameters), |row| row.get::<_, String>(3)).unwrap();
     let steps: Vec<_> = steps.map(Result::unwrap).collect();
     assert!(!steps.is_empty(), "{sql}");
     for step in &steps {
         let is_allowed = allowed.iter().any(|allowed| step.starts_with(allowed));
         assert!(is_allowed, "{step}\nof {steps:#?}\nfor {sql}");
     }
+    assert_kept(connection, sql);
+}
+
+fn assert_kept(connection: &Connection, sql: &str) {
+    let mut statement = connection.prepare(sql).unwrap();
+    for value in 1..=3 {
+        let parameters = vec![value; statement.parameter_count()];
+        // What it finds, or is refused by a constraint, does not matter here.
+        _ = statement.query(params_from_iter(parameters)).and_then(|mut rows| rows.next().map(drop));
+    }
+    assert_eq!(statement.get_status(StatementStatus::RePrepare), 0, "planned anew: {sql}");
 }
