@@ -10,7 +10,8 @@ pub(crate) fn assert_plan(connection: &Connection, sql: &str, allowed: &[&str]) 
     keep_plans(connection).unwrap();
     let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
     let parameters = vec![1; statement.parameter_count()];
-    let steps = statement.query_map(params_from_iter(parameters), |row| row.get::<_, String>(3)).unwrap();
+    let steps =
+        statement.query_map(params_from_iter(parameters), |row| row.get::<_, String>(3)).unwrap();
     let steps: Vec<_> = steps.map(Result::unwrap).collect();
     assert!(!steps.is_empty(), "{sql}");
     for step in &steps {
@@ -25,7 +26,9 @@ fn assert_kept(connection: &Connection, sql: &str) {
     for value in 1..=3 {
         let parameters = vec![value; statement.parameter_count()];
         // What it finds, or is refused by a constraint, does not matter here.
-        _ = statement.query(params_from_iter(parameters)).and_then(|mut rows| rows.next().map(drop));
+        _ = statement
+            .query(params_from_iter(parameters))
+            .and_then(|mut rows| rows.next().map(drop));
     }
     assert_eq!(statement.get_status(StatementStatus::RePrepare), 0, "planned anew: {sql}");
 }
