@@ -4,11 +4,13 @@
 //! it on, with the same client, and stores nothing. Publishers, service and receiver share the machine.
 //!
 //! `ESL_BENCH_EVENTS` says how many events go through each (default 1 000 000, in rounds of 50 000, the
-//! two in turn), `ESL_BENCH_CONNECTIONS` over how many connections (default 128), and `ESL_BENCH_DIR`
-//! where the database lies.
+//! two in turn), `ESL_BENCH_CONNECTIONS` over how many connections (default 128),
+//! `ESL_BENCH_SUBSCRIPTIONS` how many subscriptions one event fans out to (default 100 000), and
+//! `ESL_BENCH_DIR` where the database lies. An argument names the one part to run.
 
 mod disk;
 mod embedded;
+mod fan_out;
 mod isolation;
 mod latency;
 mod load;
@@ -16,7 +18,7 @@ mod receiver;
 mod relay;
 mod service;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -41,6 +43,9 @@ fn main() -> anyhow::Result<()> {
     if runs("isolation") {
         isolation::measure(&settings)?;
     }
+    if runs("fan_out") {
+        fan_out::measure(&settings)?;
+    }
     Ok(())
 }
 
@@ -51,6 +56,9 @@ struct Settings {
     round: usize,
     connections: usize,
     paced: usize,
+    subscriptions: usize,
+    /// How long the other organization is watched before the fan-out.
+    quiet: Duration,
     folder: PathBuf,
     _keep: tempfile::TempDir,
 }
@@ -69,6 +77,8 @@ impl Settings {
             round: events.min(50_000),
             connections: number("ESL_BENCH_CONNECTIONS", 128)?,
             paced: if is_test { 20 } else { 2_000 },
+            subscriptions: number("ESL_BENCH_SUBSCRIPTIONS", if is_test { 200 } else { 100_000 })?,
+            quiet: Duration::from_millis(if is_test { 100 } else { 5_000 }),
             folder: keep.path().to_owned(),
             _keep: keep,
         })
@@ -76,7 +86,7 @@ impl Settings {
 }
 
 /// The value below which so many percent of the sorted values lie.
-fn percentile(sorted: &[std::time::Duration], percent: usize) -> std::time::Duration {
+fn percentile(sorted: &[Duration], percent: usize) -> Duration {
     let index = sorted.len() * percent / 100;
     sorted.get(index.min(sorted.len().saturating_sub(1))).copied().unwrap_or_default()
 }

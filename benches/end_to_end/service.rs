@@ -13,9 +13,10 @@ use tokio::net::TcpListener;
 use crate::{load::Load, receiver::Receiver};
 
 pub(crate) const ORGANIZATION: OrganizationId = OrganizationId::from_bytes([7; 16]);
-const TOKEN: &str = "a-token-for-this-run";
+/// Another organization on the same service.
+pub(crate) const BYSTANDER: OrganizationId = OrganizationId::from_bytes([8; 16]);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Service {
     pub(crate) esl: Esl,
     url: String,
@@ -26,7 +27,9 @@ impl Service {
     pub(crate) async fn start(folder: &Path) -> anyhow::Result<Self> {
         let policy = CallbackPolicy::allow_private();
         let storage = SqliteStorage::open(folder.join("esl.db"))?;
-        prepare(&storage).await?;
+        for organization in [ORGANIZATION, BYSTANDER] {
+            prepare(&storage, organization).await?;
+        }
         let transport = HttpTransport::new(policy.clone());
         let builder = Esl::builder(storage).callbacks(policy).transport(transport);
         let esl = builder.grace(Duration::from_secs(1)).build().await?;
@@ -48,9 +51,18 @@ impl Service {
         receiver: &Receiver,
         pattern: &str,
     ) -> anyhow::Result<()> {
+        self.subscribe_as(ORGANIZATION, receiver, pattern).await
+    }
+
+    pub(crate) async fn subscribe_as(
+        &self,
+        organization: OrganizationId,
+        receiver: &Receiver,
+        pattern: &str,
+    ) -> anyhow::Result<()> {
         let url = CallbackUrl::parse(&receiver.url, self.esl.callback_policy())?;
         let new = NewSubscription::new(url, vec![pattern.parse()?]);
-        self.esl.subscribe(ORGANIZATION, new).await?;
+        self.esl.subscribe(organization, new).await?;
         Ok(())
     }
 
@@ -61,7 +73,11 @@ impl Service {
     }
 
     pub(crate) fn load(&self) -> Load {
-        Load::new(&self.url, "/api/v1/events", TOKEN, b"HTTP/1.1 202")
+        self.load_as(ORGANIZATION)
+    }
+
+    pub(crate) fn load_as(&self, organization: OrganizationId) -> Load {
+        Load::new(&self.url, "/api/v1/events", &token(organization), b"HTTP/1.1 202")
     }
 
     /// Waits until every delivery is settled in storage.
@@ -72,26 +88,30 @@ impl Service {
     }
 }
 
-async fn prepare(storage: &SqliteStorage) -> anyhow::Result<()> {
-    let organization =
-        Organization { id: ORGANIZATION, name: "bench".into(), created_at: Timestamp::EPOCH };
+async fn prepare(storage: &SqliteStorage, id: OrganizationId) -> anyhow::Result<()> {
+    let name = id.to_string();
+    let organization = Organization { id, name: name.clone(), created_at: Timestamp::EPOCH };
     storage.create_organization(organization).await?;
     let client = Client {
-        id: "bench".into(),
-        organization: ORGANIZATION,
+        id: name.clone(),
+        organization: id,
         secret: Digest::of(b"secret"),
         scopes: Scopes::all(),
         created_at: Timestamp::EPOCH,
     };
     storage.create_client(client).await?;
     let token = Token {
-        digest: Digest::of(TOKEN.as_bytes()),
+        digest: Digest::of(token(id).as_bytes()),
         kind: TokenKind::Access,
-        client: "bench".into(),
-        organization: ORGANIZATION,
+        client: name,
+        organization: id,
         scopes: Scopes::all(),
         expires_at: Timestamp::MAX,
     };
     storage.store_tokens(vec![token]).await?;
     Ok(())
+}
+
+fn token(organization: OrganizationId) -> String {
+    format!("a-token-for-this-run-of-{organization}")
 }

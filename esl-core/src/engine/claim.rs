@@ -6,7 +6,10 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 use super::{driver::Driver, lanes::Errands};
-use crate::{LaneId, storage::StorageError};
+use crate::{
+    LaneId,
+    storage::{StorageError, Taken},
+};
 
 /// One claim asks for so many lanes.
 const LANES_MAX: usize = 64;
@@ -59,19 +62,22 @@ async fn run_errands(driver: &Arc<Driver>, errands: Errands) {
         match driver.storage.take(&worker, &errands.take).await {
             Ok(taken) => {
                 let now = driver.now();
-                let taken: HashMap<LaneId, _> =
-                    taken.into_iter().map(|taken| (taken.subscription.lane, taken)).collect();
+                let prepare = |taken: Taken| {
+                    (taken.subscription.lane, (driver.target(taken.subscription), taken.state))
+                };
+                let mut taken: HashMap<LaneId, _> = taken.into_iter().map(prepare).collect();
                 driver.update(|lanes| {
-                    let foreign = errands.take.iter().filter(|id| !taken.contains_key(id));
-                    foreign.for_each(|id| lanes.foreign(*id));
-                    for (_, taken) in taken {
-                        lanes.taken(driver.target(taken.subscription), taken.state, now);
+                    for id in &errands.take {
+                        match taken.remove(id) {
+                            Some((target, state)) => lanes.taken(target, state, now),
+                            None => lanes.foreign(*id),
+                        }
                     }
                 });
             }
             Err(error) => {
                 fail(driver, "lanes not taken", &error).await;
-                driver.update(|lanes| errands.take.iter().for_each(|id| lanes.wake(*id)));
+                driver.update(|lanes| lanes.take_failed(&errands.take));
             }
         }
     }

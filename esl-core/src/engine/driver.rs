@@ -12,7 +12,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     ids::Ids,
     inbox::Inbox,
-    lanes::{Lanes, Now, Sending},
+    lanes::{Calls, Lanes, Now, Sending},
     routes::RouteIndex,
     send,
     target::{Defaults, Target},
@@ -53,6 +53,8 @@ pub(crate) struct Driver {
     pub(crate) replays: Notify,
     /// There are chores that somebody waits for.
     pub(crate) chores: Notify,
+    /// More could be sent at once than is.
+    pub(crate) crowded: Notify,
     trouble_told_at: Mutex<Option<Monotonic>>,
     /// The sends under way.
     pub(crate) sends: TaskTracker,
@@ -97,6 +99,7 @@ impl Driver {
             fan_outs: Notify::new(),
             replays: Notify::new(),
             chores: Notify::new(),
+            crowded: Notify::new(),
             trouble_told_at: Mutex::default(),
             sends: TaskTracker::new(),
             abort: CancellationToken::new(),
@@ -154,21 +157,29 @@ impl Driver {
     pub(crate) fn update<R>(self: &Arc<Self>, change: impl FnOnce(&mut Lanes) -> R) -> R {
         let now = self.clock.monotonic();
         let mut sends: Vec<Sending> = Vec::new();
-        let (result, is_calling) = {
+        let (result, calls) = {
             let mut lanes = self.lanes();
             let result = change(&mut lanes);
             while let Some(send) = lanes.next(now) {
                 sends.push(send);
             }
-            (result, lanes.is_calling())
+            (result, lanes.calls())
         };
         for send in sends {
             self.sends.spawn(send::run(Arc::clone(self), send));
         }
-        if is_calling {
+        self.answer(calls);
+        result
+    }
+
+    /// Wakes the tasks that the lanes have something for.
+    pub(crate) fn answer(&self, calls: Calls) {
+        if calls.claims {
             self.claims.notify_one();
         }
-        result
+        if calls.crowded {
+            self.crowded.notify_one();
+        }
     }
 }
 

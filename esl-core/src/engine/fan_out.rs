@@ -21,9 +21,11 @@ use crate::{
 /// Lanes in a slice.
 const SLICE: usize = 1000;
 /// Events that are looked at for a slice …
-const EVENTS_MAX: usize = 256;
-/// … and the bytes of their bodies.
-const BYTES_MAX: usize = 8 * 1024 * 1024;
+const EVENTS_MAX: usize = 64;
+/// … and the bytes of their bodies, beyond the first.
+const BYTES_MAX: usize = 256 * 1024;
+/// While an organization has enough in hand, it is looked at again so often.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(5);
 /// What nobody told of is found within this time.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -32,7 +34,7 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 pub(crate) async fn run(driver: Arc<Driver>, stop: CancellationToken) {
     loop {
         let wait = match expand_all(&driver, &stop).await {
-            Ok(()) => LOOK_EVERY,
+            Ok(wait) => wait,
             Err(error) => {
                 tracing::error!(error = &*error as &dyn std::error::Error, "fan-out not expanded");
                 AGAIN_AFTER
@@ -50,21 +52,29 @@ pub(crate) async fn run(driver: Arc<Driver>, stop: CancellationToken) {
 }
 
 /// Goes round the organizations that have fan-outs, a slice each, until none is left or none of them
-/// gets on.
-async fn expand_all(driver: &Driver, stop: &CancellationToken) -> Result<(), Arc<StorageError>> {
-    let (mut after, mut gets_on) = (None, false);
+/// gets on; says when to look again. One that has enough in hand is passed over, so that its deliveries
+/// go out from memory and leave room there for those of others.
+async fn expand_all(
+    driver: &Driver,
+    stop: &CancellationToken,
+) -> Result<Duration, Arc<StorageError>> {
+    let (mut after, mut gets_on, mut wait) = (None, false, LOOK_EVERY);
     while !stop.is_cancelled() {
         match driver.storage.fan_outs(after, EVENTS_MAX, BYTES_MAX).await? {
             Some((organization, fan_outs)) => {
                 after = Some(organization);
-                gets_on |= expand(driver, organization, fan_outs).await?;
+                if driver.lanes().has_enough(organization) {
+                    wait = LOOK_AGAIN_AFTER;
+                } else {
+                    gets_on |= expand(driver, organization, fan_outs).await?;
+                }
             }
             // Round to the first again.
-            None if gets_on => (after, gets_on) = (None, false),
+            None if gets_on => (after, gets_on, wait) = (None, false, LOOK_EVERY),
             None => break,
         }
     }
-    Ok(())
+    Ok(wait)
 }
 
 /// Commits one slice of an organization: a part of its first event, or several smaller ones. Says

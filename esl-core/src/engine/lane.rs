@@ -9,7 +9,7 @@ use std::{
 
 use super::{pace::Pace, target::Target};
 use crate::{
-    Monotonic, OrganizationId, SealedEvent, SendOrder, Seq,
+    Monotonic, OrganizationId, SealedEvent, SendOrder, Seq, Subscription,
     storage::{Due, LaneState},
 };
 
@@ -41,6 +41,9 @@ pub(super) struct Lane {
     pub(super) organization: OrganizationId,
     /// `None` until the lane is taken, and when it is another worker's.
     pub(super) target: Option<Arc<Target>>,
+    pub(super) reading: Reading,
+    /// What its subscription was changed to since it was read.
+    pub(super) told: Option<Subscription>,
     /// Another worker had it when we last asked.
     pub(super) is_foreign: bool,
     pub(super) state: LaneState,
@@ -79,6 +82,17 @@ pub(super) struct Lane {
     pub(super) was_tried: bool,
 }
 
+/// How far reading a lane's subscription from storage has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// What is known is what was read last.
+    Done,
+    /// It is to be read.
+    Queued,
+    /// It is being read.
+    Asked,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Claim {
     Idle,
@@ -91,6 +105,8 @@ impl Lane {
         Self {
             organization,
             target: None,
+            reading: Reading::Done,
+            told: None,
             is_foreign: false,
             state: LaneState::default(),
             failed: Vec::new(),
@@ -119,8 +135,21 @@ impl Lane {
         }
     }
 
+    /// Somebody has changed its subscription to this.
+    pub(super) fn follow_update(&mut self, after: &Subscription) {
+        let Some(target) = &self.target else { return };
+        let before = self.told.as_ref().unwrap_or(&target.subscription);
+        let state = self.state.after_update(before, after);
+        if before.callback_url != after.callback_url {
+            self.meet_receiver();
+        }
+        if std::mem::replace(&mut self.state, state) != state && state.not_before.is_none() {
+            self.blocked = None;
+        }
+    }
+
     /// Begins anew with a receiver of whom nothing is known.
-    pub(super) fn meet_receiver(&mut self) {
+    fn meet_receiver(&mut self) {
         self.failed.clear();
         self.limit = LANE_IN_FLIGHT_START;
         self.streak = 0;
@@ -157,7 +186,9 @@ impl Lane {
             has_more && !self.has_jobs() && self.is_settled()
         } else {
             let is_low = self.window.len() + self.retries.len() <= window_max / 2;
-            (self.is_spilled && is_low) || is_due
+            // So that however many are due, memory holds a window's worth of them.
+            let has_few_retries = self.retries.len() <= window_max / 4;
+            (self.is_spilled && is_low) || (is_due && has_few_retries)
         };
         is_wanted && self.is_sending() && self.blocked.is_none() && self.claim == Claim::Idle
     }
@@ -188,7 +219,7 @@ impl Lane {
         let is_ready = !self.state.is_open() || self.claim == Claim::Idle;
         let has_room = self.has_jobs() && self.in_flight < limit;
         let is_its_turn = !self.is_strict() || self.is_settled();
-        let is_free = self.blocked.is_none() && self.paced_until.is_none();
+        let is_free = self.blocked.is_none() && self.paced_until.is_none() && self.told.is_none();
         has_room && is_its_turn && is_ready && is_free && self.is_sending()
     }
 
@@ -242,6 +273,7 @@ impl Lane {
             && (self.due.is_none() || !self.is_sending())
             && self.blocked.is_none()
             && !self.is_in_turn
+            && self.reading == Reading::Done
             && !self.is_switched_off;
         is_known && has_all && has_nothing && waits_for_nothing
     }

@@ -10,6 +10,7 @@
 //! ```
 
 mod blobs;
+mod breadth;
 mod builder;
 mod claim;
 mod commit;
@@ -115,6 +116,7 @@ impl Esl {
             (CancellationToken::new(), TaskTracker::new(), TaskTracker::new());
         committer.spawn(commit::run(Arc::clone(&driver)));
         tasks.spawn(claim::run(Arc::clone(&driver), stop.clone()));
+        tasks.spawn(breadth::run(Arc::clone(&driver), stop.clone()));
         if options.is_enabled {
             tasks.spawn(intake::run(Arc::clone(&driver), stop.clone()));
             tasks.spawn(replays::run(Arc::clone(&driver), stop.clone()));
@@ -237,9 +239,7 @@ impl Esl {
         if updated.expiring.is_some() {
             driver.chores.notify_one();
         }
-        let target = driver.target(updated.clone());
-        let now = driver.clock.monotonic();
-        driver.update(|lanes| lanes.retarget(target, now));
+        driver.update(|lanes| lanes.changed(&updated));
         Ok(updated)
     }
 

@@ -101,12 +101,10 @@ fn finish(driver: &Driver, send: &Sending, mut tries: Vec<Tried>) -> Option<Send
     };
     let reason = reason.filter(|_| lanes.switch_off(send));
     let next = lanes.next(now.monotonic);
-    let is_calling = lanes.is_calling();
+    let calls = lanes.calls();
     drop(lanes);
 
-    if is_calling {
-        driver.claims.notify_one();
-    }
+    driver.answer(calls);
     let status = last.sent.result.as_ref().ok().map(|answer| answer.status);
     let error = error_of(&last.sent.result);
     if is_unsent {

@@ -143,7 +143,7 @@ pub(crate) async fn sweep(driver: Arc<Driver>, stop: CancellationToken) {
         let Some(worker) = driver.lanes().worker() else { continue };
         wait = match driver.storage.sweep(&worker, SWEEP_SLICE).await {
             Ok(swept) => {
-                driver.update(|lanes| swept.ready.iter().for_each(|id| lanes.take_one_again(*id)));
+                driver.update(|lanes| swept.ready.iter().for_each(|id| lanes.read(*id)));
                 // Between two slices the publishers' commits have their turn.
                 if swept.more { Duration::from_millis(20) } else { SWEEP_EVERY }
             }

@@ -4,56 +4,80 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use crate::{LaneId, OrganizationId};
 
-/// The lanes that have something to send, each at most once; the caller sees to that.
+/// The lanes that wait for something, each at most once; the caller sees to that.
 #[derive(Debug, Default)]
 pub(crate) struct Turn {
     organizations: VecDeque<OrganizationId>,
-    lanes: HashMap<OrganizationId, VecDeque<LaneId>>,
-    /// Those that have as much under way as they may; they are left out of the round.
+    rows: HashMap<OrganizationId, Row>,
+    /// Those that have as much as they may; they are passed over.
     full: HashSet<OrganizationId>,
+}
+
+/// The lanes of an organization that wait.
+#[derive(Debug, Default)]
+struct Row {
+    lanes: VecDeque<LaneId>,
+    /// Whether the organization is in the round; one that was passed over is not.
+    is_listed: bool,
 }
 
 impl Turn {
     /// Puts a lane at the end of its organization's row.
     pub(crate) fn push(&mut self, organization: OrganizationId, lane: LaneId) {
-        let row = self.lanes.entry(organization).or_default();
-        if row.is_empty() && !self.full.contains(&organization) {
+        let row = self.rows.entry(organization).or_default();
+        row.lanes.push_back(lane);
+        if !row.is_listed && !self.full.contains(&organization) {
+            row.is_listed = true;
             self.organizations.push_back(organization);
         }
-        row.push_back(lane);
     }
 
     /// Leaves an organization out until it is let in again.
     pub(crate) fn leave_out(&mut self, organization: OrganizationId) {
-        if self.full.insert(organization) {
-            self.organizations.retain(|other| *other != organization);
-        }
+        self.full.insert(organization);
     }
 
     /// Lets an organization take its turns again.
     pub(crate) fn let_in(&mut self, organization: OrganizationId) {
-        if self.full.remove(&organization) && self.lanes.contains_key(&organization) {
+        if self.full.remove(&organization)
+            && let Some(row) = self.rows.get_mut(&organization)
+            && !row.is_listed
+        {
+            row.is_listed = true;
             self.organizations.push_back(organization);
         }
     }
 
     /// Takes the next lane out; its organization goes to the end.
     pub(crate) fn pop(&mut self) -> Option<LaneId> {
-        let organization = self.organizations.pop_front()?;
-        let row = self.lanes.get_mut(&organization).expect("a row stands behind every entry");
-        let lane = row.pop_front().expect("an entry's row is not empty");
-        if row.is_empty() {
-            self.lanes.remove(&organization);
-        } else {
-            self.organizations.push_back(organization);
+        loop {
+            let organization = self.organizations.pop_front()?;
+            let row = self.rows.get_mut(&organization).expect("a row stands behind every entry");
+            if self.full.contains(&organization) {
+                row.is_listed = false;
+                continue;
+            }
+            let lane = row.lanes.pop_front().expect("an entry's row is not empty");
+            if row.lanes.is_empty() {
+                self.rows.remove(&organization);
+            } else {
+                self.organizations.push_back(organization);
+            }
+            return Some(lane);
         }
-        Some(lane)
+    }
+
+    /// How many lanes of an organization wait.
+    pub(crate) fn waiting(&self, organization: OrganizationId) -> usize {
+        self.rows.get(&organization).map_or(0, |row| row.lanes.len())
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
     }
 
     pub(crate) fn clear(&mut self) {
-        self.organizations.clear();
-        self.lanes.clear();
-        self.full.clear();
+        *self = Self::default();
     }
 }
 
@@ -71,12 +95,15 @@ mod tests {
         turn.leave_out(one);
         turn.push(one, LaneId::new(2));
         assert_eq!((turn.pop(), turn.pop()), (Some(LaneId::new(9)), None));
+        turn.push(one, LaneId::new(3));
+        assert_eq!((turn.pop(), turn.waiting(one)), (None, 3));
         turn.let_in(one);
         turn.let_in(other);
         assert_eq!((turn.pop(), turn.pop()), (Some(LaneId::new(1)), Some(LaneId::new(2))));
         turn.leave_out(one);
         turn.let_in(one);
-        assert_eq!(turn.pop(), None);
+        assert_eq!((turn.pop(), turn.pop()), (Some(LaneId::new(3)), None));
+        assert!(turn.is_empty());
     }
 
     #[test]

@@ -97,7 +97,7 @@ fn no_more_are_under_way_than_it_allows() {
         for number in 0..200 {
             world.publish("person.updated", number).await;
         }
-        world.settle_down().await;
+        world.adapt().await;
         assert_eq!(world.transport.hanging_at(&url("narrow")), 2);
         assert_eq!(world.transport.hanging_at(&url("wide")), 100);
     });

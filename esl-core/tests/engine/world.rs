@@ -126,6 +126,14 @@ impl World {
         settle_down().await;
     }
 
+    /// Lets a quarter of a second pass, in which the engine adapts how much it sends at once.
+    pub(crate) async fn adapt(&self) {
+        for _ in 0..50 {
+            self.clock.advance(Duration::from_millis(5));
+            self.settle_down().await;
+        }
+    }
+
     /// The data of the events that were sent to a path, in the order of the sends.
     pub(crate) fn sent_to(&self, path: &str) -> Vec<u64> {
         sent_to(&self.transport, path)

@@ -1,37 +1,45 @@
 //! What lanes fetch from storage, and what comes of it.
 
 use super::{Errands, Lanes, Now, ROOM_MIN, TAKEN_MAX};
+use std::sync::Arc;
+
 use crate::{
     LaneId, Monotonic, Seq,
-    engine::lane::{Claim, Job},
+    engine::lane::{Claim, Job, Reading},
     storage::{Claimed, Want},
 };
 
 impl Lanes {
     /// What is to be fetched from storage, at most so many lanes at once.
     pub(crate) fn errands(&mut self, lanes_max: usize) -> Errands {
-        let later = self.to_take.split_off(self.to_take.len().min(TAKEN_MAX));
         let mut errands = Errands {
-            take: std::mem::replace(&mut self.to_take, later),
+            take: self.next_to_take(),
             tell: std::mem::take(&mut self.to_tell),
             wants: Vec::new(),
             bytes: self.limits.bytes.saturating_sub(self.bytes).max(1),
         };
-        for lanes in [&mut errands.take, &mut errands.tell] {
-            lanes.sort_unstable();
-            lanes.dedup();
-        }
+        errands.tell.sort_unstable();
+        errands.tell.dedup();
         while errands.wants.len() < lanes_max {
-            let Some(id) = self.to_claim.pop_front() else { break };
+            let Some(id) = self.to_claim.pop() else { break };
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
             if lane.claim != Claim::Queued {
                 continue;
             }
-            let in_hand = lane.window.len() + lane.retries.len();
-            let room_in_all = self.limits.windows.saturating_sub(self.jobs);
-            let room = self.limits.window.saturating_sub(in_hand).min(room_in_all).max(ROOM_MIN);
+            if !lane.is_sending() {
+                lane.claim = Claim::Idle;
+                continue;
+            }
             let in_order = lane.is_strict();
             let with_new = lane.is_spilled || in_order;
+            let (room, in_hand) = if with_new {
+                (self.limits.window, lane.window.len() + lane.retries.len())
+            } else {
+                (self.limits.window / 2, lane.retries.len())
+            };
+            let organization = lane.organization;
+            let room = room.saturating_sub(in_hand).min(self.room(organization)).max(ROOM_MIN);
+            let lane = self.lanes.get_mut(&id).expect("it was just there");
             lane.claim = Claim::Running { with_new };
             lane.arrivals.clear();
             lane.is_incomplete = false;
@@ -49,6 +57,26 @@ impl Lanes {
         errands
     }
 
+    /// Lanes to be read; those of which nobody has said whose they are take turns with the others.
+    fn next_to_take(&mut self) -> Vec<LaneId> {
+        let mut take = Vec::new();
+        while take.len() < TAKEN_MAX {
+            let (known, unknown) = (self.to_take.pop(), self.unknown.pop_first());
+            if known.is_none() && unknown.is_none() {
+                break;
+            }
+            for id in known.into_iter().chain(unknown) {
+                if let Some(lane) = self.lanes.get_mut(&id) {
+                    lane.reading = Reading::Asked;
+                }
+                take.push(id);
+            }
+        }
+        take.sort_unstable();
+        take.dedup();
+        take
+    }
+
     /// What a claim brought for one of its wants; `None` if the lane was left out.
     pub(crate) fn claimed(&mut self, id: LaneId, claimed: Option<Claimed>, now: Now) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
@@ -59,6 +87,7 @@ impl Lanes {
         if lane.is_strict() {
             return self.claimed_in_order(id, claimed, now);
         }
+        let mut came = Vec::with_capacity(claimed.due.len());
         for due in claimed.due {
             let job = Job::claimed(due);
             if job.is_retry {
@@ -70,8 +99,7 @@ impl Lanes {
             } else {
                 lane.after = job.seq;
             }
-            self.jobs += 1;
-            self.bytes += job.event.body.len();
+            came.push(Arc::clone(&job.event));
             if job.is_retry { lane.retries.push_back(job) } else { lane.window.push_back(job) }
         }
         if with_new && claimed.is_all && !lane.is_incomplete {
@@ -79,14 +107,15 @@ impl Lanes {
             for job in arrivals {
                 if job.seq > lane.after {
                     lane.after = job.seq;
-                    self.jobs += 1;
-                    self.bytes += job.event.body.len();
+                    came.push(Arc::clone(&job.event));
                     lane.window.push_back(job);
                 }
             }
         }
         let next_due = claimed.next_due.map(|at| now.until(at));
         lane.due = lane.due.into_iter().chain(next_due).min();
+        let organization = lane.organization;
+        came.iter().for_each(|event| self.count_in(organization, event));
         self.set_alarm(id);
         self.offer(id);
         self.refill(id);
@@ -94,10 +123,10 @@ impl Lanes {
 
     fn claimed_in_order(&mut self, id: LaneId, claimed: Claimed, now: Now) {
         let lane = self.lanes.get_mut(&id).expect("the caller has looked it up");
+        let mut came = Vec::with_capacity(claimed.due.len());
         for due in claimed.due {
             let job = Job::claimed(due);
-            self.jobs += 1;
-            self.bytes += job.event.body.len();
+            came.push(Arc::clone(&job.event));
             // Both marks matter when the lane stops being strict while this is under way.
             if job.is_retry {
                 lane.held.insert(job.seq);
@@ -109,6 +138,8 @@ impl Lanes {
         lane.is_spilled = !claimed.is_all || lane.is_incomplete;
         let next_due = claimed.next_due.map(|at| now.until(at));
         lane.due = lane.due.into_iter().chain(next_due).min();
+        let organization = lane.organization;
+        came.iter().for_each(|event| self.count_in(organization, event));
         self.set_alarm(id);
         self.offer(id);
         self.refill(id);
@@ -130,7 +161,7 @@ impl Lanes {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         if lane.wants_claim(self.limits.window) {
             lane.claim = Claim::Queued;
-            self.to_claim.push_back(id);
+            self.to_claim.push(lane.organization, id);
         }
     }
 
@@ -141,18 +172,20 @@ impl Lanes {
             // Windows are in the order of seq, so everything under way is below.
             lane.after = Seq::new(first.seq.get() - 1);
         }
-        for job in lane.window.drain(..).chain(lane.retries.drain(..)) {
-            self.jobs -= 1;
-            self.bytes = self.bytes.saturating_sub(job.event.body.len());
-            if job.is_retry {
-                lane.held.remove(&job.seq);
-            }
+        let organization = lane.organization;
+        let jobs: Vec<Job> = lane.window.drain(..).chain(lane.retries.drain(..)).collect();
+        for job in jobs.iter().filter(|job| job.is_retry) {
+            lane.held.remove(&job.seq);
         }
         lane.spill();
         lane.due = Some(Monotonic::ZERO);
-        if lane.claim != Claim::Idle {
+        if let Claim::Running { .. } = lane.claim {
             // What it brings was asked for with another mark.
             lane.claim = Claim::Idle;
+        }
+        for job in jobs {
+            self.bytes = self.bytes.saturating_sub(job.event.body.len());
+            self.count_out(organization);
         }
     }
 }

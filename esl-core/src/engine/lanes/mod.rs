@@ -13,7 +13,7 @@
 //! **held**, so that no claim hands them out twice.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -22,12 +22,13 @@ mod claims;
 mod sends;
 
 use super::{
-    lane::{Claim, Job, Lane},
+    breadth::Breadth,
+    lane::{Claim, Job, Lane, Reading},
     target::Target,
     turn::Turn,
 };
 use crate::{
-    LaneId, Monotonic, OrganizationId, RetryPolicy, SealedEvent, Seq, Timestamp,
+    LaneId, Monotonic, OrganizationId, RetryPolicy, SealedEvent, Seq, Subscription, Timestamp,
     storage::{LaneState, Waiting, Want, Worker},
 };
 
@@ -36,7 +37,7 @@ use crate::{
 pub(crate) struct Limits {
     /// Deliveries in one window.
     pub(crate) window: usize,
-    /// Deliveries in all windows.
+    /// Deliveries in all windows; one organization has three quarters of it at most.
     pub(crate) windows: usize,
     /// Bytes of bodies in all windows and under way.
     pub(crate) bytes: usize,
@@ -63,10 +64,13 @@ impl Default for Limits {
 
 /// So many lanes are taken at once at most, so that very many keep the others waiting for none of
 /// theirs.
-const TAKEN_MAX: usize = 1024;
+const TAKEN_MAX: usize = 256;
 
 /// So many lanes are remembered although there is nothing to do for them. Some kilobytes each.
 const KEPT_MAX: usize = 16 * 1024;
+
+/// With so many deliveries in hand, or lanes about to be read, an organization waits with its fan-outs.
+const ENOUGH: usize = 4096;
 
 /// A lane may claim so many even when all windows together are full.
 const ROOM_MIN: usize = 4;
@@ -96,6 +100,8 @@ pub(crate) struct Sending {
     pub(crate) job: Job,
     pub(crate) is_probe: bool,
     is_unproven: bool,
+    /// When it began, as [`Breadth`] counts it.
+    pulse: u64,
 }
 
 /// What an attempt says of the receiver.
@@ -137,12 +143,20 @@ pub(crate) struct Lanes {
     lanes: HashMap<LaneId, Lane>,
     organizations: HashMap<OrganizationId, OrganizationLanes>,
     turn: Turn,
-    /// Lanes that wait for a send to end because lanes of their kind use up their share.
-    parked: Vec<LaneId>,
+    /// Lanes that were tried and have not succeeded for a while. They have a share of the sends only,
+    /// so they take their turns apart from the others.
+    unproven: Turn,
+    is_unproven_next: bool,
     alarms: BTreeSet<(Monotonic, LaneId)>,
-    to_take: Vec<LaneId>,
+    /// Lanes whose subscriptions are to be read.
+    to_take: Turn,
+    /// More of them, whose organizations nobody has said.
+    unknown: BTreeSet<LaneId>,
     to_tell: Vec<LaneId>,
-    to_claim: VecDeque<LaneId>,
+    to_claim: Turn,
+    breadth: Breadth,
+    /// When something was last asked for.
+    latest: Monotonic,
     jobs: usize,
     bytes: usize,
     in_flight: u32,
@@ -164,8 +178,17 @@ struct OrganizationLanes {
     /// The last seq that came from a commit of ours; `None` if others may have committed since.
     seen: Option<Seq>,
     lanes: Vec<LaneId>,
+    /// Deliveries in windows.
+    jobs: usize,
     /// Sends under way.
     in_flight: u32,
+}
+
+/// Who has something to do that they do not know of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Calls {
+    pub(crate) claims: bool,
+    pub(crate) crowded: bool,
 }
 
 impl Lanes {
@@ -175,11 +198,15 @@ impl Lanes {
             lanes: HashMap::new(),
             organizations: HashMap::new(),
             turn: Turn::default(),
-            parked: Vec::new(),
+            unproven: Turn::default(),
+            is_unproven_next: false,
             alarms: BTreeSet::new(),
-            to_take: Vec::new(),
+            to_take: Turn::default(),
+            unknown: BTreeSet::new(),
             to_tell: Vec::new(),
-            to_claim: VecDeque::new(),
+            to_claim: Turn::default(),
+            breadth: Breadth::new(limits.in_flight),
+            latest: Monotonic::ZERO,
             jobs: 0,
             bytes: 0,
             in_flight: 0,
@@ -210,9 +237,10 @@ impl Lanes {
         self.lanes.clear();
         self.organizations.clear();
         self.turn.clear();
-        self.parked.clear();
+        self.unproven.clear();
         self.alarms.clear();
         self.to_take.clear();
+        self.unknown.clear();
         self.to_tell.clear();
         self.to_claim.clear();
         self.bytes = 0;
@@ -234,7 +262,7 @@ impl Lanes {
     pub(crate) fn expanded(&mut self, seq: Seq, event: &Arc<SealedEvent>, lanes: &[LaneId]) {
         for &id in lanes {
             self.enter(id, event.organization);
-            let has_room = self.jobs < self.limits.windows && self.bytes < self.limits.bytes;
+            let has_room = self.room(event.organization) > 0 && self.bytes < self.limits.bytes;
             let lane = self.lanes.get_mut(&id).expect("it has just entered");
             if seq <= lane.after {
                 continue;
@@ -242,9 +270,8 @@ impl Lanes {
             let fits = has_room && lane.window.len() < self.limits.window && !lane.is_strict();
             if !lane.is_spilled && lane.is_sending() && fits {
                 lane.after = seq;
-                self.bytes += event.body.len();
-                self.jobs += 1;
                 lane.window.push_back(Job::new(seq, event));
+                self.count_in(event.organization, event);
                 self.offer(id);
             } else {
                 lane.is_spilled = true;
@@ -285,8 +312,8 @@ impl Lanes {
     /// A lane may have work in storage that nobody told of.
     pub(crate) fn wake(&mut self, id: LaneId) {
         match self.lanes.get_mut(&id) {
-            None => self.to_take.push(id),
-            Some(lane) if lane.target.is_none() => self.to_take.push(id),
+            None => self.read(id),
+            Some(lane) if lane.target.is_none() => self.read(id),
             Some(lane) if lane.is_strict() => {
                 // What is in hand may not be next any more.
                 self.drop_jobs(id);
@@ -319,6 +346,13 @@ impl Lanes {
         self.lanes.get(&id).is_none_or(|lane| lane.keeps_up(self.limits.window))
     }
 
+    /// Whether an organization has so much in hand that no more of its fan-outs need be owed yet.
+    pub(crate) fn has_enough(&self, organization: OrganizationId) -> bool {
+        let in_windows = self.organizations.get(&organization).map_or(0, |entry| entry.jobs);
+        let to_come = self.to_take.waiting(organization) + self.to_claim.waiting(organization);
+        in_windows + to_come >= ENOUGH
+    }
+
     /// Wakes a lane that storage says has open deliveries, unless it is in hand already.
     pub(crate) fn wake_if_idle(&mut self, waiting: Waiting, now: Now) {
         let is_idle = match self.lanes.get(&waiting.lane) {
@@ -347,14 +381,22 @@ impl Lanes {
 
     /// The subscriptions of an organization have changed: its lanes are read anew.
     pub(crate) fn take_again(&mut self, organization: OrganizationId) {
-        if let Some(entry) = self.organizations.get(&organization) {
-            self.to_take.extend_from_slice(&entry.lanes);
-        }
+        let lanes = self.organizations.get(&organization).map(|entry| entry.lanes.clone());
+        lanes.into_iter().flatten().for_each(|id| self.read(id));
     }
 
-    /// The subscription of a lane has changed: it is read anew.
-    pub(crate) fn take_one_again(&mut self, id: LaneId) {
-        self.to_take.push(id);
+    /// The subscription of a lane is read, unless it is about to be.
+    pub(crate) fn read(&mut self, id: LaneId) {
+        match self.lanes.get_mut(&id) {
+            Some(lane) if lane.reading == Reading::Queued => {}
+            Some(lane) => {
+                lane.reading = Reading::Queued;
+                self.to_take.push(lane.organization, id);
+            }
+            None => {
+                self.unknown.insert(id);
+            }
+        }
     }
 
     /// Begins no more sends.
@@ -365,51 +407,55 @@ impl Lanes {
     /// A lane is this worker's, or is so still; its subscription is as `target` says.
     pub(crate) fn taken(&mut self, target: Arc<Target>, state: LaneState, now: Now) {
         let id = target.subscription.lane;
-        self.enter(id, target.subscription.organization);
-        let lane = self.lanes.get_mut(&id).expect("it has just entered");
-        if lane.target.is_none() {
+        let lane = self.admit(id, target.subscription.organization);
+        if lane.reading == Reading::Queued {
+            // It has changed since this was asked for, and is about to be read again.
+            return;
+        }
+        lane.reading = Reading::Done;
+        if lane.target.is_some() {
+            lane.follow_update(&target.subscription);
+            lane.told = None;
+        } else {
             lane.state = state;
             lane.blocked = state.not_before.filter(|at| *at > now.utc).map(|at| now.until(at));
         }
         self.set_target(id, target, now.monotonic);
     }
 
-    /// The subscription of a lane was changed.
-    pub(crate) fn retarget(&mut self, target: Arc<Target>, now: Monotonic) {
-        let id = target.subscription.lane;
-        match self.lanes.get_mut(&id) {
-            Some(Lane { target: Some(before), state, .. }) => {
-                *state = state.after_update(&before.subscription, &target.subscription);
-                let is_other_receiver =
-                    before.subscription.callback_url != target.subscription.callback_url;
-                self.set_target(id, target, now);
-                let lane = self.lanes.get_mut(&id).expect("it is there");
-                if is_other_receiver {
-                    lane.meet_receiver();
-                }
-                if lane.state.not_before.is_none() {
-                    self.unblock(id);
-                }
-            }
-            // Perhaps it was resumed, with deliveries in storage that nobody told of.
-            Some(_) | None => self.to_take.push(id),
+    /// The subscription of a lane was changed. Nothing is sent there until it was read again: of two
+    /// changes that are told of at once, nobody can say here which came first.
+    pub(crate) fn changed(&mut self, after: &Subscription) {
+        if let Some(lane) = self.lanes.get_mut(&after.lane) {
+            lane.follow_update(after);
+            lane.told = lane.target.is_some().then(|| after.clone());
         }
+        // One that is not known was perhaps resumed, with deliveries in storage.
+        self.read(after.lane);
+    }
+
+    /// A lane that was to be taken is another worker's, or gone.
+    pub(crate) fn foreign(&mut self, id: LaneId) {
+        match self.lanes.get_mut(&id) {
+            Some(lane) if lane.reading == Reading::Asked => lane.reading = Reading::Done,
+            Some(_) | None => return,
+        }
+        self.not_taken(id);
+        let lane = self.lanes.get_mut(&id).expect("it is there");
+        lane.is_foreign = true;
+        self.to_tell.push(id);
+    }
+
+    /// Lanes could not be taken: that is tried again.
+    pub(crate) fn take_failed(&mut self, lanes: &[LaneId]) {
+        lanes.iter().for_each(|id| self.read(*id));
     }
 
     /// A lane is not, or no longer, this worker's to send.
-    pub(crate) fn not_taken(&mut self, id: LaneId) {
+    fn not_taken(&mut self, id: LaneId) {
         if self.lanes.contains_key(&id) {
             self.drop_jobs(id);
             self.lanes.get_mut(&id).expect("it is there").target = None;
-        }
-    }
-
-    /// A lane is another worker's, who is to be told of what is committed for it.
-    pub(crate) fn foreign(&mut self, id: LaneId) {
-        self.not_taken(id);
-        if let Some(lane) = self.lanes.get_mut(&id) {
-            lane.is_foreign = true;
-            self.to_tell.push(id);
         }
     }
 
@@ -425,15 +471,23 @@ impl Lanes {
         }
     }
 
-    /// Whether the claimer has something to do that it does not know of.
-    pub(crate) fn is_calling(&self) -> bool {
+    /// Who is to be woken.
+    pub(crate) fn calls(&self) -> Calls {
         let is_earlier = match (self.first_alarm(), self.announced) {
             (Some(first), Some(announced)) => first < announced,
             (first, _) => first.is_some(),
         };
-        let has_errands =
-            !self.to_take.is_empty() || !self.to_tell.is_empty() || !self.to_claim.is_empty();
-        is_earlier || has_errands
+        let has_errands = !self.to_take.is_empty()
+            || !self.unknown.is_empty()
+            || !self.to_tell.is_empty()
+            || !self.to_claim.is_empty();
+        Calls { claims: is_earlier || has_errands, crowded: self.breadth.has_held_back() }
+    }
+
+    /// A pulse has passed, in which a task waited so long until it was run; true if none need follow.
+    pub(crate) fn pulse(&mut self, wait: Duration) -> bool {
+        self.breadth.pulse(wait);
+        self.breadth.is_at_rest()
     }
 
     /// When something is to be done that time alone brings about; the caller will be there.
@@ -508,15 +562,44 @@ impl Lanes {
         self.forget_at = (self.lanes.len() * 2).max(KEPT_MAX);
     }
 
+    /// A lane that something was committed for is remembered, and read if it was not known.
     fn enter(&mut self, id: LaneId, organization: OrganizationId) {
+        if !self.lanes.contains_key(&id) {
+            self.admit(id, organization);
+            self.read(id);
+        }
+    }
+
+    fn admit(&mut self, id: LaneId, organization: OrganizationId) -> &mut Lane {
         if self.lanes.len() >= self.forget_at {
             self.forget_idle();
         }
         self.lanes.entry(id).or_insert_with(|| {
             self.organizations.entry(organization).or_default().lanes.push(id);
-            self.to_take.push(id);
             Lane::new(organization)
-        });
+        })
+    }
+
+    /// How many more deliveries of an organization there may be in windows.
+    fn room(&self, organization: OrganizationId) -> usize {
+        let windows = self.limits.windows;
+        let its_own = self.organizations.get(&organization).map_or(0, |entry| entry.jobs);
+        windows.saturating_sub(self.jobs).min((windows / 4 * 3).max(1).saturating_sub(its_own))
+    }
+
+    /// A delivery comes into a window.
+    fn count_in(&mut self, organization: OrganizationId, event: &SealedEvent) {
+        self.bytes += event.body.len();
+        self.jobs += 1;
+        self.organizations.entry(organization).or_default().jobs += 1;
+    }
+
+    /// A delivery leaves a window, to be sent; its bytes count until it is over.
+    fn count_out(&mut self, organization: OrganizationId) {
+        self.jobs -= 1;
+        if let Some(entry) = self.organizations.get_mut(&organization) {
+            entry.jobs -= 1;
+        }
     }
 
     fn set_alarm(&mut self, id: LaneId) {

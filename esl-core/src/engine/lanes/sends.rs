@@ -11,19 +11,26 @@ impl Lanes {
         let worker = self.worker?;
         let is_full =
             self.in_flight >= self.limits.in_flight || self.unsettled >= self.limits.unsettled;
+        self.latest = now;
         if is_full || self.is_stopped {
             return None;
         }
+        let is_waited = !self.turn.is_empty() || !self.unproven.is_empty();
+        if !is_waited || !self.breadth.has_room() {
+            return None;
+        }
         loop {
-            let id = self.turn.pop()?;
+            let id = self.next_lane()?;
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
             lane.is_in_turn = false;
             if !lane.can_send() {
                 continue;
             }
             let is_unproven = lane.is_unproven(now);
-            if is_unproven && self.in_flight_unproven >= self.limits.in_flight / 4 * 3 {
-                self.parked.push(id);
+            if is_unproven && self.in_flight_unproven >= share(self.limits.in_flight) {
+                // It was well when it was put where it waited.
+                lane.is_in_turn = true;
+                self.unproven.push(lane.organization, id);
                 continue;
             }
             let target = Arc::clone(lane.target.as_ref().expect("a lane that can send has one"));
@@ -41,16 +48,32 @@ impl Lanes {
             }
             let entry = self.organizations.get_mut(&organization).expect("its lane is listed");
             entry.in_flight += 1;
-            if entry.in_flight >= (self.limits.in_flight / 4 * 3).max(1) {
+            if entry.in_flight >= share(self.limits.in_flight) {
                 self.turn.leave_out(organization);
+                self.unproven.leave_out(organization);
             }
-            self.jobs -= 1;
+            self.count_out(organization);
             self.in_flight += 1;
             self.in_flight_unproven += u32::from(is_unproven);
+            let pulse = self.breadth.begin();
             self.offer(id);
             self.refill(id);
-            return Some(Sending { worker, lane: id, target, job, is_probe, is_unproven });
+            return Some(Sending { worker, lane: id, target, job, is_probe, is_unproven, pulse });
         }
+    }
+
+    /// The next lane in turn. The unproven ones take turns with the others, while their share lasts.
+    fn next_lane(&mut self) -> Option<LaneId> {
+        let may_be_unproven = self.in_flight_unproven < share(self.limits.in_flight);
+        if may_be_unproven && self.is_unproven_next {
+            self.is_unproven_next = false;
+            if let Some(id) = self.unproven.pop() {
+                return Some(id);
+            }
+        }
+        self.is_unproven_next = true;
+        let others = self.turn.pop();
+        if others.is_none() && may_be_unproven { self.unproven.pop() } else { others }
     }
 
     /// A send is over.
@@ -58,12 +81,8 @@ impl Lanes {
         self.in_flight -= 1;
         self.unsettled += 1;
         self.bytes = self.bytes.saturating_sub(send.job.event.body.len());
-        if send.is_unproven {
-            self.in_flight_unproven -= 1;
-            for id in std::mem::take(&mut self.parked) {
-                self.offer(id);
-            }
-        }
+        self.in_flight_unproven -= u32::from(send.is_unproven);
+        self.breadth.end(send.pulse);
         let in_flight_default = self.limits.lane_in_flight;
         // What an earlier epoch began says nothing of the lane that is there now.
         let is_ours = self.worker == Some(send.worker);
@@ -71,6 +90,7 @@ impl Lanes {
         if let Some(entry) = self.organizations.get_mut(&organization).filter(|_| is_ours) {
             entry.in_flight = entry.in_flight.saturating_sub(1);
             self.turn.let_in(organization);
+            self.unproven.let_in(organization);
         }
         let lane = self.lanes.get_mut(&send.lane).filter(|_| is_ours);
         let Some(lane) = lane else { return Finished::default() };
@@ -142,7 +162,7 @@ impl Lanes {
         if let Some(lane) = self.lanes.get_mut(&id) {
             lane.is_switched_off = false;
             lane.target = None;
-            self.to_take.push(id);
+            self.read(id);
         }
     }
 
@@ -187,7 +207,15 @@ impl Lanes {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         if !lane.is_in_turn && lane.can_send() {
             lane.is_in_turn = true;
-            self.turn.push(lane.organization, id);
+            let is_unproven = lane.is_unproven(self.latest);
+            let turn = if is_unproven { &mut self.unproven } else { &mut self.turn };
+            turn.push(lane.organization, id);
         }
     }
+}
+
+/// Three quarters, and one at least: what one organization, or the unproven lanes, may have of all
+/// sends.
+fn share(of: u32) -> u32 {
+    (of / 4 * 3).max(1)
 }
