@@ -2,8 +2,9 @@
 //!
 //! A thread of its own does the bulk while the writer goes on, but never catches up with a writer
 //! that does not pause, and the WAL starts over only once all of it is in the database. So when the
-//! WAL has grown long, the writer does the small remainder itself, between two transactions. All
-//! checkpoints are passive: they wait for nobody, and nobody waits for them.
+//! WAL has grown long, the thread goes over it again and again, each time over less, and then the
+//! writer does the small remainder itself, between two transactions: what it syncs there, everybody
+//! waits for. All checkpoints are passive: they wait for nobody, and nobody waits for them.
 
 use std::{
     sync::{
@@ -28,6 +29,8 @@ use crate::{
 pub(crate) struct Checkpoints {
     /// The WAL's length in pages, as of the writer's last commit.
     wal_pages: Arc<AtomicUsize>,
+    /// How many of them the thread has brought into the database.
+    done_pages: Arc<AtomicUsize>,
     requests: SyncSender<()>,
     /// Held by whoever checkpoints: SQLite would turn the second one away.
     running: Arc<Mutex<()>>,
@@ -58,16 +61,18 @@ impl Checkpoints {
         let page_bytes = page_bytes(writer)?;
         let (requests, inbox) = mpsc::sync_channel(1);
         let running = Arc::new(Mutex::new(()));
+        let done_pages = Arc::new(AtomicUsize::new(0));
         let thread = thread::Builder::new().name("esl-sqlite-checkpoint".into());
         let thread = thread
             .spawn({
-                let running = Arc::clone(&running);
-                move || checkpoint_on_request(&checkpointer, &inbox, &running)
+                let (running, done_pages) = (Arc::clone(&running), Arc::clone(&done_pages));
+                move || checkpoint_on_request(&checkpointer, &inbox, &running, &done_pages)
             })
             .map_err(|error| translate_io(OPEN, error))?;
         let restart_pages = RESTART_BYTES / page_bytes;
         let checkpoints = Self {
             wal_pages,
+            done_pages,
             requests,
             running,
             bulk_pages: BULK_BYTES / page_bytes,
@@ -87,23 +92,18 @@ impl Checkpoints {
             // It has started over.
             self.requested_at = 0;
             self.finish_at = self.restart_pages;
+            self.done_pages.store(0, Ordering::Relaxed);
         }
         self.pages_before = pages;
-        if pages >= self.finish_at {
+        let left = pages.saturating_sub(self.done_pages.load(Ordering::Relaxed));
+        let is_ripe = left <= self.remainder_pages || pages >= self.restart_pages * 2;
+        if pages >= self.finish_at && is_ripe {
             self.finish_remainder(writer, pages);
-        } else if pages >= self.next_request() {
+        } else if pages >= self.finish_at.min(self.requested_at + self.bulk_pages) {
             // When the thread has yet to begin with the last request, that one is as good.
             _ = self.requests.try_send(());
             self.requested_at = pages;
         }
-    }
-
-    /// At which length of the WAL the thread is asked next: the last time shortly before the
-    /// writer's part, so that that is small.
-    fn next_request(&self) -> usize {
-        let next = self.requested_at + self.bulk_pages;
-        let last = self.restart_pages - self.remainder_pages;
-        if self.requested_at < last { next.min(last) } else { next }
     }
 
     fn finish_remainder(&mut self, writer: &Connection, pages: usize) {
@@ -115,7 +115,8 @@ impl Checkpoints {
             // A thread that gets nowhere must not let the WAL fill the disk.
             self.running.lock().expect("no code panics while it holds this lock")
         };
-        let is_complete = checkpoint(writer, CheckpointMode::PASSIVE);
+        let is_complete = checkpoint(writer, CheckpointMode::PASSIVE)
+            .is_some_and(|(in_wal, done)| done == in_wal);
         // Complete, the next transaction starts the WAL over, unless somebody reads just then. If
         // it is not, a long reader is about, and trying at each commit would help nobody.
         drop(running);
@@ -134,22 +135,30 @@ impl Checkpoints {
     }
 }
 
-fn checkpoint_on_request(connection: &Connection, inbox: &Receiver<()>, running: &Mutex<()>) {
+fn checkpoint_on_request(
+    connection: &Connection,
+    inbox: &Receiver<()>,
+    running: &Mutex<()>,
+    done_pages: &AtomicUsize,
+) {
     while let Ok(()) = inbox.recv() {
         let _running = running.lock().expect("no code panics while it holds this lock");
-        checkpoint(connection, CheckpointMode::PASSIVE);
+        if let Some((_, done)) = checkpoint(connection, CheckpointMode::PASSIVE) {
+            done_pages.store(done, Ordering::Relaxed);
+        }
     }
 }
 
-/// Whether all of the WAL is in the database afterwards.
-fn checkpoint(connection: &Connection, mode: CheckpointMode) -> bool {
+/// How many pages are in the WAL, and how many of them are in the database afterwards.
+fn checkpoint(connection: &Connection, mode: CheckpointMode) -> Option<(usize, usize)> {
     match connection.wal_checkpoint_v2(Some("main"), mode) {
-        Ok((in_wal, done)) => in_wal == done,
+        // Below nothing where there is no WAL.
+        Ok((in_wal, done)) => Some((usize::try_from(in_wal).ok()?, usize::try_from(done).ok()?)),
         // Somebody else checkpoints, or writes; or the disk is full, which the next commit says
         // louder. What is in the WAL is safe there.
         Err(error) => {
             tracing::debug!(%error, "a checkpoint was not finished");
-            false
+            None
         }
     }
 }
@@ -162,5 +171,5 @@ const BULK_BYTES: usize = 16 * 1024 * 1024;
 /// From which length on the WAL is made to start over.
 const RESTART_BYTES: usize = 64 * 1024 * 1024;
 
-/// How much of it the writer has to finish at least.
-const REMAINDER_BYTES: usize = 4 * 1024 * 1024;
+/// How much of it the writer finishes at most, unless the thread gets nowhere.
+const REMAINDER_BYTES: usize = 1024 * 1024;
