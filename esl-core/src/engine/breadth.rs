@@ -121,9 +121,9 @@ const PULSE_EVERY: Duration = Duration::from_millis(5);
 /// A send counts for so many pulses: longer than receivers take that are close and well.
 const PULSES_COUNTED: usize = 50;
 /// While a task waits no longer than this, there is time for more.
-const WAIT_MAX: Duration = Duration::from_micros(500);
+const WAIT_MAX: Duration = Duration::from_micros(250);
 /// Enough to keep a few processors busy with receivers that answer at once.
-const BREADTH_MIN: u32 = 16;
+const BREADTH_MIN: u32 = 4;
 
 #[cfg(test)]
 mod tests {

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Lanes in a slice.
-const SLICE: usize = 1000;
+const SLICE: usize = 250;
 /// Events that are looked at for a slice …
 const EVENTS_MAX: usize = 64;
 /// … and the bytes of their bodies, beyond the first.

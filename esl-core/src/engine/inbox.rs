@@ -11,14 +11,17 @@ use super::notices::Notice;
 use crate::{
     Clock, Monotonic, SealedEvent,
     storage::{
-        Committed, Expand, LaneState, Publish, Refused, Settlement, StorageError, SwitchOff, Worker,
+        Committed, Expand, FAN_OUT_ABOVE, LaneState, Publish, Refused, Settlement, StorageError,
+        SwitchOff, Worker,
     },
 };
 
-/// A group has so many publishes at most …
-const PUBLISHES_MAX: usize = 1000;
-/// … with so many bytes of bodies, unless a single one has more.
+/// A group has publishes of so many rows at most, events and deliveries …
+const PUBLISH_ROWS_MAX: usize = 2000;
+/// … with so many bytes of bodies, unless a single one has more …
 const PUBLISH_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// … and so many settlements: what comes meanwhile waits for it to end.
+const SETTLEMENTS_MAX: usize = 1000;
 /// So many settlements do not wait for a publish …
 const SETTLEMENTS_RIPE: usize = 1000;
 /// … and none waits longer.
@@ -187,26 +190,36 @@ impl Group {
 
 impl Waiting {
     fn take(&mut self) -> Group {
-        let publishes = &mut self.group.publishes;
-        let mut bytes = 0;
-        let fits = publishes.iter().take(PUBLISHES_MAX).take_while(|request| {
-            let before = bytes;
+        let Group { publishes, expands, settlements } = &mut self.group;
+        let (mut rows, mut bytes) = (0, 0);
+        let fits = publishes.iter().take_while(|request| {
+            let is_first = rows == 0;
+            rows += request.rows();
             bytes += request.bytes();
-            before == 0 || bytes <= PUBLISH_BYTES_MAX
+            is_first || (rows <= PUBLISH_ROWS_MAX && bytes <= PUBLISH_BYTES_MAX)
         });
-        let count = fits.count();
-        let later = publishes.split_off(count);
-        self.settlements_since = None;
-        self.is_urgent = false;
+        let later = publishes.split_off(fits.count());
+        let unsettled = settlements.split_off(settlements.len().min(SETTLEMENTS_MAX));
+        if unsettled.is_empty() {
+            // Otherwise those that are left are as old, and as urgent, as they were.
+            self.settlements_since = None;
+            self.is_urgent = false;
+        }
         Group {
             publishes: std::mem::replace(publishes, later),
-            expands: std::mem::take(&mut self.group.expands),
-            settlements: std::mem::take(&mut self.group.settlements),
+            expands: std::mem::take(expands),
+            settlements: std::mem::replace(settlements, unsettled),
         }
     }
 }
 
 impl PublishRequest {
+    /// How many rows it is in storage: where it has very many lanes, one for each event at first.
+    fn rows(&self) -> usize {
+        let events = self.publish.events.iter();
+        events.map(|routed| 1 + routed.lanes.len().min(FAN_OUT_ABOVE)).sum()
+    }
+
     fn bytes(&self) -> usize {
         self.publish.events.iter().map(|routed| routed.event.body.len()).sum()
     }

@@ -80,6 +80,8 @@ pub(super) struct Lane {
     pub(super) is_in_turn: bool,
     pub(super) last_success: Option<Monotonic>,
     pub(super) was_tried: bool,
+    /// Whether something came for it lately.
+    pub(super) was_used: bool,
 }
 
 /// How far reading a lane's subscription from storage has come.
@@ -132,6 +134,7 @@ impl Lane {
             is_in_turn: false,
             last_success: None,
             was_tried: false,
+            was_used: true,
         }
     }
 

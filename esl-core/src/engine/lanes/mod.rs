@@ -13,7 +13,7 @@
 //! **held**, so that no claim hands them out twice.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -68,6 +68,8 @@ const TAKEN_MAX: usize = 256;
 
 /// So many lanes are remembered although there is nothing to do for them. Some kilobytes each.
 const KEPT_MAX: usize = 16 * 1024;
+/// Beyond that, whenever one comes, so many others are looked at whether they can be forgotten.
+const LOOKED_AT: usize = 4;
 
 /// With so many deliveries in hand, or lanes about to be read, an organization waits with its fan-outs.
 const ENOUGH: usize = 4096;
@@ -169,15 +171,15 @@ pub(crate) struct Lanes {
     epoch_end: Monotonic,
     /// The first alarm that the claimer knows of.
     announced: Option<Monotonic>,
-    /// With so many lanes in memory, the idle ones are forgotten.
-    forget_at: usize,
+    /// The lanes in memory, in the order in which they are looked at when there are too many.
+    rounds: VecDeque<LaneId>,
 }
 
 #[derive(Debug, Default)]
 struct OrganizationLanes {
     /// The last seq that came from a commit of ours; `None` if others may have committed since.
     seen: Option<Seq>,
-    lanes: Vec<LaneId>,
+    lanes: BTreeSet<LaneId>,
     /// Deliveries in windows.
     jobs: usize,
     /// Sends under way.
@@ -215,7 +217,7 @@ impl Lanes {
             is_stopped: false,
             worker: None,
             announced: None,
-            forget_at: KEPT_MAX,
+            rounds: VecDeque::new(),
             epoch_end: Monotonic::ZERO,
         }
     }
@@ -235,6 +237,7 @@ impl Lanes {
     pub(crate) fn end_epoch(&mut self) {
         self.worker = None;
         self.lanes.clear();
+        self.rounds.clear();
         self.organizations.clear();
         self.turn.clear();
         self.unproven.clear();
@@ -467,7 +470,7 @@ impl Lanes {
             self.alarms.remove(&(alarm, id));
         }
         if let Some(entry) = self.organizations.get_mut(&lane.organization) {
-            entry.lanes.retain(|other| *other != id);
+            entry.lanes.remove(&id);
         }
     }
 
@@ -549,33 +552,42 @@ impl Lanes {
         self.offer(id);
     }
 
-    /// Forgets the lanes of which there is nothing to remember; they come back by being taken.
-    fn forget_idle(&mut self) {
-        let before = self.lanes.len();
-        self.lanes.retain(|_, lane| !lane.is_idle());
-        if self.lanes.len() < before {
-            let lanes = &self.lanes;
-            for entry in self.organizations.values_mut() {
-                entry.lanes.retain(|id| lanes.contains_key(id));
+    /// Forgets some lanes of which there is nothing to remember and that were not used since they were
+    /// last looked at; they come back by being taken.
+    fn forget_some(&mut self) {
+        for _ in 0..LOOKED_AT {
+            let Some(id) = self.rounds.pop_front() else { return };
+            let Some(lane) = self.lanes.get_mut(&id) else { continue };
+            let was_used = std::mem::replace(&mut lane.was_used, false);
+            if was_used || !lane.is_idle() {
+                self.rounds.push_back(id);
+                continue;
             }
+            if let Some(entry) = self.organizations.get_mut(&lane.organization) {
+                entry.lanes.remove(&id);
+            }
+            self.lanes.remove(&id);
         }
-        self.forget_at = (self.lanes.len() * 2).max(KEPT_MAX);
     }
 
     /// A lane that something was committed for is remembered, and read if it was not known.
     fn enter(&mut self, id: LaneId, organization: OrganizationId) {
-        if !self.lanes.contains_key(&id) {
-            self.admit(id, organization);
-            self.read(id);
+        match self.lanes.get_mut(&id) {
+            Some(lane) => lane.was_used = true,
+            None => {
+                self.admit(id, organization);
+                self.read(id);
+            }
         }
     }
 
     fn admit(&mut self, id: LaneId, organization: OrganizationId) -> &mut Lane {
-        if self.lanes.len() >= self.forget_at {
-            self.forget_idle();
+        if self.lanes.len() >= KEPT_MAX {
+            self.forget_some();
         }
         self.lanes.entry(id).or_insert_with(|| {
-            self.organizations.entry(organization).or_default().lanes.push(id);
+            self.organizations.entry(organization).or_default().lanes.insert(id);
+            self.rounds.push_back(id);
             Lane::new(organization)
         })
     }
