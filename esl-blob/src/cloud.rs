@@ -1,4 +1,4 @@
-//! Blobs in an object store: `<prefix>/<organization>/<event>`.
+//! Blobs in an object store: `<prefix>/<organization>/<event>-<put>`.
 
 use std::{fmt, ops::Range, sync::Arc, time::Duration};
 
@@ -66,7 +66,7 @@ fn retry() -> RetryConfig {
 
 impl<S> CloudBlobStore<S> {
     fn path_of(&self, key: BlobKey) -> Path {
-        self.prefix.clone().join(key.organization.to_string()).join(key.event.to_string())
+        key.to_string().split('/').fold(self.prefix.clone(), |path, part| path.join(part))
     }
 }
 
@@ -111,12 +111,11 @@ impl<S: ObjectStore + Signer> BlobStore for CloudBlobStore<S> {
             None => self.store.list(Some(&self.prefix)),
         };
         // Object stores list in the order of names, which is that of keys.
+        let prefix = &self.prefix;
         let blobs = listed.try_filter_map(|object| async move {
-            let mut parts = object.location.as_ref().rsplit('/');
-            let key = parts
-                .next()
-                .zip(parts.next())
-                .and_then(|(event, organization)| crate::key(organization, event));
+            let location = object.location.as_ref();
+            let name = location.strip_prefix(prefix.as_ref()).unwrap_or(location);
+            let key = BlobKey::from_name(name.trim_start_matches('/'));
             let put_at = Timestamp::from_millis(object.last_modified.timestamp_millis());
             Ok(key.map(|key| StoredBlob { key, put_at }))
         });

@@ -1,4 +1,4 @@
-//! Blobs as files: `<folder>/<organization>/<event>`.
+//! Blobs as files: `<folder>/<organization>/<event>-<put>`.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -6,7 +6,6 @@ use std::{
     ops::Range,
     path::{Path, PathBuf},
     pin::Pin,
-    sync::atomic::{AtomicU64, Ordering},
     task::{Context, Poll},
 };
 
@@ -43,7 +42,7 @@ impl FolderBlobStore {
     }
 
     fn path_of(&self, key: BlobKey) -> PathBuf {
-        self.folder.join(key.organization.to_string()).join(key.event.to_string())
+        self.folder.join(key.to_string())
     }
 }
 
@@ -106,13 +105,10 @@ async fn run<T: Send + 'static>(
 }
 
 fn write(path: &Path, blob: &[u8]) -> io::Result<()> {
-    // Two may write the same blob at once, in this process or another.
-    static NUMBER: AtomicU64 = AtomicU64::new(0);
-    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let folder = path.parent().expect("a blob is in its organization's folder");
     make_folder(folder)?;
     let mut name = path.file_name().expect("a blob has a name").to_owned();
-    name.push(format!(".{}-{number}.part", std::process::id()));
+    name.push(".part");
     let part = folder.join(name);
     let written = write_part(&part, blob).and_then(|()| fs::rename(&part, path));
     if written.is_err() {
@@ -160,13 +156,13 @@ fn list(folder: &Path, after: Option<BlobKey>, limit: usize) -> io::Result<Vec<S
         if !folder.is_dir() {
             continue;
         }
-        for event in names(&folder)? {
-            let Some(key) = super::key(&organization, &event) else { continue };
+        for name in names(&folder)? {
+            let Some(key) = BlobKey::from_name(&format!("{organization}/{name}")) else { continue };
             if after.is_some_and(|after| key <= after) {
                 continue;
             }
             // Deleted since it was listed.
-            let Ok(metadata) = fs::metadata(folder.join(&event)) else { continue };
+            let Ok(metadata) = fs::metadata(folder.join(&name)) else { continue };
             let put_at = time_of(metadata.modified()?);
             found.push(StoredBlob { key, put_at });
             if found.len() == limit {

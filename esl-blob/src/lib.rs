@@ -13,7 +13,8 @@
 //! Credentials and endpoints of the last three come from the variables that their own tools read
 //! (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT`, `GOOGLE_SERVICE_ACCOUNT`, `AZURE_STORAGE_ACCOUNT_NAME` …).
 //!
-//! A blob's name is `<organization>/<event>`, both as they are shown everywhere.
+//! A blob's name is `<organization>/<event>-<put>`, the first two as they are shown everywhere, and 32
+//! hex digits that tell what was put for one event from what was put for another under the same id.
 //!
 //! ```
 //! # let folder = tempfile::tempdir()?;
@@ -33,7 +34,7 @@ mod folder;
 
 use std::{path::PathBuf, sync::Arc};
 
-use esl_core::{BlobKey, BlobStore, MemoryBlobStore};
+use esl_core::{BlobStore, MemoryBlobStore};
 use url::Url;
 
 pub use self::folder::FolderBlobStore;
@@ -86,9 +87,4 @@ pub fn open(url: &str) -> Result<Arc<dyn BlobStore>, OpenError> {
         "az" => Err(OpenError::NotBuiltIn("az:", "azure")),
         _ => Err(OpenError::Url),
     }
-}
-
-/// Reads `<organization>/<event>` back; `None` for what is not ours.
-fn key(organization: &str, event: &str) -> Option<BlobKey> {
-    Some(BlobKey { organization: organization.parse().ok()?, event: event.parse().ok()? })
 }

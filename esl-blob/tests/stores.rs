@@ -7,13 +7,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use esl_core::{BlobKey, BlobStore, EventId, OrganizationId};
+use esl_core::{BlobKey, BlobStore, EventId, OrganizationId, PutId};
 use futures_util::TryStreamExt;
 
 fn key(organization: u8, event: u8) -> BlobKey {
     BlobKey {
         organization: OrganizationId::from_bytes([organization; 16]),
         event: EventId::from_bytes([event; 16]),
+        put: PutId::from_bits(0xab),
     }
 }
 
@@ -34,10 +35,13 @@ async fn keeps_its_promises(store: Arc<dyn BlobStore>) {
         let read = read(&*store, blob, start as u64..end as u64).await.unwrap();
         assert_eq!(read, large[start..end], "{start}..{end}");
     }
-    store.put(blob, Bytes::from_static(b"other")).await.unwrap();
-    assert_eq!(read(&*store, blob, 0..5).await.unwrap(), b"other");
+    // What is put for the same event again is another blob.
+    let again = BlobKey { put: PutId::from_bits(1 << 127), ..blob };
+    store.put(again, Bytes::from_static(b"other")).await.unwrap();
+    assert_eq!(read(&*store, again, 0..5).await.unwrap(), b"other");
+    assert_eq!(read(&*store, blob, 0..300_000).await.unwrap(), large);
 
-    let mut all = vec![blob, key(1, 9), key(2, 4), key(3, 1), key(2, 6)];
+    let mut all = vec![again, blob, key(1, 9), key(2, 4), key(3, 1), key(2, 6)];
     for key in &all {
         store.put(*key, Bytes::from_static(b"1")).await.unwrap();
     }
@@ -81,7 +85,7 @@ async fn a_folder_is_its_owners_and_holds_nothing_half_written() {
     let store = esl_blob::FolderBlobStore::open(folder.path().join("blobs")).unwrap();
     store.put(key(1, 1), Bytes::from_static(b"1")).await.unwrap();
     let organization = store.path().join(key(1, 1).organization.to_string());
-    let file = organization.join(key(1, 1).event.to_string());
+    let file = store.path().join(key(1, 1).to_string());
     let mode = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o777;
     assert_eq!([mode(store.path()), mode(&organization), mode(&file)], [0o700, 0o700, 0o600]);
     // What a process that was killed has left is no blob.

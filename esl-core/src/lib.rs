@@ -63,7 +63,7 @@ pub use verify::{Verifier, VerifyError};
 
 #[cfg(feature = "engine")]
 pub use self::{
-    blob::{BlobError, BlobKey, BlobStore, BlobStream, MemoryBlobStore, StoredBlob},
+    blob::{BlobError, BlobKey, BlobStore, BlobStream, MemoryBlobStore, PutId, StoredBlob},
     callback::{
         CallbackAllowList, CallbackAllowListError, CallbackPolicy, CallbackUrl, CallbackUrlError,
     },

@@ -6,8 +6,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{driver::Driver, tenure::pause};
 use crate::{
-    BlobKey, BlobStore, LinkKey,
-    storage::{StorageError, StorageErrorKind},
+    BlobError, BlobKey, BlobStore, EventId, LinkKey, OrganizationId, PutId, SealedEvent,
+    storage::{Erased, StorageError, StorageErrorKind},
 };
 
 /// The keys of links are read anew so often.
@@ -58,19 +58,19 @@ async fn sweep(driver: &Driver, blobs: &dyn BlobStore, stop: &CancellationToken)
             }
         };
         let is_last = page.len() < PAGE;
-        for blob in page {
-            after = Some(blob.key);
-            if driver.now().utc.since(blob.put_at) < ORPHAN_AGE {
-                continue;
-            }
-            // An error is no word on whether an event names it.
-            match driver.storage.organizations_of_event(blob.key.event).await {
-                Ok(organizations) if organizations.contains(&blob.key.organization) => {}
-                Ok(_) => removed += usize::from(delete(blobs, blob.key).await),
-                Err(error) => {
-                    tracing::error!(error = &error as &dyn std::error::Error, "blobs not swept");
-                    return;
+        after = page.last().map(|blob| blob.key);
+        let now = driver.now().utc;
+        let old = page.iter().filter(|blob| now.since(blob.put_at) >= ORPHAN_AGE);
+        match driver.storage.unnamed_blobs(old.map(|blob| blob.key).collect()).await {
+            Ok(unnamed) => {
+                for key in unnamed {
+                    removed += usize::from(delete(blobs, key).await);
                 }
+            }
+            // An error is no word on whether an event names them.
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "blobs not swept");
+                return;
             }
         }
         if is_last || !pause(driver, REST, stop).await {
@@ -79,6 +79,51 @@ async fn sweep(driver: &Driver, blobs: &dyn BlobStore, stop: &CancellationToken)
     }
     if removed > 0 {
         tracing::info!(blobs = removed, "removed blobs that no event names");
+    }
+}
+
+/// Deletes what was put for an event that was not committed. The stored event of that id is looked at
+/// once more: a repetition may be one of the very same bytes.
+pub(crate) async fn discard(driver: &Driver, event: &SealedEvent) {
+    let (Some(blobs), Some(key)) = (&driver.blobs, BlobKey::named_by(&event.body)) else { return };
+    match driver.storage.event(event.organization, event.id).await {
+        Ok(Some(stored)) if BlobKey::named_by(&stored.body) == Some(key) => {}
+        Ok(_) => drop(delete(&**blobs, key).await),
+        Err(error) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "blob left to the sweep");
+        }
+    }
+}
+
+/// Deletes what a blob store has of an event that was erased through the storage
+/// ([`erase_event`](crate::storage::Removal::erase_event)); [`Esl::erase_event`](super::Esl::erase_event)
+/// does so by itself. Erasing it once more makes up for an error: an erased envelope names no blob any
+/// more, and so all are deleted that were ever put for the event.
+///
+/// # Errors
+/// When a blob may still be there.
+pub async fn delete_erased(
+    blobs: &dyn BlobStore,
+    (organization, event): (OrganizationId, EventId),
+    erased: &Erased,
+) -> Result<(), BlobError> {
+    for key in &erased.blobs {
+        blobs.delete(*key).await?;
+    }
+    if !erased.before {
+        return Ok(());
+    }
+    let mut after = BlobKey { organization, event, put: PutId::from_bits(0) };
+    loop {
+        let page = blobs.list(Some(after), PAGE).await?;
+        let is_of = |key: BlobKey| (key.organization, key.event) == (organization, event);
+        for blob in page.iter().take_while(|blob| is_of(blob.key)) {
+            blobs.delete(blob.key).await?;
+        }
+        match page.last() {
+            Some(last) if is_of(last.key) && page.len() == PAGE => after = last.key,
+            _ => return Ok(()),
+        }
     }
 }
 

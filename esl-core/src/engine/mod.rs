@@ -39,15 +39,16 @@ use tokio::sync::{Mutex, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::{
+    blobs::delete_erased,
     builder::EslBuilder,
     publish::{PublishError, Published},
     publisher::Publisher,
 };
 use self::{driver::Driver, lanes::Now, publish::Sealer};
 use crate::{
-    BlobKey, BlobStore, CallbackPolicy, Delivery, DeliveryId, EventId, LinkError, NewEvent,
-    NewReplay, NewSubscription, OrganizationId, Origin, Prepared, Replay, ReplayId, RequestId,
-    Secret, SecretChange, Subscription, SubscriptionId, SubscriptionUpdate, Timestamp,
+    BlobStore, CallbackPolicy, Delivery, DeliveryId, EventId, LinkError, NewEvent, NewReplay,
+    NewSubscription, OrganizationId, Origin, Prepared, Replay, ReplayId, RequestId, Secret,
+    SecretChange, Subscription, SubscriptionId, SubscriptionUpdate, Timestamp,
     storage::{Erased, Idempotency, Storage, StorageError, StorageErrorKind, StoredEvent},
 };
 
@@ -177,12 +178,9 @@ impl Esl {
             return Err(PublishError::UnknownOrganization);
         }
         let _room = self.0.room.acquire().await.expect("it is never closed");
-        let mut sealed = Vec::with_capacity(events.len());
-        for event in &events {
-            sealed.push((self.0.sealer.seal(event, driver.ids.event()).await?, None));
-        }
+        let (sealer, key) = (&self.0.sealer, idempotency.as_ref());
         let committed =
-            publish::publish(driver, organization, &sealed, idempotency.as_ref()).await?;
+            publish::seal_and_publish(driver, sealer, organization, &events, key).await?;
         Ok(committed.events.iter().map(Published::from).collect())
     }
 
@@ -192,9 +190,7 @@ impl Esl {
     /// As [`publish`](Self::publish), but nothing is stored yet.
     pub async fn prepare(&self, event: NewEvent) -> Result<Prepared, PublishError> {
         self.demand_enabled()?;
-        let stamp = self.0.driver.ids.event();
-        let sealed = self.0.sealer.seal(&event, stamp).await?;
-        Ok(Prepared::new(sealed, stamp.1))
+        Ok(Prepared::new(self.0.sealer.seal(&event, &self.0.driver.ids).await?))
     }
 
     /// Subscribes. The answer holds the secret, which was generated if none was given.
@@ -381,8 +377,7 @@ impl Esl {
         let driver = &self.0.driver;
         let erased = driver.storage.erase_event(organization, id).await?;
         if let Some(store) = &driver.blobs {
-            let key = BlobKey { organization, event: id };
-            let deleted = store.delete(key).await;
+            let deleted = delete_erased(&**store, (organization, id), &erased).await;
             deleted.map_err(|error| {
                 StorageError::new(StorageErrorKind::Unavailable, "erase a blob").with_source(error)
             })?;
@@ -396,12 +391,7 @@ impl Esl {
     #[must_use]
     pub fn envelope(&self, organization: OrganizationId, event: &StoredEvent) -> bytes::Bytes {
         let driver = &self.0.driver;
-        driver.outgoing_body(
-            BlobKey { organization, event: event.id },
-            &event.body,
-            event.timestamp,
-            self.now(),
-        )
+        driver.outgoing_body((organization, event.id), &event.body, event.timestamp, self.now())
     }
 
     /// Where large payloads are kept, if there is such a store.
@@ -410,8 +400,9 @@ impl Esl {
         self.0.driver.blobs.as_ref()
     }
 
-    /// Whose blob a link opens: the event in its path, and `exp` and `sig` of its query. A key that
-    /// another engine has made is looked for, at most every few seconds.
+    /// Whose event it is whose data a link opens: the event in its path, and `exp` and `sig` of its
+    /// query. Its envelope says [which blob](crate::BlobKey::named_by) that is. A key that another
+    /// engine has made is looked for, at most every few seconds.
     ///
     /// # Errors
     /// See [`LinkError`].
@@ -420,7 +411,7 @@ impl Esl {
         event: EventId,
         exp: u64,
         sig: &str,
-    ) -> Result<BlobKey, LinkError> {
+    ) -> Result<OrganizationId, LinkError> {
         let driver = &self.0.driver;
         let checked = driver.links.check(event, exp, sig, self.now());
         if checked != Err(LinkError::NotGenuine) || !driver.links.may_look(driver.clock.monotonic())

@@ -24,7 +24,7 @@ use self::{
     rows::{Intake, LaneRow, OrganizationRow, WorkerRow},
 };
 use crate::{
-    Client, Clock, EventId, LaneId, LinkKey, OrganizationId, Replay, ReplayNumber, Seq,
+    BlobKey, Client, Clock, EventId, LaneId, LinkKey, OrganizationId, Replay, ReplayNumber, Seq,
     SubscriptionId, SystemClock, Timestamp, Token, WorkerId,
     storage::{StorageError, StorageErrorKind, StorageTime},
 };
@@ -126,6 +126,8 @@ struct State {
     lanes_by_subscription: BTreeMap<SubscriptionId, LaneId>,
     last_lane: u64,
     link_keys: Vec<(LinkKey, Timestamp)>,
+    /// The blobs that the events of deleted organizations named.
+    freed_blobs: Vec<BlobKey>,
     intake: Intake,
     replays: BTreeMap<ReplayNumber, Replay>,
     workers: BTreeMap<WorkerId, WorkerRow>,
@@ -146,6 +148,7 @@ impl State {
             lanes_by_subscription: BTreeMap::new(),
             last_lane: 0,
             link_keys: Vec::new(),
+            freed_blobs: Vec::new(),
             intake: Intake::default(),
             replays: BTreeMap::new(),
             workers: BTreeMap::new(),

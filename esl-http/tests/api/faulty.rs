@@ -7,8 +7,8 @@ use std::{
 
 use async_trait::async_trait;
 use esl_core::{
-    Attempt, Client, Delivery, DeliveryId, DeliveryState, Digest, EventId, EventType, LaneId,
-    LinkKey, MemoryStorage, Organization, OrganizationId, Replay, ReplayId, ReplayNumber,
+    Attempt, BlobKey, Client, Delivery, DeliveryId, DeliveryState, Digest, EventId, EventType,
+    LaneId, LinkKey, MemoryStorage, Organization, OrganizationId, Replay, ReplayId, ReplayNumber,
     SealedEvent, Seq, Subscription, SubscriptionId, SubscriptionUpdate, Token, WorkerId,
     storage::{
         Candidates, Change, Claimed, Commit, Committed, Erased, FanOut, Health, IntakeRow, Lanes,
@@ -252,6 +252,11 @@ impl Removal for FaultyStorage {
     ) -> Result<Vec<OrganizationId>, StorageError> {
         self.fault.strike().await?;
         self.inner.organizations_of_event(id).await
+    }
+
+    async fn unnamed_blobs(&self, keys: Vec<BlobKey>) -> Result<Vec<BlobKey>, StorageError> {
+        self.fault.strike().await?;
+        self.inner.unnamed_blobs(keys).await
     }
 
     async fn link_keys(&self, fresh: LinkKey) -> Result<Vec<LinkKey>, StorageError> {

@@ -219,8 +219,13 @@ macro_rules! storage_suite {
                 others_hear_of_an_erased_event,
                 the_organizations_of_an_event_are_found_by_its_id,
                 a_deleted_organization_is_gone_at_once_and_its_rows_in_slices,
-                two_keys_of_links_are_kept,
-                the_blobs_of_removed_events_are_named;
+                two_keys_of_links_are_kept;
+            blobs:
+                the_blobs_of_removed_events_are_named,
+                the_blobs_of_a_deleted_organization_are_named,
+                only_the_put_that_was_committed_is_named,
+                an_event_in_the_intake_names_its_blob,
+                an_erased_event_names_its_blob_once_and_never_another;
             expiry:
                 what_was_held_for_seven_days_expires,
                 what_expires_is_not_sent_after_a_late_resume,
