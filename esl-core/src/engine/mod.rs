@@ -368,7 +368,8 @@ impl Esl {
     /// cannot be called back; nothing more is sent.
     ///
     /// # Errors
-    /// [`NotFound`](StorageErrorKind::NotFound).
+    /// [`NotFound`](StorageErrorKind::NotFound); [`Unavailable`](StorageErrorKind::Unavailable) also if
+    /// its data may still be in the blob store: erase it once more.
     pub async fn erase_event(
         &self,
         organization: OrganizationId,
@@ -376,13 +377,14 @@ impl Esl {
     ) -> Result<Erased, StorageError> {
         let driver = &self.0.driver;
         let erased = driver.storage.erase_event(organization, id).await?;
+        // First, so that nothing more is sent whatever becomes of the blob.
+        driver.update(|lanes| lanes.let_go(organization));
         if let Some(store) = &driver.blobs {
             let deleted = delete_erased(&**store, (organization, id), &erased).await;
             deleted.map_err(|error| {
                 StorageError::new(StorageErrorKind::Unavailable, "erase a blob").with_source(error)
             })?;
         }
-        driver.update(|lanes| lanes.let_go(organization));
         Ok(erased)
     }
 

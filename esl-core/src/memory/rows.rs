@@ -129,6 +129,12 @@ pub(super) enum Ending {
     Cancelled,
 }
 
+impl OrganizationRow {
+    pub(super) fn is_erased(&self, seq: Seq) -> bool {
+        self.events.get(&seq).is_some_and(|event| event.erased_at.is_some())
+    }
+}
+
 impl LaneRow {
     pub(super) fn new(subscription: Subscription) -> Self {
         Self {

@@ -157,7 +157,8 @@ macro_rules! storage_suite {
                 a_reopened_deliverys_attempts_go_on,
                 only_what_is_exhausted_can_be_reopened,
                 what_does_not_exist_cannot_be_reopened,
-                a_paused_subscriptions_delivery_is_reopened_into_being_held;
+                a_paused_subscriptions_delivery_is_reopened_into_being_held,
+                a_delivery_of_an_erased_event_cannot_be_reopened;
             subscriptions:
                 a_subscription_is_read_as_it_was_created,
                 lanes_are_numbered_in_the_order_of_creation,
@@ -202,6 +203,7 @@ macro_rules! storage_suite {
                 one_replay_to_a_subscription_runs_at_a_time,
                 what_is_missing_is_opened_once_and_due_now,
                 deliveries_are_opened_again_by_how_they_ended,
+                a_replay_never_opens_an_erased_event,
                 a_replay_is_bounded_by_seq_and_by_time,
                 a_replay_does_not_overtake_a_fan_out,
                 only_a_running_worker_advances_a_replay,
@@ -231,6 +233,7 @@ macro_rules! storage_suite {
                 what_expires_is_not_sent_after_a_late_resume,
                 a_pause_of_less_than_seven_days_expires_nothing,
                 an_expired_delivery_can_be_reopened,
+                an_expired_delivery_of_an_erased_event_stays_so,
                 every_paused_subscription_has_its_turn,
                 an_expiry_settles_nothing_twice;
             durability:
