@@ -5,16 +5,17 @@ use std::{fmt, ops::Range, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use esl_core::{
-    BlobError, BlobKey, BlobStore, BlobStream, Clock, StoredBlob, SystemClock, Timestamp,
+    BlobError, BlobKey, BlobStore, BlobStream, Clock, InstallationId, StoredBlob, SystemClock,
+    Timestamp,
 };
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::{
-    Error, GetOptions, GetRange, ObjectStore, ObjectStoreExt, RetryConfig, path::Path,
+    Error, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, RetryConfig, path::Path,
     signer::Signer,
 };
 use url::Url;
 
-use crate::OpenError;
+use crate::{MARKER, MARKER_BYTES_MAX, OpenError, read_marker};
 
 /// A store, with what makes links to it.
 struct CloudBlobStore<S> {
@@ -67,6 +68,20 @@ fn retry() -> RetryConfig {
 impl<S> CloudBlobStore<S> {
     fn path_of(&self, key: BlobKey) -> Path {
         key.to_string().split('/').fold(self.prefix.clone(), |path, part| path.join(part))
+    }
+}
+
+impl<S: ObjectStore> CloudBlobStore<S> {
+    async fn marker(&self, path: &Path) -> Result<Option<InstallationId>, BlobError> {
+        let range = Some(GetRange::Bounded(0..MARKER_BYTES_MAX));
+        let options = GetOptions { range, ..GetOptions::default() };
+        let found = match self.store.get_opts(path, options).await {
+            Ok(found) => found.bytes().await,
+            Err(Error::NotFound { .. }) => return Ok(None),
+            Err(error) => Err(error),
+        };
+        let found = found.map_err(|error| BlobError::new(MARK, error))?;
+        read_marker(&found).map(Some).map_err(|error| BlobError::new(MARK, error))
     }
 }
 
@@ -123,6 +138,22 @@ impl<S: ObjectStore + Signer> BlobStore for CloudBlobStore<S> {
         blobs.map_err(|error| BlobError::new("list blobs", error))
     }
 
+    async fn mark(&self, installation: InstallationId) -> Result<InstallationId, BlobError> {
+        let path = self.prefix.clone().join(MARKER);
+        // Looked at first: some stores cannot put only what is absent, and there one is put by hand.
+        if let Some(found) = self.marker(&path).await? {
+            return Ok(found);
+        }
+        let text = format!("{installation}\n");
+        match self.store.put_opts(&path, text.into(), PutMode::Create.into()).await {
+            Ok(_) => Ok(installation),
+            Err(error @ Error::AlreadyExists { .. }) => {
+                self.marker(&path).await?.ok_or_else(|| BlobError::new(MARK, error))
+            }
+            Err(error) => Err(BlobError::new(MARK, error)),
+        }
+    }
+
     async fn presigned(
         &self,
         key: BlobKey,
@@ -135,3 +166,4 @@ impl<S: ObjectStore + Signer> BlobStore for CloudBlobStore<S> {
 }
 
 const READ: &str = "read a blob";
+const MARK: &str = "say whose it is";

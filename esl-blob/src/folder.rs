@@ -11,9 +11,11 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use esl_core::{BlobError, BlobKey, BlobStore, BlobStream, StoredBlob, Timestamp};
+use esl_core::{BlobError, BlobKey, BlobStore, BlobStream, InstallationId, StoredBlob, Timestamp};
 use futures_core::Stream;
 use tokio::task::{JoinHandle, spawn_blocking};
+
+use crate::{MARKER, MARKER_BYTES_MAX, read_marker};
 
 /// Keeps blobs in a folder of the machine, readable by their owner alone.
 ///
@@ -83,6 +85,11 @@ impl BlobStore for FolderBlobStore {
     ) -> Result<Vec<StoredBlob>, BlobError> {
         let folder = self.folder.clone();
         run(LIST, move || list(&folder, after, limit)).await
+    }
+
+    async fn mark(&self, installation: InstallationId) -> Result<InstallationId, BlobError> {
+        let folder = self.folder.clone();
+        run(MARK, move || mark(&folder, installation)).await
     }
 
     async fn presigned(
@@ -173,6 +180,35 @@ fn list(folder: &Path, after: Option<BlobKey>, limit: usize) -> io::Result<Vec<S
     Ok(found)
 }
 
+fn mark(folder: &Path, installation: InstallationId) -> io::Result<InstallationId> {
+    let marker = folder.join(MARKER);
+    if let Some(found) = marked(&marker)? {
+        return Ok(found);
+    }
+    // A link is made whole or not at all, and never in place of another's.
+    let part = folder.join(format!("{MARKER}.{installation}.part"));
+    let made = write_part(&part, format!("{installation}\n").as_bytes());
+    let made = made.and_then(|()| match fs::hard_link(&part, &marker) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        linked => linked,
+    });
+    _ = fs::remove_file(&part);
+    made?;
+    sync_folder(folder)?;
+    marked(&marker)?.ok_or_else(|| ErrorKind::NotFound.into())
+}
+
+fn marked(marker: &Path) -> io::Result<Option<InstallationId>> {
+    let file = match File::open(marker) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut bytes = Vec::new();
+    file.take(MARKER_BYTES_MAX).read_to_end(&mut bytes)?;
+    read_marker(&bytes).map(Some).map_err(io::Error::other)
+}
+
 fn time_of(time: std::time::SystemTime) -> Timestamp {
     let since = time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
@@ -240,4 +276,5 @@ const PUT: &str = "store a blob";
 const READ: &str = "read a blob";
 const DELETE: &str = "delete a blob";
 const LIST: &str = "list blobs";
+const MARK: &str = "say whose it is";
 const PIECE_BYTES: u64 = 64 * 1024;

@@ -16,6 +16,9 @@
 //! A blob's name is `<organization>/<event>-<put>`, the first two as they are shown everywhere, and 32
 //! hex digits that tell what was put for one event from what was put for another under the same id.
 //!
+//! A store belongs to one database: `esl-installation` beside the blobs says to which. A second one that
+//! is pointed to it by mistake sweeps nothing there.
+//!
 //! ```
 //! # let folder = tempfile::tempdir()?;
 //! # let url = format!("file://{}", folder.path().display());
@@ -34,7 +37,7 @@ mod folder;
 
 use std::{path::PathBuf, sync::Arc};
 
-use esl_core::{BlobStore, MemoryBlobStore};
+use esl_core::{BlobStore, InstallationId, MemoryBlobStore};
 use url::Url;
 
 pub use self::folder::FolderBlobStore;
@@ -88,3 +91,13 @@ pub fn open(url: &str) -> Result<Arc<dyn BlobStore>, OpenError> {
         _ => Err(OpenError::Url),
     }
 }
+
+fn read_marker(bytes: &[u8]) -> Result<InstallationId, String> {
+    let text = std::str::from_utf8(bytes).unwrap_or_default().trim_end();
+    text.parse().map_err(|error| format!("`{MARKER}` in the store holds something else: {error}"))
+}
+
+/// The name of what says whose the store is: the installation's id, and a line's end.
+const MARKER: &str = "esl-installation";
+/// What is longer is no such thing.
+const MARKER_BYTES_MAX: u64 = 64;

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use esl_core::{BlobKey, BlobStore, EventId, OrganizationId, PutId};
+use esl_core::{BlobKey, BlobStore, EventId, InstallationId, OrganizationId, PutId};
 use futures_util::TryStreamExt;
 
 fn key(organization: u8, event: u8) -> BlobKey {
@@ -56,6 +56,14 @@ async fn keeps_its_promises(store: Arc<dyn BlobStore>) {
         }
     }
     assert_eq!(listed, all);
+
+    let marks = (1..20).map(|number| store.mark(InstallationId::from_bytes([number; 16])));
+    let owners = futures_util::future::join_all(marks).await;
+    let owner = *owners[0].as_ref().unwrap();
+    assert!(owners.into_iter().all(|one| one.unwrap() == owner), "it has one owner");
+    assert_eq!(store.mark(InstallationId::from_bytes([99; 16])).await.unwrap(), owner);
+    assert_eq!(store.list(None, 99).await.unwrap().len(), all.len());
+
     for key in &all {
         store.delete(*key).await.unwrap();
         store.delete(*key).await.unwrap();
@@ -91,6 +99,24 @@ async fn a_folder_is_its_owners_and_holds_nothing_half_written() {
     // What a process that was killed has left is no blob.
     std::fs::write(organization.join("evt_half.part"), "x").unwrap();
     assert_eq!(store.list(None, 9).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_folder_stays_its_owners_and_one_whose_owner_is_not_known_is_nobodys() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || esl_blob::FolderBlobStore::open(folder.path()).unwrap();
+    let [one, other] = [1, 2].map(|number| InstallationId::from_bytes([number; 16]));
+    assert_eq!(open().mark(one).await.unwrap(), one);
+    assert_eq!(open().mark(other).await.unwrap(), one);
+    let marker = folder.path().join("esl-installation");
+    assert_eq!(std::fs::read_to_string(&marker).unwrap(), format!("{one}\n"));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
+    for wrong in ["", "ins_", &"x".repeat(1000)] {
+        std::fs::write(&marker, wrong).unwrap();
+        assert!(open().mark(one).await.is_err(), "{wrong}");
+    }
+    std::fs::remove_file(&marker).unwrap();
+    assert_eq!(open().mark(other).await.unwrap(), other);
 }
 
 #[cfg(feature = "s3")]

@@ -5,7 +5,7 @@ use std::{
     fmt,
     ops::Range,
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
     task::{Context, Poll},
 };
 
@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_core::Stream;
 
-use crate::{Clock, EventId, OrganizationId, SystemClock, Timestamp, data_ref};
+use crate::{Clock, EventId, InstallationId, OrganizationId, SystemClock, Timestamp, data_ref};
 
 /// Names a blob: whose event it was put for, and which of the puts for that event it is.
 ///
@@ -127,6 +127,14 @@ pub trait BlobStore: fmt::Debug + Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<StoredBlob>, BlobError>;
 
+    /// Marks the store as an installation's, unless it is marked already, and says whose it is. Of
+    /// several that are the first at once, all get the same answer; durable on return. A list does not
+    /// show the mark.
+    ///
+    /// Whoever sweeps asks first: to an installation that shares a store with another, the other's
+    /// blobs are such as no event names.
+    async fn mark(&self, installation: InstallationId) -> Result<InstallationId, BlobError>;
+
     /// A link to the store itself, where anybody reads a blob until `expires_at`; `None` if this
     /// store has no such links.
     async fn presigned(
@@ -171,6 +179,7 @@ impl BlobError {
 #[derive(Clone)]
 pub struct MemoryBlobStore {
     blobs: Arc<Mutex<BTreeMap<BlobKey, (Bytes, Timestamp)>>>,
+    installation: Arc<OnceLock<InstallationId>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -184,7 +193,7 @@ impl MemoryBlobStore {
     /// An empty store that goes by this clock.
     #[must_use]
     pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
-        Self { blobs: Arc::default(), clock }
+        Self { blobs: Arc::default(), installation: Arc::default(), clock }
     }
 
     fn blobs(&self) -> std::sync::MutexGuard<'_, BTreeMap<BlobKey, (Bytes, Timestamp)>> {
@@ -233,6 +242,10 @@ impl BlobStore for MemoryBlobStore {
         let later = blobs.iter().filter(|(key, _)| after.is_none_or(|after| **key > after));
         let stored = later.map(|(key, (_, put_at))| StoredBlob { key: *key, put_at: *put_at });
         Ok(stored.take(limit).collect())
+    }
+
+    async fn mark(&self, installation: InstallationId) -> Result<InstallationId, BlobError> {
+        Ok(*self.installation.get_or_init(|| installation))
     }
 
     async fn presigned(

@@ -1,16 +1,27 @@
-//! What stored envelopes say of blobs.
+//! What stored envelopes say of blobs, and whose the blob store is.
 
 use std::collections::HashSet;
 
-use esl_core::BlobKey;
+use esl_core::{BlobKey, InstallationId};
 use rusqlite::{OptionalExtension, Row};
 
-use crate::readers::Snapshot;
+use crate::{readers::Snapshot, session::Session};
 
 /// The blob that the head of an envelope, in the first column, names.
 pub(crate) fn named(row: &Row<'_>) -> rusqlite::Result<Option<BlobKey>> {
     let head = row.get_ref(0)?.as_blob().map_err(|error| crate::rows::mistyped(0, error))?;
     Ok(BlobKey::named_by(head))
+}
+
+/// Which installation this is.
+pub(crate) fn installation(
+    session: &Session<'_>,
+    fresh: InstallationId,
+) -> rusqlite::Result<InstallationId> {
+    let sql = "UPDATE esl_engine SET installation = coalesce(installation, ?1) WHERE one = 1
+               RETURNING installation";
+    let mut update = session.connection.prepare_cached(sql)?;
+    update.query_one([fresh.to_bytes()], |row| Ok(InstallationId::from_bytes(row.get(0)?)))
 }
 
 /// Those that no envelope names.

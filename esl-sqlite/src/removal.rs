@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use esl_core::{
-    BlobKey, EventId, LinkKey, OrganizationId, Seq, Timestamp,
+    BlobKey, EventId, InstallationId, LinkKey, OrganizationId, Seq, Timestamp,
     storage::{Erased, Removal, Removed, StorageError, Worker},
 };
 use rusqlite::{Connection, OptionalExtension};
@@ -71,6 +71,11 @@ impl Removal for SqliteStorage {
         }
         let work = move |snapshot: &Snapshot<'_>| Ok(blobs::unnamed(snapshot, keys)?);
         self.readers().run("look for the events of blobs", work).await
+    }
+
+    async fn installation(&self, fresh: InstallationId) -> Result<InstallationId, StorageError> {
+        let work = move |session: &mut Session<'_>| Ok(blobs::installation(session, fresh)?);
+        self.writer().run("read which installation it is", 1, work).await
     }
 
     async fn link_keys(&self, fresh: LinkKey) -> Result<Vec<LinkKey>, StorageError> {

@@ -34,6 +34,8 @@ pub(crate) async fn read_keys(driver: &Driver) -> Result<(), StorageError> {
 
 /// Keeps the keys up to date, and sweeps once a day, until it is stopped.
 pub(crate) async fn run(driver: Arc<Driver>, blobs: Arc<dyn BlobStore>, stop: CancellationToken) {
+    // Said at once, and not only when there is something to sweep.
+    _ = is_ours(&driver, &*blobs).await;
     // Not at the start: a server that is started again and again would do little else.
     let mut sweep_at = driver.clock.monotonic() + SWEEP_EVERY;
     while pause(&driver, KEYS_EVERY, &stop).await {
@@ -48,6 +50,9 @@ pub(crate) async fn run(driver: Arc<Driver>, blobs: Arc<dyn BlobStore>, stop: Ca
 }
 
 async fn sweep(driver: &Driver, blobs: &dyn BlobStore, stop: &CancellationToken) {
+    if !is_ours(driver, blobs).await {
+        return;
+    }
     let (mut after, mut removed) = (None, 0_usize);
     loop {
         let page = match blobs.list(after, PAGE).await {
@@ -79,6 +84,35 @@ async fn sweep(driver: &Driver, blobs: &dyn BlobStore, stop: &CancellationToken)
     }
     if removed > 0 {
         tracing::info!(blobs = removed, "removed blobs that no event names");
+    }
+}
+
+/// Whether the store is this installation's to sweep. It becomes so if it is nobody's yet.
+async fn is_ours(driver: &Driver, blobs: &dyn BlobStore) -> bool {
+    let ours = match driver.storage.installation(driver.ids.installation()).await {
+        Ok(ours) => ours,
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "installation not read");
+            return false;
+        }
+    };
+    match blobs.mark(ours).await {
+        Ok(found) if found == ours => true,
+        Ok(found) => {
+            tracing::error!(
+                store = %found,
+                %ours,
+                "the blob store belongs to another installation, and is not swept: give this database \
+                 a store or a prefix of its own, or, if it has taken the other's place for good, \
+                 remove `esl-installation` from the store"
+            );
+            false
+        }
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, "whose the blob store is, is not known, and it is not swept");
+            false
+        }
     }
 }
 

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 use ulid::Ulid;
 
 use crate::{
-    Chance, Clock, EventId, PutId, ReplayId, RequestId, SubscriptionId, Timestamp, WorkerId,
+    Chance, Clock, EventId, InstallationId, PutId, ReplayId, RequestId, SubscriptionId, Timestamp,
+    WorkerId,
 };
 
 /// Makes ULIDs that never go below the last one, whatever the clock does.
@@ -41,6 +42,10 @@ impl Ids {
 
     pub(crate) fn worker(&self) -> WorkerId {
         WorkerId::from_ulid(self.ulid(self.clock.utc()))
+    }
+
+    pub(crate) fn installation(&self) -> InstallationId {
+        InstallationId::from_ulid(self.ulid(self.clock.utc()))
     }
 
     pub(crate) fn put(&self) -> PutId {

@@ -7,7 +7,7 @@ use super::{
     rows::{Ending, LaneRow, OrganizationRow, Standing},
 };
 use crate::{
-    BlobKey, EventId, LinkKey, OrganizationId, SealedEvent, Seq, Timestamp, erased,
+    BlobKey, EventId, InstallationId, LinkKey, OrganizationId, SealedEvent, Seq, Timestamp, erased,
     storage::{Change, Erased, Removal, Removed, StorageError, Worker},
 };
 
@@ -84,6 +84,10 @@ impl Removal for MemoryStorage {
     async fn unnamed_blobs(&self, keys: Vec<BlobKey>) -> Result<Vec<BlobKey>, StorageError> {
         let state = self.state();
         Ok(keys.into_iter().filter(|key| !state.names(*key)).collect())
+    }
+
+    async fn installation(&self, fresh: InstallationId) -> Result<InstallationId, StorageError> {
+        Ok(*self.state().installation.get_or_insert(fresh))
     }
 
     async fn link_keys(&self, fresh: LinkKey) -> Result<Vec<LinkKey>, StorageError> {

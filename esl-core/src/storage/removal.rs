@@ -3,7 +3,7 @@ use std::{fmt, time::Duration};
 use async_trait::async_trait;
 
 use super::{StorageError, Worker};
-use crate::{BlobKey, EventId, LinkKey, OrganizationId};
+use crate::{BlobKey, EventId, InstallationId, LinkKey, OrganizationId};
 
 /// Letting go of what is old, of what must not be kept, and of whole organizations.
 #[async_trait]
@@ -54,6 +54,10 @@ pub trait Removal: fmt::Debug + Send + Sync + 'static {
     /// Which of these blobs nobody names: neither the stored event of that organization and id, nor one
     /// in the intake, names exactly that put ([`BlobKey::named_by`]).
     async fn unnamed_blobs(&self, keys: Vec<BlobKey>) -> Result<Vec<BlobKey>, StorageError>;
+
+    /// The installation that this storage is, the same for ever and in every copy of it. Becomes
+    /// `fresh` where it was never asked for.
+    async fn installation(&self, fresh: InstallationId) -> Result<InstallationId, StorageError>;
 
     /// The keys that links to blobs are signed with, the newest first, two at most. Stores `fresh` if
     /// there is none yet, or if the newest has signed for [`LinkKey::AGE_MAX`].

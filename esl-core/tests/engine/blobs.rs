@@ -305,6 +305,38 @@ fn an_envelope_is_measured_with_the_link_that_is_sent() {
 }
 
 #[test]
+fn a_store_that_is_another_installations_is_not_swept() {
+    with_blobs(|world, blobs| async move {
+        let Published { id, .. } = world.esl.publish(large(2000)).await.unwrap();
+        let kept = named(&world, id).await.unwrap();
+        world.settle_down().await;
+        world.esl.shutdown().await;
+        // An engine on an empty storage points to the same store by mistake.
+        let empty = esl_core::MemoryStorage::with_clock(Arc::new(world.clock.clone()));
+        let beside = crate::world::engine(7, &empty, &world.clock, &world.transport);
+        let beside = beside.blobs(blobs.clone()).build().await.unwrap();
+        blobs.put(KEY, bytes::Bytes::from_static(b"1")).await.unwrap();
+        let mut both = [kept, KEY];
+        both.sort_unstable();
+        for _ in 0..60 {
+            world.clock.advance(HOUR);
+            world.settle_down().await;
+            assert_eq!(all(&blobs).await, both);
+        }
+        beside.shutdown().await;
+        // Whose it is, it is still, with another engine over the same storage.
+        let again = crate::world::engine(8, &world.storage, &world.clock, &world.transport);
+        let again = again.blobs(blobs.clone()).build().await.unwrap();
+        for _ in 0..30 {
+            world.clock.advance(HOUR);
+            world.settle_down().await;
+        }
+        assert_eq!(all(&blobs).await, [kept]);
+        again.shutdown().await;
+    });
+}
+
+#[test]
 fn a_link_of_another_engine_opens_here() {
     with_blobs(|world, blobs| async move {
         world.subscribe("a", "person.*").await;

@@ -12,8 +12,9 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use esl_core::{
-    BlobError, BlobKey, BlobStore, BlobStream, DeliveryState, MemoryBlobStore, NewEvent,
-    StoredBlob, SubscriptionOptions, Timestamp, storage::StorageErrorKind, testing::Reply,
+    BlobError, BlobKey, BlobStore, BlobStream, DeliveryState, InstallationId, MemoryBlobStore,
+    NewEvent, StoredBlob, SubscriptionOptions, Timestamp, storage::StorageErrorKind,
+    testing::Reply,
 };
 
 use crate::world::{ORGANIZATION, run_with, url};
@@ -48,6 +49,10 @@ impl BlobStore for Away {
         limit: usize,
     ) -> Result<Vec<StoredBlob>, BlobError> {
         self.blobs.list(after, limit).await
+    }
+
+    async fn mark(&self, installation: InstallationId) -> Result<InstallationId, BlobError> {
+        self.blobs.mark(installation).await
     }
 
     async fn presigned(

@@ -4,8 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use super::world::{WORKS, World};
 use crate::{
-    BlobKey, DataRef, EventId, NewEvent, OrganizationId, PutId, SealedEvent, seal_with_reference,
-    storage::{Refused, Removed, Unit},
+    BlobKey, DataRef, EventId, InstallationId, NewEvent, OrganizationId, PutId, SealedEvent,
+    seal_with_reference,
+    storage::{Refused, Removed, Storage, Unit},
 };
 
 const AGE: Duration = Duration::from_secs(100);
@@ -87,6 +88,16 @@ pub(super) async fn an_erased_event_names_its_blob_once_and_never_another(world:
     assert!(world.publish(&[large(&world, late, "[1]")]).await[0].repeated);
     assert_eq!(unnamed(&world, &[first, waiting, late]).await, [first, waiting, late]);
     assert_eq!(remove(&world, Some(AGE)).await.blobs, []);
+}
+
+pub(super) async fn an_installation_is_the_same_for_ever(world: World) {
+    let [first, second] = [1, 2].map(|number| InstallationId::from_bytes([number; 16]));
+    let ask = async |storage: &dyn Storage, fresh| storage.installation(fresh).await.expect(WORKS);
+    assert_eq!(ask(&*world.storage, first).await, first);
+    assert_eq!(ask(&*world.storage, second).await, first);
+    assert_eq!(ask(&*world.another_handle().await, second).await, first);
+    let world = world.kill_and_reopen().await;
+    assert_eq!(ask(&*world.storage, second).await, first);
 }
 
 fn key(world: &World, organization: OrganizationId) -> BlobKey {

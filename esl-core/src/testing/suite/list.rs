@@ -227,7 +227,8 @@ macro_rules! storage_suite {
                 the_blobs_of_a_deleted_organization_are_named,
                 only_the_put_that_was_committed_is_named,
                 an_event_in_the_intake_names_its_blob,
-                an_erased_event_names_its_blob_once_and_never_another;
+                an_erased_event_names_its_blob_once_and_never_another,
+                an_installation_is_the_same_for_ever;
             expiry:
                 what_was_held_for_seven_days_expires,
                 what_expires_is_not_sent_after_a_late_resume,
