@@ -1,14 +1,14 @@
 //! Blobs in an object store: `<prefix>/<organization>/<event>-<put>`.
 
-use std::{fmt, ops::Range, sync::Arc, time::Duration};
+use std::{fmt, future::ready, ops::Range, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use esl_core::{
-    BlobError, BlobKey, BlobStore, BlobStream, Clock, InstallationId, StoredBlob, SystemClock,
-    Timestamp,
+    BlobError, BlobKey, BlobPages, BlobStore, BlobStream, Clock, InstallationId, StoredBlob,
+    SystemClock, Timestamp,
 };
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::{TryStreamExt, stream::TryChunksError};
 use object_store::{
     Error, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, RetryConfig, path::Path,
     signer::Signer,
@@ -116,26 +116,22 @@ impl<S: ObjectStore + Signer> BlobStore for CloudBlobStore<S> {
         }
     }
 
-    async fn list(
-        &self,
-        after: Option<BlobKey>,
-        limit: usize,
-    ) -> Result<Vec<StoredBlob>, BlobError> {
+    fn list(&self, after: Option<BlobKey>) -> BlobPages {
+        let prefix = self.prefix.clone();
         let listed = match after {
             Some(after) => self.store.list_with_offset(Some(&self.prefix), &self.path_of(after)),
             None => self.store.list(Some(&self.prefix)),
         };
         // Object stores list in the order of names, which is that of keys.
-        let prefix = &self.prefix;
-        let blobs = listed.try_filter_map(|object| async move {
+        let blobs = listed.try_filter_map(move |object| {
             let location = object.location.as_ref();
             let name = location.strip_prefix(prefix.as_ref()).unwrap_or(location);
             let key = BlobKey::from_name(name.trim_start_matches('/'));
             let put_at = Timestamp::from_millis(object.last_modified.timestamp_millis());
-            Ok(key.map(|key| StoredBlob { key, put_at }))
+            ready(Ok(key.map(|key| StoredBlob { key, put_at })))
         });
-        let blobs = blobs.take(limit).try_collect::<Vec<_>>().await;
-        blobs.map_err(|error| BlobError::new("list blobs", error))
+        let pages = blobs.try_chunks(PAGE);
+        Box::pin(pages.map_err(|TryChunksError(_, error)| BlobError::new("list blobs", error)))
     }
 
     async fn mark(&self, installation: InstallationId) -> Result<InstallationId, BlobError> {
@@ -165,5 +161,6 @@ impl<S: ObjectStore + Signer> BlobStore for CloudBlobStore<S> {
     }
 }
 
+const PAGE: usize = 500;
 const READ: &str = "read a blob";
 const MARK: &str = "say whose it is";

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    ops::Range,
+    ops::{Bound, Range},
     pin::Pin,
     sync::{Arc, Mutex, OnceLock},
     task::{Context, Poll},
@@ -119,13 +119,10 @@ pub trait BlobStore: fmt::Debug + Send + Sync + 'static {
     /// Removes a blob; of one that is not there, nothing happens.
     async fn delete(&self, key: BlobKey) -> Result<(), BlobError>;
 
-    /// The blobs after a key, in the order of keys, at most `limit`. What has been put or deleted
-    /// since the call began may be in it or not.
-    async fn list(
-        &self,
-        after: Option<BlobKey>,
-        limit: usize,
-    ) -> Result<Vec<StoredBlob>, BlobError>;
+    /// The blobs after a key, in the order of keys, page by page and no page empty; of a bounded
+    /// number of them in memory at a time. What is put or deleted after this call may be in it or not.
+    /// A store may take the opportunity to remove what killed processes have left half-written.
+    fn list(&self, after: Option<BlobKey>) -> BlobPages;
 
     /// Marks the store as an installation's, unless it is marked already, and says whose it is. Of
     /// several that are the first at once, all get the same answer; durable on return. A list does not
@@ -146,6 +143,9 @@ pub trait BlobStore: fmt::Debug + Send + Sync + 'static {
 
 /// The bytes of a blob, as they come.
 pub type BlobStream = Pin<Box<dyn Stream<Item = Result<Bytes, BlobError>> + Send>>;
+
+/// Lists of blobs, one after the other. After an error nothing follows.
+pub type BlobPages = Pin<Box<dyn Stream<Item = Result<Vec<StoredBlob>, BlobError>> + Send>>;
 
 /// A blob as a list shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -233,15 +233,8 @@ impl BlobStore for MemoryBlobStore {
         Ok(())
     }
 
-    async fn list(
-        &self,
-        after: Option<BlobKey>,
-        limit: usize,
-    ) -> Result<Vec<StoredBlob>, BlobError> {
-        let blobs = self.blobs();
-        let later = blobs.iter().filter(|(key, _)| after.is_none_or(|after| **key > after));
-        let stored = later.map(|(key, (_, put_at))| StoredBlob { key: *key, put_at: *put_at });
-        Ok(stored.take(limit).collect())
+    fn list(&self, after: Option<BlobKey>) -> BlobPages {
+        Box::pin(Pages { store: self.clone(), after })
     }
 
     async fn mark(&self, installation: InstallationId) -> Result<InstallationId, BlobError> {
@@ -254,6 +247,29 @@ impl BlobStore for MemoryBlobStore {
         _expires_at: Timestamp,
     ) -> Result<Option<String>, BlobError> {
         Ok(None)
+    }
+}
+
+/// What there is in memory, from a key on.
+struct Pages {
+    store: MemoryBlobStore,
+    after: Option<BlobKey>,
+}
+
+impl Stream for Pages {
+    type Item = Result<Vec<StoredBlob>, BlobError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        const PAGE: usize = 500;
+        let after = self.after.map_or(Bound::Unbounded, Bound::Excluded);
+        let blobs = self.store.blobs();
+        let later = blobs.range((after, Bound::Unbounded));
+        let stored = later.map(|(key, (_, put_at))| StoredBlob { key: *key, put_at: *put_at });
+        let page: Vec<_> = stored.take(PAGE).collect();
+        drop(blobs);
+        let Some(last) = page.last() else { return Poll::Ready(None) };
+        self.after = Some(last.key);
+        Poll::Ready(Some(Ok(page)))
     }
 }
 

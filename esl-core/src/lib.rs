@@ -63,7 +63,9 @@ pub use verify::{Verifier, VerifyError};
 
 #[cfg(feature = "engine")]
 pub use self::{
-    blob::{BlobError, BlobKey, BlobStore, BlobStream, MemoryBlobStore, PutId, StoredBlob},
+    blob::{
+        BlobError, BlobKey, BlobPages, BlobStore, BlobStream, MemoryBlobStore, PutId, StoredBlob,
+    },
     callback::{
         CallbackAllowList, CallbackAllowListError, CallbackPolicy, CallbackUrl, CallbackUrlError,
     },

@@ -6,18 +6,20 @@ use tokio_util::sync::CancellationToken;
 
 use super::{driver::Driver, tenure::pause};
 use crate::{
-    BlobError, BlobKey, BlobStore, EventId, LinkKey, OrganizationId, PutId, SealedEvent,
+    BlobError, BlobKey, BlobPages, BlobStore, EventId, LinkKey, OrganizationId, PutId, SealedEvent,
+    StoredBlob,
     storage::{Erased, StorageError, StorageErrorKind},
 };
 
 /// The keys of links are read anew so often.
 const KEYS_EVERY: Duration = Duration::from_secs(60 * 60);
-/// The store is gone through so often, for blobs that no event names.
+/// The store is gone through after so long, for blobs that no event names …
+const FIRST_SWEEP_AFTER: Duration = Duration::from_secs(60 * 60);
+/// … and then so often.
 const SWEEP_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 /// A younger blob may be of an event that is not committed yet: what was prepared is refused after
 /// half of this.
 const ORPHAN_AGE: Duration = Duration::from_secs(24 * 60 * 60);
-const PAGE: usize = 500;
 /// Between two pages, so that the store and the storage have time for others.
 const REST: Duration = Duration::from_millis(50);
 
@@ -32,12 +34,12 @@ pub(crate) async fn read_keys(driver: &Driver) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// Keeps the keys up to date, and sweeps once a day, until it is stopped.
+/// Keeps the keys up to date, and sweeps after an hour and then once a day, until it is stopped.
 pub(crate) async fn run(driver: Arc<Driver>, blobs: Arc<dyn BlobStore>, stop: CancellationToken) {
     // Said at once, and not only when there is something to sweep.
     _ = is_ours(&driver, &*blobs).await;
     // Not at the start: a server that is started again and again would do little else.
-    let mut sweep_at = driver.clock.monotonic() + SWEEP_EVERY;
+    let mut sweep_at = driver.clock.monotonic() + FIRST_SWEEP_AFTER;
     while pause(&driver, KEYS_EVERY, &stop).await {
         if let Err(error) = read_keys(&driver).await {
             tracing::error!(error = &error as &dyn std::error::Error, "keys of links not read");
@@ -53,17 +55,16 @@ async fn sweep(driver: &Driver, blobs: &dyn BlobStore, stop: &CancellationToken)
     if !is_ours(driver, blobs).await {
         return;
     }
-    let (mut after, mut removed) = (None, 0_usize);
-    loop {
-        let page = match blobs.list(after, PAGE).await {
+    let mut pages = blobs.list(None);
+    let mut removed = 0_usize;
+    while let Some(page) = next(&mut pages).await {
+        let page = match page {
             Ok(page) => page,
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "blobs not listed");
                 return;
             }
         };
-        let is_last = page.len() < PAGE;
-        after = page.last().map(|blob| blob.key);
         let now = driver.now().utc;
         let old = page.iter().filter(|blob| now.since(blob.put_at) >= ORPHAN_AGE);
         match driver.storage.unnamed_blobs(old.map(|blob| blob.key).collect()).await {
@@ -78,7 +79,7 @@ async fn sweep(driver: &Driver, blobs: &dyn BlobStore, stop: &CancellationToken)
                 return;
             }
         }
-        if is_last || !pause(driver, REST, stop).await {
+        if !pause(driver, REST, stop).await {
             break;
         }
     }
@@ -147,18 +148,20 @@ pub async fn delete_erased(
     if !erased.before {
         return Ok(());
     }
-    let mut after = BlobKey { organization, event, put: PutId::from_bits(0) };
-    loop {
-        let page = blobs.list(Some(after), PAGE).await?;
-        let is_of = |key: BlobKey| (key.organization, key.event) == (organization, event);
-        for blob in page.iter().take_while(|blob| is_of(blob.key)) {
-            blobs.delete(blob.key).await?;
-        }
-        match page.last() {
-            Some(last) if is_of(last.key) && page.len() == PAGE => after = last.key,
-            _ => return Ok(()),
+    let mut pages = blobs.list(Some(BlobKey { organization, event, put: PutId::from_bits(0) }));
+    while let Some(page) = next(&mut pages).await {
+        for StoredBlob { key, .. } in page? {
+            if (key.organization, key.event) != (organization, event) {
+                return Ok(());
+            }
+            blobs.delete(key).await?;
         }
     }
+    Ok(())
+}
+
+async fn next(pages: &mut BlobPages) -> Option<Result<Vec<StoredBlob>, BlobError>> {
+    std::future::poll_fn(|context| pages.as_mut().poll_next(context)).await
 }
 
 /// Deletes a blob; what cannot be deleted now the next sweep finds.

@@ -1,6 +1,6 @@
 //! Large payloads: links that last, and blobs that go with their events.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use esl_core::{
     BlobKey, BlobStore, DataRef, Esl, EventId, LinkError, MemoryBlobStore, NewEvent,
@@ -56,8 +56,12 @@ const KEY: BlobKey = BlobKey {
 };
 
 /// The blobs there are.
-async fn all(blobs: &MemoryBlobStore) -> Vec<BlobKey> {
-    blobs.list(None, 99).await.unwrap().iter().map(|blob| blob.key).collect()
+pub(crate) async fn all(blobs: &MemoryBlobStore) -> Vec<BlobKey> {
+    let (mut pages, mut all) = (blobs.list(None), Vec::new());
+    while let Some(page) = poll_fn(|context| pages.as_mut().poll_next(context)).await {
+        all.extend(page.unwrap().iter().map(|blob| blob.key));
+    }
+    all
 }
 
 /// The blob that a stored event names.
@@ -144,10 +148,7 @@ fn blobs_go_with_their_events_and_those_that_no_event_names_after_a_day() {
         let orphan = BlobKey { event: EventId::from_bytes([9; 16]), put, ..KEY };
         blobs.put(orphan, bytes::Bytes::from_static(b"1")).await.unwrap();
         world.esl.erase_event(ORGANIZATION, id).await.unwrap();
-        let left = async || {
-            let list = blobs.list(None, 9).await.unwrap();
-            list.iter().map(|blob| blob.key.event).collect::<Vec<_>>()
-        };
+        let left = async || all(&blobs).await.iter().map(|blob| blob.event).collect::<Vec<_>>();
         let mut both = vec![kept, orphan.event];
         both.sort_unstable();
         assert_eq!(left().await, both);
@@ -332,6 +333,35 @@ fn a_store_that_is_another_installations_is_not_swept() {
             world.settle_down().await;
         }
         assert_eq!(all(&blobs).await, [kept]);
+        again.shutdown().await;
+    });
+}
+
+#[test]
+fn the_first_sweep_comes_an_hour_after_the_start() {
+    with_blobs(|world, blobs| async move {
+        blobs.put(KEY, bytes::Bytes::from_static(b"1")).await.unwrap();
+        world.settle_down().await;
+        // Started again every now and then, a server sweeps all the same.
+        world.esl.shutdown().await;
+        world.clock.advance(24 * HOUR);
+        let again = crate::world::engine(8, &world.storage, &world.clock, &world.transport);
+        let again = again.blobs(blobs.clone()).build().await.unwrap();
+        world.settle_down().await;
+        world.clock.advance(HOUR - Duration::from_secs(1));
+        world.settle_down().await;
+        assert_eq!(all(&blobs).await, [KEY]);
+        world.clock.advance(Duration::from_secs(1));
+        world.settle_down().await;
+        assert_eq!(all(&blobs).await, []);
+        // And then every day.
+        blobs.put(KEY, bytes::Bytes::from_static(b"1")).await.unwrap();
+        for _ in 0..23 {
+            world.clock.advance(HOUR);
+            world.settle_down().await;
+        }
+        assert_eq!(all(&blobs).await, [KEY]);
+        world.until(async || all(&blobs).await.is_empty().then_some(())).await;
         again.shutdown().await;
     });
 }
