@@ -10,8 +10,8 @@ use esl_core::{
 };
 use futures_util::{TryStreamExt, stream::TryChunksError};
 use object_store::{
-    Error, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, RetryConfig, path::Path,
-    signer::Signer,
+    Attribute, Attributes, Error, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode,
+    RetryConfig, path::Path, signer::Signer,
 };
 use url::Url;
 
@@ -95,7 +95,9 @@ impl<S> fmt::Debug for CloudBlobStore<S> {
 #[async_trait]
 impl<S: ObjectStore + Signer> BlobStore for CloudBlobStore<S> {
     async fn put(&self, key: BlobKey, blob: Bytes) -> Result<(), BlobError> {
-        let put = self.store.put(&self.path_of(key), blob.into()).await;
+        // Whoever is sent on to the store itself is told there what it is.
+        let attributes = Attributes::from_iter([(Attribute::ContentType, "application/json")]);
+        let put = self.store.put_opts(&self.path_of(key), blob.into(), attributes.into()).await;
         put.map(drop).map_err(|error| BlobError::new("store a blob", error))
     }
 

@@ -128,8 +128,20 @@ async fn in_s3() {
     keeps_its_promises(Arc::clone(&store)).await;
     let now = esl_core::Clock::utc(&esl_core::SystemClock::new());
     let expires_at = now + std::time::Duration::from_secs(60);
+    let blob = r#"{"text":"ä"}"#.repeat(10_000);
+    store.put(key(1, 1), blob.clone().into()).await.unwrap();
     let link = store.presigned(key(1, 1), expires_at).await.unwrap().unwrap();
     assert!(link.starts_with("http") && link.contains("X-Amz-Signature="), "{link}");
+    // What a receiver gets that is sent on there.
+    let curl = |link: &str| {
+        let arguments =
+            ["--silent", "--max-time", "10", "--write-out", "\n%{http_code} %{content_type}"];
+        let output = std::process::Command::new("curl").args(arguments).arg(link).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(curl(&link), format!("{blob}\n200 application/json"));
+    store.delete(key(1, 1)).await.unwrap();
+    assert!(curl(&link).contains("\n404 "), "{}", curl(&link));
     assert!(!format!("{store:?}").to_lowercase().contains("secret"));
 }
 
