@@ -1,20 +1,21 @@
-//! Blobs in an object store: `<prefix>/<organization>/<event>`.
+//! Blobs in an object store: `<prefix>/<organization>/<event>-<put>`.
 
-use std::{fmt, ops::Range, sync::Arc, time::Duration};
+use std::{fmt, future::ready, ops::Range, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use esl_core::{
-    BlobError, BlobKey, BlobStore, BlobStream, Clock, StoredBlob, SystemClock, Timestamp,
+    BlobError, BlobKey, BlobPages, BlobStore, BlobStream, Clock, InstallationId, StoredBlob,
+    SystemClock, Timestamp,
 };
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::{TryStreamExt, stream::TryChunksError};
 use object_store::{
-    Error, GetOptions, GetRange, ObjectStore, ObjectStoreExt, RetryConfig, path::Path,
-    signer::Signer,
+    Attribute, Attributes, Error, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode,
+    RetryConfig, path::Path, signer::Signer,
 };
 use url::Url;
 
-use crate::OpenError;
+use crate::{MARKER, MARKER_BYTES_MAX, OpenError, read_marker};
 
 /// A store, with what makes links to it.
 struct CloudBlobStore<S> {
@@ -66,7 +67,21 @@ fn retry() -> RetryConfig {
 
 impl<S> CloudBlobStore<S> {
     fn path_of(&self, key: BlobKey) -> Path {
-        self.prefix.clone().join(key.organization.to_string()).join(key.event.to_string())
+        key.to_string().split('/').fold(self.prefix.clone(), |path, part| path.join(part))
+    }
+}
+
+impl<S: ObjectStore> CloudBlobStore<S> {
+    async fn marker(&self, path: &Path) -> Result<Option<InstallationId>, BlobError> {
+        let range = Some(GetRange::Bounded(0..MARKER_BYTES_MAX));
+        let options = GetOptions { range, ..GetOptions::default() };
+        let found = match self.store.get_opts(path, options).await {
+            Ok(found) => found.bytes().await,
+            Err(Error::NotFound { .. }) => return Ok(None),
+            Err(error) => Err(error),
+        };
+        let found = found.map_err(|error| BlobError::new(MARK, error))?;
+        read_marker(&found).map(Some).map_err(|error| BlobError::new(MARK, error))
     }
 }
 
@@ -80,7 +95,9 @@ impl<S> fmt::Debug for CloudBlobStore<S> {
 #[async_trait]
 impl<S: ObjectStore + Signer> BlobStore for CloudBlobStore<S> {
     async fn put(&self, key: BlobKey, blob: Bytes) -> Result<(), BlobError> {
-        let put = self.store.put(&self.path_of(key), blob.into()).await;
+        // Whoever is sent on to the store itself is told there what it is.
+        let attributes = Attributes::from_iter([(Attribute::ContentType, "application/json")]);
+        let put = self.store.put_opts(&self.path_of(key), blob.into(), attributes.into()).await;
         put.map(drop).map_err(|error| BlobError::new("store a blob", error))
     }
 
@@ -101,27 +118,38 @@ impl<S: ObjectStore + Signer> BlobStore for CloudBlobStore<S> {
         }
     }
 
-    async fn list(
-        &self,
-        after: Option<BlobKey>,
-        limit: usize,
-    ) -> Result<Vec<StoredBlob>, BlobError> {
+    fn list(&self, after: Option<BlobKey>) -> BlobPages {
+        let prefix = self.prefix.clone();
         let listed = match after {
             Some(after) => self.store.list_with_offset(Some(&self.prefix), &self.path_of(after)),
             None => self.store.list(Some(&self.prefix)),
         };
         // Object stores list in the order of names, which is that of keys.
-        let blobs = listed.try_filter_map(|object| async move {
-            let mut parts = object.location.as_ref().rsplit('/');
-            let key = parts
-                .next()
-                .zip(parts.next())
-                .and_then(|(event, organization)| crate::key(organization, event));
+        let blobs = listed.try_filter_map(move |object| {
+            let location = object.location.as_ref();
+            let name = location.strip_prefix(prefix.as_ref()).unwrap_or(location);
+            let key = BlobKey::from_name(name.trim_start_matches('/'));
             let put_at = Timestamp::from_millis(object.last_modified.timestamp_millis());
-            Ok(key.map(|key| StoredBlob { key, put_at }))
+            ready(Ok(key.map(|key| StoredBlob { key, put_at })))
         });
-        let blobs = blobs.take(limit).try_collect::<Vec<_>>().await;
-        blobs.map_err(|error| BlobError::new("list blobs", error))
+        let pages = blobs.try_chunks(PAGE);
+        Box::pin(pages.map_err(|TryChunksError(_, error)| BlobError::new("list blobs", error)))
+    }
+
+    async fn mark(&self, installation: InstallationId) -> Result<InstallationId, BlobError> {
+        let path = self.prefix.clone().join(MARKER);
+        // Looked at first: some stores cannot put only what is absent, and there one is put by hand.
+        if let Some(found) = self.marker(&path).await? {
+            return Ok(found);
+        }
+        let text = format!("{installation}\n");
+        match self.store.put_opts(&path, text.into(), PutMode::Create.into()).await {
+            Ok(_) => Ok(installation),
+            Err(error @ Error::AlreadyExists { .. }) => {
+                self.marker(&path).await?.ok_or_else(|| BlobError::new(MARK, error))
+            }
+            Err(error) => Err(BlobError::new(MARK, error)),
+        }
     }
 
     async fn presigned(
@@ -135,4 +163,6 @@ impl<S: ObjectStore + Signer> BlobStore for CloudBlobStore<S> {
     }
 }
 
+const PAGE: usize = 500;
 const READ: &str = "read a blob";
+const MARK: &str = "say whose it is";

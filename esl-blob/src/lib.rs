@@ -13,7 +13,11 @@
 //! Credentials and endpoints of the last three come from the variables that their own tools read
 //! (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT`, `GOOGLE_SERVICE_ACCOUNT`, `AZURE_STORAGE_ACCOUNT_NAME` …).
 //!
-//! A blob's name is `<organization>/<event>`, both as they are shown everywhere.
+//! A blob's name is `<organization>/<event>-<put>`, the first two as they are shown everywhere, and 32
+//! hex digits that tell what was put for one event from what was put for another under the same id.
+//!
+//! A store belongs to one database: `esl-installation` beside the blobs says to which. A second one that
+//! is pointed to it by mistake sweeps nothing there.
 //!
 //! ```
 //! # let folder = tempfile::tempdir()?;
@@ -33,7 +37,7 @@ mod folder;
 
 use std::{path::PathBuf, sync::Arc};
 
-use esl_core::{BlobKey, BlobStore, MemoryBlobStore};
+use esl_core::{BlobStore, InstallationId, MemoryBlobStore};
 use url::Url;
 
 pub use self::folder::FolderBlobStore;
@@ -88,7 +92,12 @@ pub fn open(url: &str) -> Result<Arc<dyn BlobStore>, OpenError> {
     }
 }
 
-/// Reads `<organization>/<event>` back; `None` for what is not ours.
-fn key(organization: &str, event: &str) -> Option<BlobKey> {
-    Some(BlobKey { organization: organization.parse().ok()?, event: event.parse().ok()? })
+fn read_marker(bytes: &[u8]) -> Result<InstallationId, String> {
+    let text = std::str::from_utf8(bytes).unwrap_or_default().trim_end();
+    text.parse().map_err(|error| format!("`{MARKER}` in the store holds something else: {error}"))
 }
+
+/// The name of what says whose the store is: the installation's id, and a line's end.
+const MARKER: &str = "esl-installation";
+/// What is longer is no such thing.
+const MARKER_BYTES_MAX: u64 = 64;

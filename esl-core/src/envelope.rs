@@ -27,7 +27,7 @@ pub struct SealedEvent {
     /// another digest is another event, which is refused. `None` for a generated id.
     pub digest: Option<[u8; 16]>,
     /// The envelope: one JSON object, members in the documented order. Where its data is in the blob
-    /// store, the link is not in it: that is made when it is sent.
+    /// store, the name of its put stands in the place of the link, which is made when it is sent.
     pub body: Bytes,
     /// What had to be left out of the envelope: `changes` that are too large beside a reference.
     pub changes: Option<Bytes>,

@@ -124,6 +124,10 @@ prefixed_ulid! {
     WorkerId, "wrk_"
 }
 prefixed_ulid! {
+    /// An installation: one database, with whatever copies of it take its place.
+    InstallationId, "ins_"
+}
+prefixed_ulid! {
     /// A delivery: one event on its way to one subscription, `dlv_01J…`.
     ///
     /// Nothing stores it. Its time part is the event's, and the other 80 bits are the event's

@@ -53,8 +53,8 @@ pub use envelope::{
 pub use event::{Metadata, NewEvent, Origin};
 pub use event_type::{EventPattern, EventPatternError, EventType, EventTypeError};
 pub use id::{
-    DeliveryId, EventId, IdError, LaneId, OrganizationId, ReplayId, RequestId, Seq, SubscriptionId,
-    WorkerId,
+    DeliveryId, EventId, IdError, InstallationId, LaneId, OrganizationId, ReplayId, RequestId, Seq,
+    SubscriptionId, WorkerId,
 };
 pub use signing::{Algorithm, Secret, SecretError, Signer};
 pub use tenancy::{Client, Digest, Organization, Scope, Scopes, Token, TokenKind, UnknownScope};
@@ -63,7 +63,9 @@ pub use verify::{Verifier, VerifyError};
 
 #[cfg(feature = "engine")]
 pub use self::{
-    blob::{BlobError, BlobKey, BlobStore, BlobStream, MemoryBlobStore, StoredBlob},
+    blob::{
+        BlobError, BlobKey, BlobPages, BlobStore, BlobStream, MemoryBlobStore, PutId, StoredBlob,
+    },
     callback::{
         CallbackAllowList, CallbackAllowListError, CallbackPolicy, CallbackUrl, CallbackUrlError,
     },

@@ -10,7 +10,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use crate::{BlobKey, EventId, Monotonic, OrganizationId, Timestamp};
+use crate::{EventId, Monotonic, OrganizationId, Timestamp};
 
 /// What links are signed with: 32 random bytes. Its `Debug` shows nothing.
 #[derive(Clone, PartialEq, Eq)]
@@ -32,11 +32,11 @@ impl LinkKey {
         &self.0
     }
 
-    fn mac(&self, key: BlobKey, seconds: u64) -> Hmac<Sha256> {
+    fn mac(&self, organization: OrganizationId, event: EventId, seconds: u64) -> Hmac<Sha256> {
         let mac: Hmac<Sha256> =
             KeyInit::new_from_slice(&*self.0).expect("HMAC takes keys of any length");
-        mac.chain_update(key.organization.to_bytes())
-            .chain_update(key.event.to_bytes())
+        mac.chain_update(organization.to_bytes())
+            .chain_update(event.to_bytes())
             .chain_update(seconds.to_be_bytes())
     }
 }
@@ -103,40 +103,45 @@ impl Links {
         self.base.len() + 110 + SIGNATURE_BYTES * 4 / 3
     }
 
-    /// A link to a blob; empty while there is no key.
-    pub(crate) fn make(&self, key: BlobKey, expires_at: Timestamp) -> String {
+    /// A link to the data of an event; empty while there is no key.
+    pub(crate) fn make(
+        &self,
+        organization: OrganizationId,
+        event: EventId,
+        expires_at: Timestamp,
+    ) -> String {
         let keys = self.keys.read().expect("no code panics while it holds this lock");
         let Some(newest) = keys.first() else { return String::new() };
         let seconds = expires_at.as_seconds().unsigned_abs();
-        let tag = newest.mac(key, seconds).finalize().into_bytes();
-        let mut signature = key.organization.to_bytes().to_vec();
+        let tag = newest.mac(organization, event, seconds).finalize().into_bytes();
+        let mut signature = organization.to_bytes().to_vec();
         signature.extend_from_slice(&tag);
         let signature = URL_SAFE_NO_PAD.encode(signature);
-        format!("{}/api/v1/blobs/{}?exp={seconds}&sig={signature}", self.base, key.event)
+        format!("{}/api/v1/blobs/{event}?exp={seconds}&sig={signature}", self.base)
     }
 
-    /// Whose blob a link opens.
+    /// Whose event it is whose data a link opens.
     pub(crate) fn check(
         &self,
         event: EventId,
         seconds: u64,
         signature: &str,
         now: Timestamp,
-    ) -> Result<BlobKey, LinkError> {
+    ) -> Result<OrganizationId, LinkError> {
         let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| LinkError::NotGenuine)?;
         let (organization, tag) =
             signature.split_first_chunk::<16>().ok_or(LinkError::NotGenuine)?;
-        let key = BlobKey { organization: OrganizationId::from_bytes(*organization), event };
+        let organization = OrganizationId::from_bytes(*organization);
         let keys = self.keys.read().expect("no code panics while it holds this lock");
-        let is_genuine = tag.len() == TAG_BYTES
-            && keys.iter().any(|link_key| link_key.mac(key, seconds).verify_slice(tag).is_ok());
+        let is_of = |key: &LinkKey| key.mac(organization, event, seconds).verify_slice(tag).is_ok();
+        let is_genuine = tag.len() == TAG_BYTES && keys.iter().any(is_of);
         if !is_genuine {
             return Err(LinkError::NotGenuine);
         }
         if now.as_seconds().unsigned_abs() >= seconds {
             return Err(LinkError::Expired);
         }
-        Ok(key)
+        Ok(organization)
     }
 }
 
@@ -156,10 +161,8 @@ pub(crate) fn link_expiry(sealed_at: Timestamp, now: Timestamp) -> Timestamp {
 mod tests {
     use super::*;
 
-    const KEY: BlobKey = BlobKey {
-        organization: OrganizationId::from_bytes([7; 16]),
-        event: EventId::from_bytes([9; 16]),
-    };
+    const ORGANIZATION: OrganizationId = OrganizationId::from_bytes([7; 16]);
+    const EVENT: EventId = EventId::from_bytes([9; 16]);
 
     fn parts(link: &str) -> (u64, String) {
         let (_, query) = link.split_once("?exp=").expect("a link");
@@ -173,27 +176,27 @@ mod tests {
         let (old, new) = (LinkKey::from_bytes([1; 32]), LinkKey::from_bytes([2; 32]));
         let expires_at = Timestamp::from_millis(1_705_329_120_000);
         let before = Timestamp::from_millis(1_705_329_119_999);
-        assert_eq!(links.make(KEY, expires_at), "");
+        assert_eq!(links.make(ORGANIZATION, EVENT, expires_at), "");
         links.set_keys(vec![old.clone()]);
-        let link = links.make(KEY, expires_at);
+        let link = links.make(ORGANIZATION, EVENT, expires_at);
         assert!(link.starts_with("https://events.example.com/api/v1/blobs/evt_"), "{link}");
         assert!(link.len() <= links.bytes(), "{link}");
         let (seconds, signature) = parts(&link);
         let check =
             |event, seconds, signature: &str, now| links.check(event, seconds, signature, now);
-        assert_eq!(check(KEY.event, seconds, &signature, before), Ok(KEY));
-        assert_eq!(check(KEY.event, seconds, &signature, expires_at), Err(LinkError::Expired));
+        assert_eq!(check(EVENT, seconds, &signature, before), Ok(ORGANIZATION));
+        assert_eq!(check(EVENT, seconds, &signature, expires_at), Err(LinkError::Expired));
         let other = EventId::from_bytes([8; 16]);
         let not_genuine = Err(LinkError::NotGenuine);
         assert_eq!(check(other, seconds, &signature, before), not_genuine);
-        assert_eq!(check(KEY.event, seconds + 3600, &signature, before), not_genuine);
+        assert_eq!(check(EVENT, seconds + 3600, &signature, before), not_genuine);
         for wrong in ["", "!", &signature[..40], &signature[1..], &format!("{signature}AA")] {
-            assert_eq!(check(KEY.event, seconds, wrong, before), not_genuine, "{wrong}");
+            assert_eq!(check(EVENT, seconds, wrong, before), not_genuine, "{wrong}");
         }
         links.set_keys(vec![new.clone(), old]);
-        assert_eq!(check(KEY.event, seconds, &signature, before), Ok(KEY));
+        assert_eq!(check(EVENT, seconds, &signature, before), Ok(ORGANIZATION));
         links.set_keys(vec![new]);
-        assert_eq!(check(KEY.event, seconds, &signature, before), not_genuine);
+        assert_eq!(check(EVENT, seconds, &signature, before), not_genuine);
     }
 
     #[test]

@@ -15,15 +15,14 @@ use crate::{EventId, SealedEvent, Timestamp};
 #[must_use = "a prepared event is published by inserting it"]
 pub struct Prepared {
     event: Arc<SealedEvent>,
-    prepared_at: Timestamp,
 }
 
 impl Prepared {
     /// After so long it is refused: what was put aside for it may have been swept up.
     pub const AGE_MAX: Duration = Duration::from_secs(12 * 60 * 60);
 
-    pub(crate) const fn new(event: Arc<SealedEvent>, prepared_at: Timestamp) -> Self {
-        Self { event, prepared_at }
+    pub(crate) const fn new(event: Arc<SealedEvent>) -> Self {
+        Self { event }
     }
 
     /// The event's id.
@@ -41,6 +40,6 @@ impl Prepared {
     /// Whether it is too old to be inserted at `now`.
     #[must_use]
     pub fn is_stale(&self, now: Timestamp) -> bool {
-        now.since(self.prepared_at) > Self::AGE_MAX
+        now.since(self.event.timestamp) > Self::AGE_MAX
     }
 }

@@ -3,10 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use esl_core::{
-    BlobKey, SystemClock,
-    storage::{Erased, Removal},
-};
+use esl_core::{SystemClock, engine::delete_erased, storage::Removal};
 use serde_json::json;
 
 use crate::{
@@ -40,9 +37,11 @@ pub(crate) async fn run(config: &Config, command: EventCommand) -> anyhow::Resul
     {
         bail!("organization {organization} has no event {event}");
     }
-    let was_erased = erased? == Erased::Before;
-    let key = BlobKey { organization, event };
-    blob_store(config)?.delete(key).await.context("its data is still in the blob store")?;
+    let erased = erased?;
+    let was_erased = erased.before;
+    delete_erased(&*blob_store(config)?, (organization, event), &erased)
+        .await
+        .context("its data is still in the blob store; erase it once more")?;
     let said = json!({
         "event_id": event,
         "organization_id": organization,

@@ -1,13 +1,13 @@
 //! Erasing what an event said.
 
 use esl_core::{
-    EventId, OrganizationId, erased,
+    BlobKey, EventId, OrganizationId, erased,
     storage::{Erased, StorageError, StorageErrorKind},
 };
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::{
-    SqliteStorage,
+    SqliteStorage, blobs,
     changes::News,
     error::{Stop, translate},
     rows::{self, Ending, EventKey, SEALED_EVENT, seq_number},
@@ -37,9 +37,11 @@ pub(crate) fn erase(
     let not_found = || Stop::refused(StorageErrorKind::NotFound, ERASE);
     let row = session.organization(organization)?.ok_or_else(not_found)?;
     let connection = session.connection;
-    let waiting = "SELECT 1 FROM esl_intake WHERE organization = ?1 AND event_id = ?2";
+    let waiting = "SELECT substr(body, 1, 1024) FROM esl_intake
+                   WHERE organization = ?1 AND event_id = ?2";
     let ids = (organization.to_bytes(), id.to_bytes());
-    let is_waiting = connection.prepare_cached(waiting)?.exists(ids)?;
+    let mut waiting = connection.prepare_cached(waiting)?;
+    let waiting = waiting.query_map(ids, blobs::named)?.collect::<Result<Vec<_>, _>>()?;
     let sql = format!(
         "SELECT {SEALED_EVENT}, key, erased_at IS NOT NULL
          FROM esl_events WHERE id = ?1 AND key >> 40 = ?2"
@@ -50,17 +52,19 @@ pub(crate) fn erase(
         Ok((event, EventKey(row.get(6)?), row.get::<_, bool>(7)?))
     });
     let event = event.optional()?;
-    if event.is_none() && !is_waiting {
+    if event.is_none() && waiting.is_empty() {
         return Err(not_found());
     }
     // What is freed from here on is overwritten, too, until the WAL is emptied.
     connection.pragma_update(None, "secure_delete", true)?;
     let intake = "DELETE FROM esl_intake WHERE organization = ?1 AND event_id = ?2";
     connection.prepare_cached(intake)?.execute(ids)?;
-    let Some((event, key, was_erased)) = event else { return Ok(Erased::Now) };
+    let mut erasure = Erased { before: false, blobs: waiting.into_iter().flatten().collect() };
+    let Some((event, key, was_erased)) = event else { return Ok(erasure) };
     if was_erased {
-        return Ok(Erased::Before);
+        return Ok(Erased { before: true, ..erasure });
     }
+    erasure.blobs.extend(BlobKey::named_by(&event.body));
     let update = "UPDATE esl_events SET body = ?2, changes = NULL, erased_at = ?3 WHERE key = ?1";
     let now = session.now.as_millis();
     connection.prepare_cached(update)?.execute((key.0, &*erased(&event), now))?;
@@ -86,7 +90,7 @@ pub(crate) fn erase(
         }
     }
     session.tell_others(News::Erased(organization))?;
-    Ok(Erased::Now)
+    Ok(erasure)
 }
 
 const FORGET: &str = "UPDATE esl_attempts SET detail = NULL WHERE lane = ?1 AND seq = ?2";

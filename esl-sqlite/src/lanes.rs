@@ -248,7 +248,7 @@ fn reopen(
 
     let is_deleted = "SELECT deleted_at IS NOT NULL FROM esl_subscriptions
                       WHERE lane = ?1 AND organization = ?2";
-    let event_exists = "SELECT 1 FROM esl_events WHERE key = ?1";
+    let is_erased = "SELECT erased_at IS NOT NULL FROM esl_events WHERE key = ?1";
     let EventKey(event) = organization.event_key(seq);
     let is_deleted: Option<bool> = connection
         .prepare_cached(is_deleted)?
@@ -258,15 +258,16 @@ fn reopen(
     if seq > Seq::ZERO && seq <= organization.removed_to {
         return Err(Stop::refused(StorageErrorKind::Gone, REOPEN));
     }
-    if !connection.prepare_cached(event_exists)?.exists([event])? {
-        return Err(not_found());
-    }
+    let is_erased: Option<bool> =
+        connection.prepare_cached(is_erased)?.query_row([event], |row| row.get(0)).optional()?;
+    let is_erased = is_erased.ok_or_else(not_found)?;
     let ending = "SELECT state FROM esl_closed WHERE lane = ?1 AND seq = ?2";
     let ending = connection
         .prepare_cached(ending)?
         .query_row((lane, seq_number), |row| rows::ending(row, 0))
         .optional()?;
     match ending {
+        Some(_) if is_erased => return Err(Stop::refused(StorageErrorKind::Gone, REOPEN)),
         Some(Ending::Exhausted | Ending::Expired) if !is_deleted => {}
         Some(Ending::Exhausted | Ending::Expired | Ending::Delivered | Ending::Cancelled) => {
             return Err(Stop::refused(StorageErrorKind::Conflict, REOPEN));

@@ -68,6 +68,7 @@
 //!   Whoever can read the file can sign.
 
 mod backup;
+mod blobs;
 mod changes;
 mod checkpoint;
 mod claim;

@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use esl_core::{
-    BlobKey, EventId, LinkKey, OrganizationId, Seq, Timestamp, data_ref,
+    BlobKey, EventId, InstallationId, LinkKey, OrganizationId, Seq, Timestamp,
     storage::{Erased, Removal, Removed, StorageError, Worker},
 };
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::{
-    SqliteStorage, deletion, erasure, link_keys,
+    SqliteStorage, blobs, deletion, erasure, link_keys,
     readers::Snapshot,
     rows::{self, Ending, EventKey, seq_number},
     session::Session,
@@ -63,6 +63,19 @@ impl Removal for SqliteStorage {
     ) -> Result<Vec<OrganizationId>, StorageError> {
         let work = move |snapshot: &Snapshot<'_>| Ok(erasure::find(snapshot.connection, id)?);
         self.readers().run("look for an event", work).await
+    }
+
+    async fn unnamed_blobs(&self, keys: Vec<BlobKey>) -> Result<Vec<BlobKey>, StorageError> {
+        if keys.is_empty() {
+            return Ok(keys);
+        }
+        let work = move |snapshot: &Snapshot<'_>| Ok(blobs::unnamed(snapshot, keys)?);
+        self.readers().run("look for the events of blobs", work).await
+    }
+
+    async fn installation(&self, fresh: InstallationId) -> Result<InstallationId, StorageError> {
+        let work = move |session: &mut Session<'_>| Ok(blobs::installation(session, fresh)?);
+        self.writer().run("read which installation it is", 1, work).await
     }
 
     async fn link_keys(&self, fresh: LinkKey) -> Result<Vec<LinkKey>, StorageError> {
@@ -312,20 +325,11 @@ pub(crate) fn blob_of(
     head: &mut rusqlite::CachedStatement<'_>,
     key: i64,
 ) -> rusqlite::Result<Option<BlobKey>> {
-    let (id, head): ([u8; 16], Vec<u8>) =
-        head.query_row([key], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    if data_ref(&head).is_none() {
-        return Ok(None);
-    }
-    // As the envelope names it: of a deleted organization the row does not say it any more.
-    let text = String::from_utf8_lossy(&head);
-    let named = text.split("\"organization_id\":\"").nth(1).and_then(|rest| rest.split('"').next());
-    let organization = named.and_then(|id| id.parse().ok());
-    Ok(organization.map(|organization| BlobKey { organization, event: EventId::from_bytes(id) }))
+    head.query_row([key], blobs::named)
 }
 
 /// Enough of an envelope to see whether its data is in a blob.
-pub(crate) const HEAD: &str = "SELECT id, substr(body, 1, 1024) FROM esl_events WHERE key = ?1";
+pub(crate) const HEAD: &str = "SELECT substr(body, 1, 1024) FROM esl_events WHERE key = ?1";
 
 const NEXT_ORGANIZATION: &str = "
 SELECT key, id FROM esl_organizations WHERE key > ?1 AND deleted_at IS NULL ORDER BY key LIMIT 1";

@@ -247,7 +247,8 @@ impl Lane<'_> {
             let seq = EventKey(row.get(0)?).seq();
             looked_at += 1;
             found.position = seq;
-            if replay.range.covers(rows::time(row, 2)?) && self.is_candidate(seq, &replay.of)? {
+            let is_wanted = !row.get::<_, bool>(3)? && replay.range.covers(rows::time(row, 2)?);
+            if is_wanted && self.is_candidate(seq, &replay.of)? {
                 found.events.push((seq, rows::parsed::<EventType>(row, 1)?));
             }
         }
@@ -479,9 +480,11 @@ const FIRST_FAN_OUT: &str =
     "SELECT seq FROM esl_fan_outs WHERE organization = ?1 ORDER BY seq LIMIT 1";
 
 const EVENTS: &str = "
-SELECT key, event_type, timestamp FROM esl_events WHERE key > ?1 AND key <= ?2 ORDER BY key LIMIT ?3";
+SELECT key, event_type, timestamp, erased_at IS NOT NULL FROM esl_events
+WHERE key > ?1 AND key <= ?2 ORDER BY key LIMIT ?3";
 
-const EVENT: &str = "SELECT event_type, timestamp FROM esl_events WHERE key = ?1";
+const EVENT: &str =
+    "SELECT event_type, timestamp FROM esl_events WHERE key = ?1 AND erased_at IS NULL";
 
 const UNDELIVERED: &str = "
 SELECT seq FROM esl_closed INDEXED BY esl_closed_undelivered

@@ -12,7 +12,7 @@
 //! esl_intake    events that an embedder has committed and the engine has yet to move
 //! esl_changes   what others than the engine have changed
 //! esl_link_keys what links to large payloads are signed with
-//! esl_engine    one row: whose epoch it is
+//! esl_engine    one row: whose epoch it is, and which installation this is
 //! ```
 //!
 //! A delivery is a row in exactly one of `esl_open` and `esl_closed`. In `esl_open`, `due_at` is 0
@@ -237,7 +237,8 @@ CREATE TABLE esl_engine (
     worker BLOB,
     epoch INTEGER NOT NULL,
     lapses_at INTEGER NOT NULL,
-    checked_at INTEGER NOT NULL
+    checked_at INTEGER NOT NULL,
+    installation BLOB
 );
 INSERT INTO esl_engine (one, worker, epoch, lapses_at, checked_at) VALUES (1, NULL, 0, 0, 0);
 "];

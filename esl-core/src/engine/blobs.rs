@@ -6,18 +6,20 @@ use tokio_util::sync::CancellationToken;
 
 use super::{driver::Driver, tenure::pause};
 use crate::{
-    BlobKey, BlobStore, LinkKey,
-    storage::{StorageError, StorageErrorKind},
+    BlobError, BlobKey, BlobPages, BlobStore, EventId, LinkKey, OrganizationId, PutId, SealedEvent,
+    StoredBlob,
+    storage::{Erased, StorageError, StorageErrorKind},
 };
 
 /// The keys of links are read anew so often.
 const KEYS_EVERY: Duration = Duration::from_secs(60 * 60);
-/// The store is gone through so often, for blobs that no event names.
+/// The store is gone through after so long, for blobs that no event names …
+const FIRST_SWEEP_AFTER: Duration = Duration::from_secs(60 * 60);
+/// … and then so often.
 const SWEEP_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 /// A younger blob may be of an event that is not committed yet: what was prepared is refused after
 /// half of this.
 const ORPHAN_AGE: Duration = Duration::from_secs(24 * 60 * 60);
-const PAGE: usize = 500;
 /// Between two pages, so that the store and the storage have time for others.
 const REST: Duration = Duration::from_millis(50);
 
@@ -32,10 +34,12 @@ pub(crate) async fn read_keys(driver: &Driver) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// Keeps the keys up to date, and sweeps once a day, until it is stopped.
+/// Keeps the keys up to date, and sweeps after an hour and then once a day, until it is stopped.
 pub(crate) async fn run(driver: Arc<Driver>, blobs: Arc<dyn BlobStore>, stop: CancellationToken) {
+    // Said at once, and not only when there is something to sweep.
+    _ = is_ours(&driver, &*blobs).await;
     // Not at the start: a server that is started again and again would do little else.
-    let mut sweep_at = driver.clock.monotonic() + SWEEP_EVERY;
+    let mut sweep_at = driver.clock.monotonic() + FIRST_SWEEP_AFTER;
     while pause(&driver, KEYS_EVERY, &stop).await {
         if let Err(error) = read_keys(&driver).await {
             tracing::error!(error = &error as &dyn std::error::Error, "keys of links not read");
@@ -48,38 +52,116 @@ pub(crate) async fn run(driver: Arc<Driver>, blobs: Arc<dyn BlobStore>, stop: Ca
 }
 
 async fn sweep(driver: &Driver, blobs: &dyn BlobStore, stop: &CancellationToken) {
-    let (mut after, mut removed) = (None, 0_usize);
-    loop {
-        let page = match blobs.list(after, PAGE).await {
+    if !is_ours(driver, blobs).await {
+        return;
+    }
+    let mut pages = blobs.list(None);
+    let mut removed = 0_usize;
+    while let Some(page) = next(&mut pages).await {
+        let page = match page {
             Ok(page) => page,
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "blobs not listed");
                 return;
             }
         };
-        let is_last = page.len() < PAGE;
-        for blob in page {
-            after = Some(blob.key);
-            if driver.now().utc.since(blob.put_at) < ORPHAN_AGE {
-                continue;
-            }
-            // An error is no word on whether an event names it.
-            match driver.storage.organizations_of_event(blob.key.event).await {
-                Ok(organizations) if organizations.contains(&blob.key.organization) => {}
-                Ok(_) => removed += usize::from(delete(blobs, blob.key).await),
-                Err(error) => {
-                    tracing::error!(error = &error as &dyn std::error::Error, "blobs not swept");
-                    return;
+        let now = driver.now().utc;
+        let old = page.iter().filter(|blob| now.since(blob.put_at) >= ORPHAN_AGE);
+        match driver.storage.unnamed_blobs(old.map(|blob| blob.key).collect()).await {
+            Ok(unnamed) => {
+                for key in unnamed {
+                    removed += usize::from(delete(blobs, key).await);
                 }
             }
+            // An error is no word on whether an event names them.
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "blobs not swept");
+                return;
+            }
         }
-        if is_last || !pause(driver, REST, stop).await {
+        if !pause(driver, REST, stop).await {
             break;
         }
     }
     if removed > 0 {
         tracing::info!(blobs = removed, "removed blobs that no event names");
     }
+}
+
+/// Whether the store is this installation's to sweep. It becomes so if it is nobody's yet.
+async fn is_ours(driver: &Driver, blobs: &dyn BlobStore) -> bool {
+    let ours = match driver.storage.installation(driver.ids.installation()).await {
+        Ok(ours) => ours,
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "installation not read");
+            return false;
+        }
+    };
+    match blobs.mark(ours).await {
+        Ok(found) if found == ours => true,
+        Ok(found) => {
+            tracing::error!(
+                store = %found,
+                %ours,
+                "the blob store belongs to another installation, and is not swept: give this database \
+                 a store or a prefix of its own, or, if it has taken the other's place for good, \
+                 remove `esl-installation` from the store"
+            );
+            false
+        }
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, "whose the blob store is, is not known, and it is not swept");
+            false
+        }
+    }
+}
+
+/// Deletes what was put for an event that was not committed. The stored event of that id is looked at
+/// once more: a repetition may be one of the very same bytes.
+pub(crate) async fn discard(driver: &Driver, event: &SealedEvent) {
+    let (Some(blobs), Some(key)) = (&driver.blobs, BlobKey::named_by(&event.body)) else { return };
+    match driver.storage.event(event.organization, event.id).await {
+        Ok(Some(stored)) if BlobKey::named_by(&stored.body) == Some(key) => {}
+        Ok(_) => drop(delete(&**blobs, key).await),
+        Err(error) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "blob left to the sweep");
+        }
+    }
+}
+
+/// Deletes what a blob store has of an event that was erased through the storage
+/// ([`erase_event`](crate::storage::Removal::erase_event)); [`Esl::erase_event`](super::Esl::erase_event)
+/// does so by itself. Erasing it once more makes up for an error: an erased envelope names no blob any
+/// more, and so all are deleted that were ever put for the event.
+///
+/// # Errors
+/// When a blob may still be there.
+pub async fn delete_erased(
+    blobs: &dyn BlobStore,
+    (organization, event): (OrganizationId, EventId),
+    erased: &Erased,
+) -> Result<(), BlobError> {
+    for key in &erased.blobs {
+        blobs.delete(*key).await?;
+    }
+    if !erased.before {
+        return Ok(());
+    }
+    let mut pages = blobs.list(Some(BlobKey { organization, event, put: PutId::from_bits(0) }));
+    while let Some(page) = next(&mut pages).await {
+        for StoredBlob { key, .. } in page? {
+            if (key.organization, key.event) != (organization, event) {
+                return Ok(());
+            }
+            blobs.delete(key).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn next(pages: &mut BlobPages) -> Option<Result<Vec<StoredBlob>, BlobError>> {
+    std::future::poll_fn(|context| pages.as_mut().poll_next(context)).await
 }
 
 /// Deletes a blob; what cannot be deleted now the next sweep finds.

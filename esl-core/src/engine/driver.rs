@@ -18,8 +18,8 @@ use super::{
     target::{Defaults, Target},
 };
 use crate::{
-    BlobKey, BlobStore, Chance, Clock, Draw, Monotonic, SealedEvent, Subscription, Timestamp,
-    Transport, Wake, data_ref,
+    BlobStore, Chance, Clock, Draw, EventId, Monotonic, OrganizationId, SealedEvent, Subscription,
+    Timestamp, Transport, Wake, data_ref,
     link::{Links, link_expiry},
     relinked,
     storage::{Storage, StorageTime},
@@ -130,13 +130,12 @@ impl Driver {
 
     /// What goes out of an event at `now`: its envelope, with a link that lasts if it refers to a blob.
     pub(crate) fn outgoing(&self, event: &SealedEvent, now: Timestamp) -> Bytes {
-        let key = BlobKey { organization: event.organization, event: event.id };
-        self.outgoing_body(key, &event.body, event.timestamp, now)
+        self.outgoing_body((event.organization, event.id), &event.body, event.timestamp, now)
     }
 
     pub(crate) fn outgoing_body(
         &self,
-        key: BlobKey,
+        (organization, event): (OrganizationId, EventId),
         body: &Bytes,
         sealed_at: Timestamp,
         now: Timestamp,
@@ -145,7 +144,7 @@ impl Driver {
             return body.clone();
         }
         let expires_at = link_expiry(sealed_at, now);
-        relinked(body, self.links.make(key, expires_at), expires_at)
+        relinked(body, self.links.make(organization, event, expires_at), expires_at)
     }
 
     /// The lanes, to read or to change in a way that brings no work about.

@@ -4,7 +4,10 @@ use std::sync::{Arc, Mutex};
 
 use ulid::Ulid;
 
-use crate::{Chance, Clock, EventId, ReplayId, RequestId, SubscriptionId, Timestamp, WorkerId};
+use crate::{
+    Chance, Clock, EventId, InstallationId, PutId, ReplayId, RequestId, SubscriptionId, Timestamp,
+    WorkerId,
+};
 
 /// Makes ULIDs that never go below the last one, whatever the clock does.
 #[derive(Debug)]
@@ -41,8 +44,20 @@ impl Ids {
         WorkerId::from_ulid(self.ulid(self.clock.utc()))
     }
 
+    pub(crate) fn installation(&self) -> InstallationId {
+        InstallationId::from_ulid(self.ulid(self.clock.utc()))
+    }
+
+    pub(crate) fn put(&self) -> PutId {
+        PutId::from_bits(self.random())
+    }
+
+    fn random(&self) -> u128 {
+        u128::from(self.chance.bits()) << 64 | u128::from(self.chance.bits())
+    }
+
     fn ulid(&self, now: Timestamp) -> Ulid {
-        let random = u128::from(self.chance.bits()) << 64 | u128::from(self.chance.bits());
+        let random = self.random();
         let mut last = self.last.lock().expect("no code panics while it holds this lock");
         // Within one millisecond, and while the clock is behind, the random part still differs; only
         // the time part is kept from going back.

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    blobs,
     driver::Driver,
     inbox::CommitFailure,
     publish::{PublishError, Sealed, route, submit},
@@ -82,6 +83,7 @@ async fn move_page(driver: &Driver, mut events: Vec<Sealed>) -> Result<(), Publi
                 Ok(committed) => {
                     if committed.events.iter().any(|accepted| accepted.repeated) {
                         tracing::warn!(event = %event.0.id, "dropped from the intake: exists already");
+                        blobs::discard(driver, &event.0).await;
                     }
                 }
                 Err(CommitFailure::Refused(Refused::Rerouted)) => {

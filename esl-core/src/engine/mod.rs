@@ -40,15 +40,16 @@ use tokio::sync::{Mutex, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::{
+    blobs::delete_erased,
     builder::EslBuilder,
     publish::{PublishError, Published},
     publisher::Publisher,
 };
 use self::{driver::Driver, lanes::Now, publish::Sealer};
 use crate::{
-    BlobKey, BlobStore, CallbackPolicy, Delivery, DeliveryId, EventId, LinkError, NewEvent,
-    NewReplay, NewSubscription, OrganizationId, Origin, Prepared, Replay, ReplayId, RequestId,
-    Secret, SecretChange, Subscription, SubscriptionId, SubscriptionUpdate, Timestamp,
+    BlobStore, CallbackPolicy, Delivery, DeliveryId, EventId, LinkError, NewEvent, NewReplay,
+    NewSubscription, OrganizationId, Origin, Prepared, Replay, ReplayId, RequestId, Secret,
+    SecretChange, Subscription, SubscriptionId, SubscriptionUpdate, Timestamp,
     storage::{Erased, Idempotency, Storage, StorageError, StorageErrorKind, StoredEvent},
 };
 
@@ -179,12 +180,9 @@ impl Esl {
             return Err(PublishError::UnknownOrganization);
         }
         let _room = self.0.room.acquire().await.expect("it is never closed");
-        let mut sealed = Vec::with_capacity(events.len());
-        for event in &events {
-            sealed.push((self.0.sealer.seal(event, driver.ids.event()).await?, None));
-        }
+        let (sealer, key) = (&self.0.sealer, idempotency.as_ref());
         let committed =
-            publish::publish(driver, organization, &sealed, idempotency.as_ref()).await?;
+            publish::seal_and_publish(driver, sealer, organization, &events, key).await?;
         Ok(committed.events.iter().map(Published::from).collect())
     }
 
@@ -194,9 +192,7 @@ impl Esl {
     /// As [`publish`](Self::publish), but nothing is stored yet.
     pub async fn prepare(&self, event: NewEvent) -> Result<Prepared, PublishError> {
         self.demand_enabled()?;
-        let stamp = self.0.driver.ids.event();
-        let sealed = self.0.sealer.seal(&event, stamp).await?;
-        Ok(Prepared::new(sealed, stamp.1))
+        Ok(Prepared::new(self.0.sealer.seal(&event, &self.0.driver.ids).await?))
     }
 
     /// Subscribes. The answer holds the secret, which was generated if none was given.
@@ -372,7 +368,8 @@ impl Esl {
     /// cannot be called back; nothing more is sent.
     ///
     /// # Errors
-    /// [`NotFound`](StorageErrorKind::NotFound).
+    /// [`NotFound`](StorageErrorKind::NotFound); [`Unavailable`](StorageErrorKind::Unavailable) also if
+    /// its data may still be in the blob store: erase it once more.
     pub async fn erase_event(
         &self,
         organization: OrganizationId,
@@ -380,14 +377,14 @@ impl Esl {
     ) -> Result<Erased, StorageError> {
         let driver = &self.0.driver;
         let erased = driver.storage.erase_event(organization, id).await?;
+        // First, so that nothing more is sent whatever becomes of the blob.
+        driver.update(|lanes| lanes.let_go(organization));
         if let Some(store) = &driver.blobs {
-            let key = BlobKey { organization, event: id };
-            let deleted = store.delete(key).await;
+            let deleted = delete_erased(&**store, (organization, id), &erased).await;
             deleted.map_err(|error| {
                 StorageError::new(StorageErrorKind::Unavailable, "erase a blob").with_source(error)
             })?;
         }
-        driver.update(|lanes| lanes.let_go(organization));
         Ok(erased)
     }
 
@@ -396,12 +393,7 @@ impl Esl {
     #[must_use]
     pub fn envelope(&self, organization: OrganizationId, event: &StoredEvent) -> bytes::Bytes {
         let driver = &self.0.driver;
-        driver.outgoing_body(
-            BlobKey { organization, event: event.id },
-            &event.body,
-            event.timestamp,
-            self.now(),
-        )
+        driver.outgoing_body((organization, event.id), &event.body, event.timestamp, self.now())
     }
 
     /// Where large payloads are kept, if there is such a store.
@@ -410,8 +402,9 @@ impl Esl {
         self.0.driver.blobs.as_ref()
     }
 
-    /// Whose blob a link opens: the event in its path, and `exp` and `sig` of its query. A key that
-    /// another engine has made is looked for, at most every few seconds.
+    /// Whose event it is whose data a link opens: the event in its path, and `exp` and `sig` of its
+    /// query. Its envelope says [which blob](crate::BlobKey::named_by) that is. A key that another
+    /// engine has made is looked for, at most every few seconds.
     ///
     /// # Errors
     /// See [`LinkError`].
@@ -420,7 +413,7 @@ impl Esl {
         event: EventId,
         exp: u64,
         sig: &str,
-    ) -> Result<BlobKey, LinkError> {
+    ) -> Result<OrganizationId, LinkError> {
         let driver = &self.0.driver;
         let checked = driver.links.check(event, exp, sig, self.now());
         if checked != Err(LinkError::NotGenuine) || !driver.links.may_look(driver.clock.monotonic())

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::{
+    blobs,
     driver::Driver,
+    ids::Ids,
     inbox::{CommitFailure, PublishRequest},
 };
 use crate::{
     BlobError, BlobKey, BlobStore, DataRef, DeliveryId, EventId, NewEvent, OrganizationId, Origin,
-    SealedEvent, Seq, SubscriptionId, Timestamp,
+    PutId, SealedEvent, Seq, SubscriptionId,
     link::link_expiry,
     seal, seal_with_reference,
     storage::{
@@ -95,6 +97,21 @@ impl PublishError {
             | Self::UnknownSubscription => false,
         }
     }
+
+    /// Whether it is certain that nothing was committed.
+    fn is_refusal(&self) -> bool {
+        match self {
+            Self::TooLarge { .. }
+            | Self::SystemType
+            | Self::EventConflict(_)
+            | Self::IdempotencyConflict
+            | Self::UnknownOrganization
+            | Self::UnknownSubscription
+            | Self::Disabled
+            | Self::Blob(_) => true,
+            Self::Stopped | Self::Storage(_) => false,
+        }
+    }
 }
 
 impl From<StorageError> for PublishError {
@@ -108,7 +125,7 @@ impl From<StorageError> for PublishError {
 pub(crate) struct Sealer {
     pub(crate) payload_bytes_max: usize,
     pub(crate) blobs: Option<Arc<dyn BlobStore>>,
-    /// What a link adds to an envelope when it is sent.
+    /// How many bytes a link has.
     pub(crate) link_bytes: usize,
 }
 
@@ -117,11 +134,12 @@ impl Sealer {
     pub(crate) async fn seal(
         &self,
         event: &NewEvent,
-        (id, now): (EventId, Timestamp),
+        ids: &Ids,
     ) -> Result<Arc<SealedEvent>, PublishError> {
         if event.event_type.is_system() {
             return Err(PublishError::SystemType);
         }
+        let (id, now) = ids.event();
         let sealed = seal(event, id, now);
         let bytes = sealed.body.len();
         let bytes_max = self.payload_bytes_max;
@@ -131,14 +149,17 @@ impl Sealer {
         let Some(blobs) = &self.blobs else {
             return Err(PublishError::TooLarge { bytes, bytes_max });
         };
-        let key = BlobKey { organization: event.organization, event: sealed.id };
+        let key = BlobKey { organization: event.organization, event: sealed.id, put: ids.put() };
         let blob = bytes::Bytes::copy_from_slice(event.data.get().as_bytes());
-        // The link is made when it is sent, so that it never goes out expired.
-        let reference = DataRef::to_blob(&blob, String::new(), link_expiry(now, now));
+        // The link is made when it is sent, so that it never goes out expired. Until then the blob's
+        // name stands in its place.
+        let reference = DataRef::to_blob(&blob, key.put.to_string(), link_expiry(now, now));
+        let sent_bytes =
+            |sealed: &SealedEvent| sealed.body.len() - PutId::TEXT_BYTES + self.link_bytes;
         let referenced = [true, false]
             .map(|with_changes| seal_with_reference(event, id, now, &reference, with_changes))
             .into_iter()
-            .find(|sealed| sealed.body.len() + self.link_bytes <= bytes_max)
+            .find(|sealed| sent_bytes(sealed) <= bytes_max)
             .ok_or(PublishError::TooLarge { bytes, bytes_max })?;
         let put = blobs.put(key, blob).await;
         put.map_err(|error| PublishError::Blob(Arc::new(error)))?;
@@ -149,8 +170,48 @@ impl Sealer {
 /// An event to be committed, and the intake row it came from.
 pub(crate) type Sealed = (Arc<SealedEvent>, Option<IntakeRow>);
 
+/// Seals events and publishes them as one unit. Of those that were not committed, with certainty,
+/// nothing stays in the blob store; where that is not known, or if this is dropped, the sweep decides.
+pub(crate) async fn seal_and_publish(
+    driver: &Driver,
+    sealer: &Sealer,
+    organization: OrganizationId,
+    events: &[NewEvent],
+    idempotency: Option<&Idempotency>,
+) -> Result<Committed, PublishError> {
+    let mut sealed = Vec::with_capacity(events.len());
+    for event in events {
+        match sealer.seal(event, &driver.ids).await {
+            Ok(event) => sealed.push((event, None)),
+            Err(error) => {
+                discard(driver, &sealed).await;
+                return Err(error);
+            }
+        }
+    }
+    let published = publish(driver, organization, &sealed, idempotency).await;
+    match &published {
+        Ok(committed) => {
+            for ((event, _), accepted) in sealed.iter().zip(&committed.events) {
+                if accepted.repeated {
+                    blobs::discard(driver, event).await;
+                }
+            }
+        }
+        Err(error) if error.is_refusal() => discard(driver, &sealed).await,
+        Err(_) => {}
+    }
+    published
+}
+
+async fn discard(driver: &Driver, events: &[Sealed]) {
+    for (event, _) in events {
+        blobs::discard(driver, event).await;
+    }
+}
+
 /// Routes events and commits them as one unit, again and again while their routes are outdated.
-pub(crate) async fn publish(
+async fn publish(
     driver: &Driver,
     organization: OrganizationId,
     events: &[Sealed],

@@ -47,9 +47,7 @@ impl Publisher {
     /// # Errors
     /// See [`PublishError`].
     pub async fn prepare(&self, event: NewEvent) -> Result<Prepared, PublishError> {
-        let stamp = self.0.ids.event();
-        let sealed = self.0.sealer.seal(&event, stamp).await?;
-        Ok(Prepared::new(sealed, stamp.1))
+        Ok(Prepared::new(self.0.sealer.seal(&event, &self.0.ids).await?))
     }
 
     /// Publishes an event, in a transaction of its own. When this returns, it is durable.

@@ -128,7 +128,9 @@ impl Lanes for MemoryStorage {
         const OPERATION: &str = "open a delivery again";
         let mut state = self.state();
         let now = state.now();
-        let removed_to = state.organizations.get(&organization).map(|row| row.removed_to);
+        let events = state.organizations.get(&organization);
+        let removed_to = events.map(|row| row.removed_to);
+        let is_erased = events.is_some_and(|row| row.is_erased(seq));
         let row =
             state.lanes.get_mut(&lane).filter(|row| row.subscription.organization == organization);
         let row = row.ok_or(not_found(OPERATION))?;
@@ -137,6 +139,9 @@ impl Lanes for MemoryStorage {
         }
         let is_deleted = row.is_deleted();
         let delivery = row.deliveries.get_mut(&seq).ok_or(not_found(OPERATION))?;
+        if is_erased {
+            return Err(StorageError::new(StorageErrorKind::Gone, OPERATION));
+        }
         if is_deleted {
             return Err(conflict(OPERATION));
         }

@@ -24,8 +24,8 @@ use self::{
     rows::{Intake, LaneRow, OrganizationRow, WorkerRow},
 };
 use crate::{
-    Client, Clock, EventId, LaneId, LinkKey, OrganizationId, Replay, ReplayNumber, Seq,
-    SubscriptionId, SystemClock, Timestamp, Token, WorkerId,
+    BlobKey, Client, Clock, EventId, InstallationId, LaneId, LinkKey, OrganizationId, Replay,
+    ReplayNumber, Seq, SubscriptionId, SystemClock, Timestamp, Token, WorkerId,
     storage::{StorageError, StorageErrorKind, StorageTime},
 };
 
@@ -125,7 +125,10 @@ struct State {
     lanes: BTreeMap<LaneId, LaneRow>,
     lanes_by_subscription: BTreeMap<SubscriptionId, LaneId>,
     last_lane: u64,
+    installation: Option<InstallationId>,
     link_keys: Vec<(LinkKey, Timestamp)>,
+    /// The blobs that the events of deleted organizations named.
+    freed_blobs: Vec<BlobKey>,
     intake: Intake,
     replays: BTreeMap<ReplayNumber, Replay>,
     workers: BTreeMap<WorkerId, WorkerRow>,
@@ -145,7 +148,9 @@ impl State {
             lanes: BTreeMap::new(),
             lanes_by_subscription: BTreeMap::new(),
             last_lane: 0,
+            installation: None,
             link_keys: Vec::new(),
+            freed_blobs: Vec::new(),
             intake: Intake::default(),
             replays: BTreeMap::new(),
             workers: BTreeMap::new(),

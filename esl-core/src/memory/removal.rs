@@ -7,7 +7,7 @@ use super::{
     rows::{Ending, LaneRow, OrganizationRow, Standing},
 };
 use crate::{
-    BlobKey, EventId, LinkKey, OrganizationId, SealedEvent, Seq, Timestamp, erased,
+    BlobKey, EventId, InstallationId, LinkKey, OrganizationId, SealedEvent, Seq, Timestamp, erased,
     storage::{Change, Erased, Removal, Removed, StorageError, Worker},
 };
 
@@ -21,7 +21,8 @@ impl Removal for MemoryStorage {
     ) -> Result<Removed, StorageError> {
         let mut state = self.state();
         let now = state.demand_running(worker, "remove what is old")?;
-        let mut removed = Removed::default();
+        let blobs = std::mem::take(&mut state.freed_blobs);
+        let mut removed = Removed { blobs, ..Removed::default() };
         let Some(age) = age else { return Ok(removed) };
         let organizations: Vec<_> = state.organizations.keys().copied().collect();
         for organization in organizations {
@@ -37,16 +38,19 @@ impl Removal for MemoryStorage {
     ) -> Result<Erased, StorageError> {
         let mut state = self.state();
         let now = state.now();
-        let is_waiting = state.intake.erase(organization, id);
+        let waiting = state.intake.erase(organization, id);
+        let blobs = waiting.iter().filter_map(|event| BlobKey::named_by(&event.body)).collect();
+        let mut erasure = Erased { before: false, blobs };
         let Some(seq) = state.events_by_id.get(&(organization, id)).copied() else {
-            return if is_waiting { Ok(Erased::Now) } else { Err(not_found("erase an event")) };
+            return if waiting.is_empty() { Err(not_found("erase an event")) } else { Ok(erasure) };
         };
         let row = state.organizations.get_mut(&organization).expect("it has an event");
         row.fan_outs.remove(&seq);
         let event = row.events.get_mut(&seq).expect("its id is listed");
         if event.erased_at.is_some() {
-            return Ok(Erased::Before);
+            return Ok(Erased { before: true, ..erasure });
         }
+        erasure.blobs.extend(BlobKey::named_by(&event.event.body));
         event.erased_at = Some(now);
         let body = erased(&event.event);
         event.event = Arc::new(SealedEvent { body, changes: None, ..(*event.event).clone() });
@@ -55,7 +59,7 @@ impl Removal for MemoryStorage {
             lane.erase(seq, now);
         }
         state.listeners.tell_others(self.handle, Change::Erased(organization));
-        Ok(Erased::Now)
+        Ok(erasure)
     }
 
     async fn organizations_of_event(
@@ -77,6 +81,15 @@ impl Removal for MemoryStorage {
         Ok(found)
     }
 
+    async fn unnamed_blobs(&self, keys: Vec<BlobKey>) -> Result<Vec<BlobKey>, StorageError> {
+        let state = self.state();
+        Ok(keys.into_iter().filter(|key| !state.names(*key)).collect())
+    }
+
+    async fn installation(&self, fresh: InstallationId) -> Result<InstallationId, StorageError> {
+        Ok(*self.state().installation.get_or_insert(fresh))
+    }
+
     async fn link_keys(&self, fresh: LinkKey) -> Result<Vec<LinkKey>, StorageError> {
         let mut state = self.state();
         let now = state.now();
@@ -90,9 +103,11 @@ impl Removal for MemoryStorage {
 
     async fn delete_organization(&self, id: OrganizationId) -> Result<(), StorageError> {
         let mut state = self.state();
-        if state.organizations.remove(&id).is_none() {
+        let Some(organization) = state.organizations.remove(&id) else {
             return Err(not_found("delete an organization"));
-        }
+        };
+        let events = organization.events.values();
+        state.freed_blobs.extend(events.filter_map(|row| BlobKey::named_by(&row.event.body)));
         state.organization_order.retain(|other| *other != id);
         state.clients.retain(|_, client| client.organization != id);
         state.tokens.retain(|_, token| token.organization != id);
@@ -109,6 +124,13 @@ impl Removal for MemoryStorage {
 }
 
 impl State {
+    fn names(&self, key: BlobKey) -> bool {
+        let seq = self.events_by_id.get(&(key.organization, key.event));
+        let stored = seq.map(|seq| &self.organizations[&key.organization].events[seq].event);
+        let mut events = stored.into_iter().chain(self.intake.rows.values());
+        events.any(|event| BlobKey::named_by(&event.body) == Some(key))
+    }
+
     fn remove_old_of(
         &mut self,
         organization: OrganizationId,
@@ -137,9 +159,7 @@ impl State {
         for seq in old {
             let event = row.events.remove(&seq).expect("it was there just now");
             self.events_by_id.remove(&(organization, event.event.id));
-            if event.event.data_ref().is_some() {
-                removed.blobs.push(BlobKey { organization, event: event.event.id });
-            }
+            removed.blobs.extend(BlobKey::named_by(&event.event.body));
             removed.events += 1;
             removed.bytes += event.event.body.len() as u64;
         }

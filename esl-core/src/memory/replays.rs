@@ -103,7 +103,8 @@ impl Replays for MemoryStorage {
                     return Ok(found);
                 }
                 found.position = *seq;
-                if replay.range.covers(row.event.timestamp) && lane.is_candidate(*seq, &replay.of) {
+                let is_wanted = row.erased_at.is_none() && replay.range.covers(row.event.timestamp);
+                if is_wanted && lane.is_candidate(*seq, &replay.of) {
                     found.events.push((*seq, row.event.event_type.clone()));
                 }
             }
@@ -166,7 +167,9 @@ impl State {
         let is_reached =
             organization.fan_outs.first_key_value().is_none_or(|(first, _)| seq < *first);
         let Some(lane) = self.lanes.get_mut(&replay.lane) else { return false };
-        let is_there = seq > organization.removed_to && organization.events.contains_key(&seq);
+        let is_there = seq > organization.removed_to
+            && organization.events.contains_key(&seq)
+            && !organization.is_erased(seq);
         if !is_reached || !is_there || !lane.is_candidate(seq, &replay.of) {
             return false;
         }

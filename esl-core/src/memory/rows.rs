@@ -56,11 +56,16 @@ impl Intake {
         self.rows.insert(self.last_row, event);
     }
 
-    /// Removes the rows of an event; false if there are none.
-    pub(super) fn erase(&mut self, organization: OrganizationId, id: EventId) -> bool {
-        let before = self.rows.len();
-        self.rows.retain(|_, event| (event.organization, event.id) != (organization, id));
-        self.rows.len() < before
+    /// Takes the rows of an event out.
+    pub(super) fn erase(
+        &mut self,
+        organization: OrganizationId,
+        id: EventId,
+    ) -> Vec<Arc<SealedEvent>> {
+        let is_of = |_: &i64, event: &mut Arc<SealedEvent>| {
+            (event.organization, event.id) == (organization, id)
+        };
+        self.rows.extract_if(.., is_of).map(|(_, event)| event).collect()
     }
 
     /// Removes a row, if it is that event's.
@@ -122,6 +127,12 @@ pub(super) enum Ending {
     Exhausted,
     Expired,
     Cancelled,
+}
+
+impl OrganizationRow {
+    pub(super) fn is_erased(&self, seq: Seq) -> bool {
+        self.events.get(&seq).is_some_and(|event| event.erased_at.is_some())
+    }
 }
 
 impl LaneRow {

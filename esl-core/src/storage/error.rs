@@ -26,7 +26,7 @@ pub enum StorageErrorKind {
     Unavailable,
     /// There is no such thing in that organization.
     NotFound,
-    /// There was such a thing, and it was removed because it was old.
+    /// There was such a thing, and it was removed because it was old, or erased.
     Gone,
     /// Another engine has the storage, or the epoch of this one is over.
     Fenced,
@@ -83,7 +83,7 @@ impl fmt::Display for StorageErrorKind {
             Self::Corrupt => "the data is damaged",
             Self::Unavailable => "it is unavailable",
             Self::NotFound => "not found",
-            Self::Gone => "it was removed because it was old",
+            Self::Gone => "it was erased, or removed because it was old",
             Self::Fenced => "another engine has it",
             Self::Unsupported => "it is not supported",
         })

@@ -94,7 +94,7 @@ pub trait Lanes: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`NotFound`](super::StorageErrorKind::NotFound) if the organization has no such delivery;
-    /// [`Gone`](super::StorageErrorKind::Gone) if its event was removed because it was old;
+    /// [`Gone`](super::StorageErrorKind::Gone) if its event was removed because it was old, or erased;
     /// [`Conflict`](super::StorageErrorKind::Conflict) if it is in another state,
     /// or its subscription was deleted.
     async fn reopen(

@@ -3,7 +3,7 @@ use std::{fmt, time::Duration};
 use async_trait::async_trait;
 
 use super::{StorageError, Worker};
-use crate::{BlobKey, EventId, LinkKey, OrganizationId};
+use crate::{BlobKey, EventId, InstallationId, LinkKey, OrganizationId};
 
 /// Letting go of what is old, of what must not be kept, and of whole organizations.
 #[async_trait]
@@ -34,7 +34,8 @@ pub trait Removal: fmt::Debug + Send + Sync + 'static {
     /// Its envelope becomes what [`erased`](crate::erased) makes of it; open deliveries of it are
     /// cancelled; what receivers answered to it is removed from the attempts. An event in the intake
     /// is removed. When this returns, no byte of it is left in the storage's files, as far as the
-    /// storage can see to that.
+    /// storage can see to that. Blobs are the caller's to delete:
+    /// [`delete_erased`](crate::engine::delete_erased).
     ///
     /// # Errors
     /// [`NotFound`](super::StorageErrorKind::NotFound).
@@ -50,13 +51,22 @@ pub trait Removal: fmt::Debug + Send + Sync + 'static {
         id: EventId,
     ) -> Result<Vec<OrganizationId>, StorageError>;
 
+    /// Which of these blobs nobody names: neither the stored event of that organization and id, nor one
+    /// in the intake, names exactly that put ([`BlobKey::named_by`]).
+    async fn unnamed_blobs(&self, keys: Vec<BlobKey>) -> Result<Vec<BlobKey>, StorageError>;
+
+    /// The installation that this storage is, the same for ever and in every copy of it. Becomes
+    /// `fresh` where it was never asked for.
+    async fn installation(&self, fresh: InstallationId) -> Result<InstallationId, StorageError>;
+
     /// The keys that links to blobs are signed with, the newest first, two at most. Stores `fresh` if
     /// there is none yet, or if the newest has signed for [`LinkKey::AGE_MAX`].
     async fn link_keys(&self, fresh: LinkKey) -> Result<Vec<LinkKey>, StorageError>;
 
     /// Deletes an organization and all that is its own. From now on nothing of it is found, accepted
     /// or sent, and its id and name are free; its rows are removed by
-    /// [`remove_old`](Self::remove_old).
+    /// [`remove_old`](Self::remove_old), which also says what blobs its events named. Those that only
+    /// its intake named are [nobody's](Self::unnamed_blobs).
     ///
     /// # Errors
     /// [`NotFound`](super::StorageErrorKind::NotFound).
@@ -76,7 +86,7 @@ pub struct Removed {
     pub bytes: u64,
     /// Organizations of which nothing is left.
     pub organizations: usize,
-    /// The blobs of the events, which are nobody's now.
+    /// The blobs that the events named, which are nobody's now.
     pub blobs: Vec<BlobKey>,
     /// Whether there is more to do.
     pub more: bool,
@@ -91,10 +101,10 @@ impl Removed {
 }
 
 /// What came of erasing an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Erased {
-    /// It is erased.
-    Now,
-    /// It had been erased before.
-    Before,
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Erased {
+    /// Whether it had been erased before.
+    pub before: bool,
+    /// The blobs that it named, also in the intake.
+    pub blobs: Vec<BlobKey>,
 }

@@ -55,12 +55,13 @@ pub trait Replays: fmt::Debug + Send + Sync + 'static {
     ///
     /// The replay need not be stored: only its subscription, what it is of, its range and its
     /// position count. An event that is still being fanned out, and what comes after it, is not
-    /// reached yet.
+    /// reached yet. One that was erased is never among them.
     async fn candidates(&self, replay: &Replay, limit: usize) -> Result<Candidates, StorageError>;
 
     /// Opens deliveries of a replay and moves it from one position to the next; done, if `is_done`.
     ///
-    /// Of each seq that is still what the replay is of, a delivery is opened: due now, like a retry,
+    /// Of each seq that is still what the replay is of, and whose event is there and was not erased, a
+    /// delivery is opened: due now, like a retry,
     /// with a fresh budget. The others are passed over and not counted.
     ///
     /// # Errors

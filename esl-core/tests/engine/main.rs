@@ -4,6 +4,7 @@
 
 mod answers;
 mod blobs;
+mod erasing;
 mod fan_out;
 mod intake;
 mod lanes;

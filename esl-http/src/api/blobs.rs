@@ -15,7 +15,7 @@ use axum::{
     },
     response::Response,
 };
-use esl_core::{BlobKey, BlobStore, DataRef, EventId, LinkError, data_ref};
+use esl_core::{BlobKey, BlobStore, DataRef, EventId, LinkError, OrganizationId, data_ref};
 use url::form_urlencoded;
 
 use super::{
@@ -33,10 +33,11 @@ pub(super) async fn one(
     request: Request,
 ) -> Result<Response, Problem> {
     let (mut parts, _) = request.into_parts();
-    let key = opened(&api, event, &mut parts).await?;
+    let organization = opened(&api, event, &mut parts).await?;
     let not_found = || Problem::not_found("blob");
-    let stored = api.esl.storage().event(key.organization, event).await?.ok_or_else(not_found)?;
+    let stored = api.esl.storage().event(organization, event).await?.ok_or_else(not_found)?;
     let (reference, _) = data_ref(&stored.body).ok_or_else(not_found)?;
+    let key = BlobKey::named_by(&stored.body).ok_or_else(not_found)?;
     let store = api.esl.blobs().ok_or_else(not_found)?;
     let etag = format!("\"{}\"", reference.checksum);
 
@@ -79,8 +80,9 @@ pub(super) async fn one(
     Ok(response)
 }
 
-/// Which blob the request may read: a link says so by itself, whatever `Authorization` says.
-async fn opened(api: &Api, event: EventId, parts: &mut Parts) -> Result<BlobKey, Problem> {
+/// Whose event the request may read the data of: a link says so by itself, whatever `Authorization`
+/// says.
+async fn opened(api: &Api, event: EventId, parts: &mut Parts) -> Result<OrganizationId, Problem> {
     let query = parts.uri.query().unwrap_or_default();
     let parameter = |name: &str| {
         let mut all = form_urlencoded::parse(query.as_bytes());
@@ -93,7 +95,7 @@ async fn opened(api: &Api, event: EventId, parts: &mut Parts) -> Result<BlobKey,
     }
     let caller = Authorized::<MayRead>::from_request_parts(parts, api).await?;
     NoParameters::from_request_parts(parts, api).await?;
-    Ok(BlobKey { organization: caller.organization, event })
+    Ok(caller.organization)
 }
 
 async fn presigned(

@@ -224,7 +224,7 @@ impl From<&StorageError> for Problem {
             }
             StorageErrorKind::NotFound => Self::not_found("thing in this organization"),
             StorageErrorKind::Gone => {
-                Self::new(Code::Gone, "its event was removed because it was old")
+                Self::new(Code::Gone, "its event was erased, or removed because it was old")
             }
             StorageErrorKind::Conflict => {
                 Self::new(Code::Conflict, "the present state does not allow this")

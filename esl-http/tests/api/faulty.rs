@@ -7,9 +7,10 @@ use std::{
 
 use async_trait::async_trait;
 use esl_core::{
-    Attempt, Client, Delivery, DeliveryId, DeliveryState, Digest, EventId, EventType, LaneId,
-    LinkKey, MemoryStorage, Organization, OrganizationId, Replay, ReplayId, ReplayNumber,
-    SealedEvent, Seq, Subscription, SubscriptionId, SubscriptionUpdate, Token, WorkerId,
+    Attempt, BlobKey, Client, Delivery, DeliveryId, DeliveryState, Digest, EventId, EventType,
+    InstallationId, LaneId, LinkKey, MemoryStorage, Organization, OrganizationId, Replay, ReplayId,
+    ReplayNumber, SealedEvent, Seq, Subscription, SubscriptionId, SubscriptionUpdate, Token,
+    WorkerId,
     storage::{
         Candidates, Change, Claimed, Commit, Committed, Erased, FanOut, Health, IntakeRow, Lanes,
         Page, PageOf, Records, Refused, Removal, Removed, ReplayStep, Replays, RouteTable,
@@ -252,6 +253,16 @@ impl Removal for FaultyStorage {
     ) -> Result<Vec<OrganizationId>, StorageError> {
         self.fault.strike().await?;
         self.inner.organizations_of_event(id).await
+    }
+
+    async fn unnamed_blobs(&self, keys: Vec<BlobKey>) -> Result<Vec<BlobKey>, StorageError> {
+        self.fault.strike().await?;
+        self.inner.unnamed_blobs(keys).await
+    }
+
+    async fn installation(&self, fresh: InstallationId) -> Result<InstallationId, StorageError> {
+        self.fault.strike().await?;
+        self.inner.installation(fresh).await
     }
 
     async fn link_keys(&self, fresh: LinkKey) -> Result<Vec<LinkKey>, StorageError> {

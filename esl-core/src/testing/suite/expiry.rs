@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::world::{PLENTY, WORKS, World, numbers, settlement, want};
+use super::world::{PLENTY, WORKS, World, kind, numbers, settlement, want};
 use crate::{
-    DeliveryState, HELD_MAX, LaneId, Seq, Subscription, SubscriptionUpdate,
-    storage::{Outcome, Unit, Worker},
+    DeliveryState, HELD_MAX, LaneId, NewReplay, Replay, ReplayId, ReplayOf, Seq, Subscription,
+    SubscriptionUpdate,
+    storage::{Outcome, StorageErrorKind, Unit, Worker},
 };
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -81,6 +82,27 @@ pub(super) async fn an_expired_delivery_can_be_reopened(world: World) {
     sweep_all(&world, 100).await;
     let worker = world.worker_of(&[lane]).await;
     assert_eq!(world.due(&worker, lane).await, numbers([2]));
+}
+
+pub(super) async fn an_expired_delivery_of_an_erased_event_stays_so(world: World) {
+    let (subscription, _) = lane_with(&world, 2).await;
+    let (organization, lane) = (subscription.organization, subscription.lane);
+    set_active(&world, &subscription, false).await;
+    world.clock.advance(HELD_MAX);
+    assert_eq!(sweep_all(&world, 100).await, (2, vec![]));
+    let id = world.deliveries(&subscription).await[1].event_id;
+    world.storage.erase_event(organization, id).await.expect(WORKS);
+    let reopened = world.storage.reopen(organization, lane, Seq::new(2)).await;
+    assert_eq!(kind(reopened), StorageErrorKind::Gone);
+    let new = NewReplay::new(ReplayOf::UNDELIVERED);
+    let replay = ReplayId::from_ulid(id.as_ulid());
+    let mut replay = Replay::new(replay, organization, subscription.id, new, world.now());
+    replay.lane = lane;
+    replay.range.to = Seq::new(2);
+    let found = world.storage.candidates(&replay, 9).await.expect(WORKS);
+    let seqs: Vec<_> = found.events.iter().map(|(seq, _)| *seq).collect();
+    assert_eq!((seqs, found.is_end), (numbers([1]), true));
+    assert_eq!(states(&world, &subscription).await, "expired expired");
 }
 
 pub(super) async fn every_paused_subscription_has_its_turn(world: World) {

@@ -157,7 +157,8 @@ macro_rules! storage_suite {
                 a_reopened_deliverys_attempts_go_on,
                 only_what_is_exhausted_can_be_reopened,
                 what_does_not_exist_cannot_be_reopened,
-                a_paused_subscriptions_delivery_is_reopened_into_being_held;
+                a_paused_subscriptions_delivery_is_reopened_into_being_held,
+                a_delivery_of_an_erased_event_cannot_be_reopened;
             subscriptions:
                 a_subscription_is_read_as_it_was_created,
                 lanes_are_numbered_in_the_order_of_creation,
@@ -202,6 +203,7 @@ macro_rules! storage_suite {
                 one_replay_to_a_subscription_runs_at_a_time,
                 what_is_missing_is_opened_once_and_due_now,
                 deliveries_are_opened_again_by_how_they_ended,
+                a_replay_never_opens_an_erased_event,
                 a_replay_is_bounded_by_seq_and_by_time,
                 a_replay_does_not_overtake_a_fan_out,
                 only_a_running_worker_advances_a_replay,
@@ -219,13 +221,20 @@ macro_rules! storage_suite {
                 others_hear_of_an_erased_event,
                 the_organizations_of_an_event_are_found_by_its_id,
                 a_deleted_organization_is_gone_at_once_and_its_rows_in_slices,
-                two_keys_of_links_are_kept,
-                the_blobs_of_removed_events_are_named;
+                two_keys_of_links_are_kept;
+            blobs:
+                the_blobs_of_removed_events_are_named,
+                the_blobs_of_a_deleted_organization_are_named,
+                only_the_put_that_was_committed_is_named,
+                an_event_in_the_intake_names_its_blob,
+                an_erased_event_names_its_blob_once_and_never_another,
+                an_installation_is_the_same_for_ever;
             expiry:
                 what_was_held_for_seven_days_expires,
                 what_expires_is_not_sent_after_a_late_resume,
                 a_pause_of_less_than_seven_days_expires_nothing,
                 an_expired_delivery_can_be_reopened,
+                an_expired_delivery_of_an_erased_event_stays_so,
                 every_paused_subscription_has_its_turn,
                 an_expiry_settles_nothing_twice;
             durability:

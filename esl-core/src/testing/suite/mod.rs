@@ -9,6 +9,7 @@
 mod list;
 mod world;
 
+mod blobs;
 mod changes;
 mod claim;
 mod commit;

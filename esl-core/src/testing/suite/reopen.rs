@@ -96,6 +96,26 @@ pub(super) async fn a_paused_subscriptions_delivery_is_reopened_into_being_held(
     assert_eq!(world.due(&worker, lane).await, numbers([2, 1, 3]));
 }
 
+pub(super) async fn a_delivery_of_an_erased_event_cannot_be_reopened(world: World) {
+    let (subscription, worker, accepted) = exhausted(&world).await;
+    let (organization, lane) = (subscription.organization, subscription.lane);
+    let delivered = settlement(lane, accepted[0].seq, Outcome::Delivered, world.now());
+    world.settle(&worker, vec![delivered]).await;
+    for accepted in &accepted {
+        world.storage.erase_event(organization, accepted.id).await.expect(WORKS);
+        let refused = world.storage.reopen(organization, lane, accepted.seq).await;
+        assert_eq!(kind(refused), StorageErrorKind::Gone, "{:?}", accepted.seq);
+    }
+    let states: Vec<_> = world.deliveries(&subscription).await.iter().map(|it| it.state).collect();
+    let expected = [DeliveryState::Delivered, DeliveryState::Exhausted, DeliveryState::Cancelled];
+    assert_eq!(states, expected);
+    assert_eq!(world.due(&worker, lane).await, []);
+    // One that there never was is not gone.
+    let late = world.subscription(organization).await;
+    let never = world.storage.reopen(organization, late.lane, accepted[0].seq).await;
+    assert_eq!(kind(never), StorageErrorKind::NotFound);
+}
+
 /// Three deliveries, of which the second is exhausted after six attempts.
 async fn exhausted(world: &World) -> (Subscription, Worker, Vec<Accepted>) {
     let organization = world.organization().await;

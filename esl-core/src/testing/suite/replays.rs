@@ -155,6 +155,45 @@ pub(super) async fn deliveries_are_opened_again_by_how_they_ended(world: World) 
     );
 }
 
+pub(super) async fn a_replay_never_opens_an_erased_event(world: World) {
+    let (subscription, worker) = history(&world, 5).await;
+    let (organization, lane) = (subscription.organization, subscription.lane);
+    let end = |seq, outcome| settlement(lane, Seq::new(seq), outcome, world.now());
+    let ends = vec![
+        end(1, Outcome::Delivered),
+        end(2, Outcome::Delivered),
+        end(3, Outcome::Exhausted),
+        end(4, Outcome::Exhausted),
+    ];
+    world.settle(&worker, ends).await;
+    let late = world.subscription(organization).await;
+    let running = create(&world, &subscription, EVERYTHING).await.expect(WORKS);
+    let missing = create(&world, &late, ReplayOf::Missing).await.expect(WORKS);
+    let page = world.storage.events(organization, None, first(9)).await.expect(WORKS);
+    for event in page.items.iter().filter(|event| [1, 3, 5].contains(&event.seq.get())) {
+        world.storage.erase_event(organization, event.id).await.expect(WORKS);
+    }
+    let of = |exhausted, delivered| ReplayOf::Deliveries { exhausted, expired: true, delivered };
+    for (to, of, expected) in [
+        (&subscription, of(true, false), vec![4]),
+        (&subscription, of(false, true), vec![2]),
+        (&subscription, of(true, true), vec![2, 4]),
+        (&late, ReplayOf::Missing, vec![2, 4]),
+    ] {
+        let mut replay = draft_in_lane(&world, to, NewReplay::new(of));
+        replay.range.to = Seq::new(5);
+        let found = candidates(&world, &replay, 9).await;
+        assert_eq!((seqs(&found), found.is_end), (numbers(expected), true), "{of:?}");
+    }
+    // Nor one that was found before it was erased.
+    for replay in [running, missing] {
+        let step = ReplayStep { is_done: true, ..step(&replay, 5, [1, 2, 3, 4, 5]) };
+        let done = world.storage.advance_replay(&worker, step).await.expect(WORKS);
+        assert_eq!(done.opened, 2, "{:?}", replay.of);
+    }
+    assert_eq!(world.due(&worker, lane).await, numbers([2, 4]));
+}
+
 pub(super) async fn a_replay_is_bounded_by_seq_and_by_time(world: World) {
     let organization = world.organization().await;
     let start = world.now();
