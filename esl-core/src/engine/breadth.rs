@@ -73,7 +73,7 @@ impl Breadth {
             self.now += (self.now / 4).max(1);
         } else if self.counted < self.now / 2 {
             // What is not used says nothing of what could be.
-            self.now = (self.now - self.now / 8).max(BREADTH_MIN);
+            self.now = (self.now - (self.now / 8).max(1)).max(BREADTH_MIN);
         }
         self.now = self.now.min(self.max);
         self.has_held_back = false;
