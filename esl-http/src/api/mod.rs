@@ -24,6 +24,7 @@
 mod auth;
 mod blobs;
 mod body;
+mod conditional;
 mod config;
 mod deliveries;
 mod events;

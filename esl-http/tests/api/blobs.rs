@@ -3,24 +3,28 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::http::{Method, StatusCode};
-use esl_core::{Esl, MemoryBlobStore};
+use esl_core::{BlobKey, BlobStore, Esl, MemoryBlobStore};
 use esl_http::api::{self, ApiConfig};
 use serde_json::{Value, json};
 
 use crate::world::{Reply, World};
 
 async fn world() -> World {
+    world_with(MemoryBlobStore::new(), ApiConfig::default()).await
+}
+
+async fn world_with(store: impl BlobStore, config: ApiConfig) -> World {
     let world = World::new().await;
     let esl = Esl::builder(world.storage.clone())
         .clock(Arc::new(world.clock.clone()))
         .chance(Arc::new(esl_core::testing::SeededChance::new(77)))
-        .blobs(MemoryBlobStore::new())
+        .blobs(store)
         .public_url("https://events.example.com/mounted")
         .payload_bytes_max(1024)
         .build()
         .await
         .expect("an engine");
-    World { router: api::router(esl.clone(), ApiConfig::default()), esl, ..world }
+    World { router: api::router(esl.clone(), config), esl, ..world }
 }
 
 /// Publishes what is too large; gives the event as it is read.
@@ -78,9 +82,21 @@ async fn who_may_not_read_a_blob_does_not() {
         link.replace("&sig=", "&sig=A"),
         link[..link.len() - 4].to_owned(),
         format!("{path}?exp=x&sig=y"),
+        // Cut off.
+        link.split_once('&').expect("two parameters").0.to_owned(),
+        link.replace("exp=", "ex="),
     ] {
         let reply = world.anonymous(Method::GET, &wrong).send().await;
         assert_eq!(code(reply), refused, "{wrong}");
+    }
+    // As on other routes, and only once it is known that the link is genuine.
+    for (more, place) in [
+        ("&utm_source=mail", "parameter utm_source"),
+        ("&sig=x", "parameter sig"),
+        ("&exp=1", "parameter exp"),
+    ] {
+        let reply = world.anonymous(Method::GET, &format!("{link}{more}")).send().await;
+        assert_eq!(reply.places(), [place]);
     }
     let small = publish(&world, &json!({})).await;
     world.clock.advance(Duration::from_secs(26 * 60 * 60));
@@ -110,14 +126,58 @@ async fn parts_and_versions_are_answered_as_their_rfc_says() {
     let end = get("range", "bytes=-7".into()).await;
     assert_eq!(end.text, text[text.len() - 7..]);
     let beyond = get("range", format!("bytes={}-", text.len())).await;
-    assert_eq!(beyond.status, StatusCode::RANGE_NOT_SATISFIABLE);
+    assert_eq!(
+        (beyond.status, &beyond.body["code"]),
+        (StatusCode::RANGE_NOT_SATISFIABLE, &json!("range_not_satisfiable"))
+    );
+    assert_eq!(beyond.header("content-type"), Some("application/problem+json"));
     assert_eq!(beyond.header("content-range"), Some(&*format!("bytes */{}", text.len())));
     let several = get("range", "bytes=0-1,5-6".into()).await;
-    assert_eq!((several.status, several.text), (StatusCode::OK, text));
+    assert_eq!((several.status, several.text), (StatusCode::OK, text.clone()));
+
     let etag = part.header("etag").expect("an etag").to_owned();
     for value in [etag.clone(), format!("W/{etag}"), "*".into(), format!("\"a\", {etag}")] {
         let same = get("if-none-match", value).await;
         assert_eq!((same.status, same.text.as_str()), (StatusCode::NOT_MODIFIED, ""));
+        assert_eq!(same.header("etag"), Some(&*etag));
     }
     assert_eq!(get("if-none-match", "\"other\"".into()).await.status, StatusCode::OK);
+    assert_eq!(get("if-match", etag.clone()).await.status, StatusCode::OK);
+    let other = get("if-match", format!("W/{etag}")).await;
+    assert_eq!(
+        (other.status, &other.body["code"]),
+        (StatusCode::PRECONDITION_FAILED, &json!("precondition_failed"))
+    );
+    for (if_range, status) in
+        [(etag.clone(), StatusCode::PARTIAL_CONTENT), (format!("W/{etag}"), StatusCode::OK)]
+    {
+        let call = world.anonymous(Method::GET, &link).header("range", "bytes=0-9");
+        assert_eq!(call.header("if-range", &if_range).send().await.status, status, "{if_range}");
+    }
+    let head = world.anonymous(Method::HEAD, &link).header("range", "bytes=0-9").send().await;
+    assert_eq!((head.status, head.header("content-range")), (StatusCode::OK, None));
+    assert_eq!(head.header("content-length"), Some(&*text.len().to_string()));
+}
+
+#[tokio::test]
+async fn what_the_store_has_lost_is_not_found_however_it_is_asked_for() {
+    let store = MemoryBlobStore::new();
+    let world = world_with(store.clone(), ApiConfig::default()).await;
+    let event = publish(&world, &json!({ "text": "x".repeat(5000) })).await;
+    let id = event["id"].as_str().expect("an id").parse().expect("an event's id");
+    let key = BlobKey { organization: world.organization, event: id };
+    store.delete(key).await.expect("the store works");
+    let link = link(&event);
+    for method in [Method::GET, Method::HEAD] {
+        for (name, value) in [
+            ("accept", "*/*"),
+            ("if-none-match", "*"),
+            ("if-match", "\"other\""),
+            ("range", "bytes=0-9"),
+            ("range", "bytes=9999-"),
+        ] {
+            let call = world.anonymous(method.clone(), &link).header(name, value);
+            assert_eq!(call.send().await.status, StatusCode::NOT_FOUND, "{method} {name}: {value}");
+        }
+    }
 }
