@@ -39,8 +39,10 @@ pub(super) async fn one(
     let (reference, _) = data_ref(&stored.body).ok_or_else(not_found)?;
     let store = api.esl.blobs().ok_or_else(not_found)?;
 
-    // Before the preconditions: they are the store's to go by (RFC 9110, section 13.2.1).
+    // Before the preconditions: they are the store's to go by (RFC 9110, section 13.2.1). Its links
+    // are signed for GET alone.
     if api.config.blob_redirect
+        && parts.method == Method::GET
         && let Some(link) = presigned(&api, &**store, key).await?
     {
         return redirect(link);

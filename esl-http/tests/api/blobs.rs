@@ -1,9 +1,19 @@
 //! Large payloads over the API.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    ops::Range,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use axum::http::{Method, StatusCode};
-use esl_core::{BlobKey, BlobStore, Esl, MemoryBlobStore};
+use async_trait::async_trait;
+use axum::{
+    body::Bytes,
+    http::{Method, StatusCode},
+};
+use esl_core::{
+    BlobError, BlobKey, BlobStore, BlobStream, Clock, Esl, MemoryBlobStore, StoredBlob, Timestamp,
+};
 use esl_http::api::{self, ApiConfig};
 use serde_json::{Value, json};
 
@@ -179,5 +189,107 @@ async fn what_the_store_has_lost_is_not_found_however_it_is_asked_for() {
             let call = world.anonymous(method.clone(), &link).header(name, value);
             assert_eq!(call.send().await.status, StatusCode::NOT_FOUND, "{method} {name}: {value}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_reader_is_sent_on_to_a_store_that_has_links_of_its_own() {
+    let store = LinkingStore::default();
+    let on = ApiConfig::default().with_blob_redirect(true);
+    let world = world_with(store.clone(), on).await;
+    let data = json!({ "text": "x".repeat(5000) });
+    let event = publish(&world, &data).await;
+    let path = format!("/api/v1/blobs/{}", event["id"].as_str().expect("an id"));
+    let link = link(&event);
+    world.clock.advance(Duration::from_secs(7));
+    let id = event["id"].as_str().expect("an id").parse().expect("an event's id");
+    let key = BlobKey { organization: world.organization, event: id };
+    let expires_at = world.clock.utc() + Duration::from_secs(15 * 60);
+    for call in [world.get(&path), world.anonymous(Method::GET, &link)] {
+        // What is asked beside the link is the store's to answer.
+        let reply = call.header("if-none-match", "*").header("range", "bytes=9999-").send().await;
+        assert_eq!((reply.status, reply.text.as_str()), (StatusCode::FOUND, ""));
+        assert_eq!(reply.header("location"), Some(LINK));
+        assert_eq!(reply.header("cache-control"), Some("no-store"));
+    }
+    assert_eq!(store.asked(), [(key, expires_at); 2]);
+
+    // The store's link is signed for GET.
+    for call in [world.call(Method::HEAD, &path), world.anonymous(Method::HEAD, &link)] {
+        let head = call.send().await;
+        assert_eq!((head.status, head.header("location")), (StatusCode::OK, None));
+        assert_eq!(head.header("content-length"), Some(&*data.to_string().len().to_string()));
+    }
+    for (wrong, status) in [
+        (world.anonymous(Method::GET, &path), StatusCode::UNAUTHORIZED),
+        (world.anonymous(Method::GET, &path).token(&world.stranger_token), StatusCode::NOT_FOUND),
+        (world.anonymous(Method::GET, &link.replace("&sig=", "&sig=A")), StatusCode::FORBIDDEN),
+    ] {
+        let reply = wrong.send().await;
+        assert_eq!((reply.status, reply.header("location")), (status, None));
+    }
+    assert_eq!(store.asked().len(), 2);
+}
+
+#[tokio::test]
+async fn nobody_is_sent_on_unless_that_is_wanted_and_the_store_has_links() {
+    let data = json!({ "text": "x".repeat(5000) });
+    let on = ApiConfig::default().with_blob_redirect(true);
+    let linking = LinkingStore::default();
+    for world in [
+        world_with(MemoryBlobStore::new(), on).await,
+        world_with(linking.clone(), ApiConfig::default()).await,
+    ] {
+        let event = publish(&world, &data).await;
+        let reply = world.anonymous(Method::GET, &link(&event)).send().await;
+        assert_eq!((reply.status, &reply.body), (StatusCode::OK, &data));
+    }
+    assert_eq!(linking.asked(), []);
+}
+
+const LINK: &str = "https://bucket.example/blob?signed-for=GET";
+
+/// A store with links, which notes what it was asked to make them for.
+#[derive(Debug, Clone, Default)]
+struct LinkingStore {
+    inner: MemoryBlobStore,
+    asked: Arc<Mutex<Vec<(BlobKey, Timestamp)>>>,
+}
+
+impl LinkingStore {
+    fn asked(&self) -> Vec<(BlobKey, Timestamp)> {
+        self.asked.lock().expect("no panic").clone()
+    }
+}
+
+#[async_trait]
+impl BlobStore for LinkingStore {
+    async fn put(&self, key: BlobKey, blob: Bytes) -> Result<(), BlobError> {
+        self.inner.put(key, blob).await
+    }
+
+    async fn read(&self, key: BlobKey, range: Range<u64>) -> Result<Option<BlobStream>, BlobError> {
+        self.inner.read(key, range).await
+    }
+
+    async fn delete(&self, key: BlobKey) -> Result<(), BlobError> {
+        self.inner.delete(key).await
+    }
+
+    async fn list(
+        &self,
+        after: Option<BlobKey>,
+        limit: usize,
+    ) -> Result<Vec<StoredBlob>, BlobError> {
+        self.inner.list(after, limit).await
+    }
+
+    async fn presigned(
+        &self,
+        key: BlobKey,
+        expires_at: Timestamp,
+    ) -> Result<Option<String>, BlobError> {
+        self.asked.lock().expect("no panic").push((key, expires_at));
+        Ok(Some(LINK.to_owned()))
     }
 }
