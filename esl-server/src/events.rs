@@ -13,7 +13,7 @@ use crate::{
     cli::EventCommand,
     config::Config,
     database,
-    serve::blob_store,
+    prepare::blob_store,
     tenancy::{find, print},
 };
 
