@@ -123,6 +123,12 @@ fn headers(raw: &RawValue, esl: &Esl, faults: &mut Faults) -> Option<CustomHeade
 
 fn header(name: &str, value: &RawValue, esl: &Esl) -> Result<String, Cow<'static, str>> {
     let value = json::text(value)?.into_owned();
+    // A subscription that was read and is sent back must not lose its values.
+    if value == MASK {
+        return Err(
+            format!("{MASK} stands for a value that is not shown: expected the value").into()
+        );
+    }
     CustomHeaders::check(name, &value).map_err(|error| error.to_string())?;
     if esl.is_own_header(name) {
         return Err(esl_core::CustomHeaderError::Reserved.to_string().into());

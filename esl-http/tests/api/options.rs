@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::http::{Method, StatusCode};
 use esl_core::{
     Esl, LaneId, MemoryStorage, Seq, WorkerId,
-    storage::{Commit, LaneState, Lanes, Outcome, Settle, Settlement, Unit},
+    storage::{Commit, LaneState, Lanes, Outcome, Settle, Settlement, Subscriptions, Unit},
 };
 use esl_http::api::{self, ApiConfig};
 use serde_json::{Value, json};
@@ -61,6 +61,28 @@ async fn options_are_shown_as_they_were_given_but_for_the_values_of_headers() {
                 || reply.text.contains(r#""metadata":{"tags":[1.5,null],"team":7}"#)
         );
     }
+}
+
+#[tokio::test]
+async fn what_stands_in_place_of_a_headers_value_is_not_taken_for_one() {
+    let world = World::new().await;
+    let created = create(&world, every_option()).await;
+    let read = world.get(&format!("{URI}/{}", id(&created))).send().await;
+    let sent_back = json!({ "headers": read.body["headers"] });
+    let expected =
+        ("/headers/x-api-key", "*** stands for a value that is not shown: expected the value");
+    for reply in
+        [patch(&world, &id(&created), &sent_back).await, create(&world, sent_back.clone()).await]
+    {
+        let faults = reply.faults();
+        let faults: Vec<_> = faults.iter().map(|(place, what)| (&**place, &**what)).collect();
+        assert_eq!(faults, [expected]);
+    }
+    let subscription_id = id(&created).parse().expect("an id");
+    let stored = world.storage.subscription(world.organization, subscription_id).await;
+    let stored = stored.expect("storage works").expect("it is there").options.headers;
+    let values: Vec<_> = stored.expose().map(|(_, value)| value.to_owned()).collect();
+    assert_eq!(values, ["k-1-hidden"]);
 }
 
 #[tokio::test]
