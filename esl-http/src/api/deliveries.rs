@@ -64,6 +64,7 @@ pub(super) async fn redeliver(
     use esl_core::storage::StorageErrorKind::Conflict;
 
     let organization = caller.organization;
+    api.demand_enabled(organization).await?;
     let reopened = to_its_end(async move { api.esl.redeliver(organization, id).await });
     let delivery = reopened.await.map_err(|error| match error.kind() {
         Conflict => {

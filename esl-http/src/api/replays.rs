@@ -42,6 +42,7 @@ pub(super) async fn create(
         let count = count.ok_or_else(|| Problem::not_found(SubscriptionId::NAME))?;
         return Ok(answer(StatusCode::OK, &CountView { count }));
     }
+    api.demand_enabled(organization).await?;
     let created = to_its_end(async move { api.esl.replay(organization, subscription, new).await });
     let replay = created.await.map_err(|error| match error.kind() {
         StorageErrorKind::Conflict => Problem::new(

@@ -299,15 +299,26 @@ async fn while_the_event_system_is_off_publishing_is_unavailable_and_the_rest_wo
     let created = create(&off, json!({})).await;
     assert_eq!(created.status, StatusCode::CREATED);
     let event = json!({ "type": "person.updated", "data": {} });
-    for (uri, body) in
-        [("/api/v1/events".to_owned(), event), (format!("{URI}/{}/ping", id(&created)), json!({}))]
-    {
+    let uri = format!("{URI}/{}", id(&created));
+    let delivery = "/api/v1/deliveries/dlv_01HM6QTXJ0000000GJ00000001";
+    for (uri, body) in [
+        ("/api/v1/events".to_owned(), event),
+        (format!("{uri}/ping"), json!({})),
+        (format!("{uri}/replay"), json!({ "state": "missing" })),
+        (format!("{delivery}/redeliver"), json!({})),
+    ] {
         let reply = off.post(&uri).json(&body).send().await;
         assert_eq!(
             (reply.status, &reply.body["code"]),
-            (StatusCode::SERVICE_UNAVAILABLE, &json!("unavailable"))
+            (StatusCode::SERVICE_UNAVAILABLE, &json!("unavailable")),
+            "{uri}"
         );
-        assert_eq!(reply.header("retry-after"), Some("60"));
+        assert_eq!(reply.header("retry-after"), Some("60"), "{uri}");
     }
+    assert_eq!(off.get(&format!("{uri}/replays")).send().await.body["data"], json!([]));
+    // What only counts goes on.
+    let dry = json!({ "state": "missing", "dry_run": true });
+    let counted = off.post(&format!("{uri}/replay")).json(&dry).send().await;
+    assert_eq!((counted.status, &counted.body), (StatusCode::OK, &json!({ "count": 0 })));
     assert_eq!(off.get("/api/v1/events").send().await.body["data"], json!([]));
 }
