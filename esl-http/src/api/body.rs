@@ -38,6 +38,25 @@ impl<const BYTES_MAX: usize> FromRequest<Api> for JsonBody<BYTES_MAX> {
     }
 }
 
+/// The same where every member may be left out: no body at all, whatever its type is said to be, is
+/// an object without members.
+#[derive(Debug)]
+pub(super) struct OptionalJsonBody<const BYTES_MAX: usize>(pub(super) Bytes);
+
+impl<const BYTES_MAX: usize> FromRequest<Api> for OptionalJsonBody<BYTES_MAX> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
+        let (parts, body) = request.into_parts();
+        let body = read(body, BYTES_MAX, api).await?;
+        if body.is_empty() {
+            return Ok(Self(Bytes::from_static(b"{}")));
+        }
+        check_media_type(&parts.headers)?;
+        Ok(Self(body))
+    }
+}
+
 /// A route that takes no body, or one that says nothing.
 #[derive(Debug)]
 pub(super) struct NoBody;

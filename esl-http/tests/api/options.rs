@@ -204,6 +204,30 @@ async fn a_rotation_shows_a_generated_secret_once_and_when_the_old_one_ends() {
 }
 
 #[tokio::test]
+async fn a_rotation_and_a_ping_need_no_body() {
+    let world = World::new().await;
+    let created = create(&world, json!({})).await;
+    for (route, status) in [("rotate-secret", StatusCode::OK), ("ping", StatusCode::ACCEPTED)] {
+        let uri = format!("{URI}/{}/{route}", id(&created));
+        let reply = world.post(&uri).send().await;
+        assert_eq!(reply.status, status, "{route}: {}", reply.text);
+        if route == "rotate-secret" {
+            assert!(reply.body["secret"].as_str().is_some_and(|text| text.starts_with("whsec_")));
+            world.post(&uri).json(&json!({ "finish": true })).send().await;
+        }
+        // As curl sends it with an empty -d.
+        let reply = world.post(&uri).form("").send().await;
+        assert_eq!(reply.status, status, "{route}: {}", reply.text);
+    }
+    // What there is has to be JSON.
+    let uri = format!("{URI}/{}/rotate-secret", id(&created));
+    let reply = world.post(&uri).form("grace_seconds=0").send().await;
+    assert_eq!(reply.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    let reply = world.post(&uri).raw_json(" ").send().await;
+    assert_eq!(reply.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
 async fn a_ping_is_answered_with_its_delivery() {
     let world = World::new().await;
     let created = create(&world, json!({})).await;
