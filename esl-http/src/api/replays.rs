@@ -152,7 +152,7 @@ fn states(raw: &RawValue, faults: &mut Faults) -> Option<ReplayOf> {
     let names = match Items::of(raw, STATES.len()) {
         Some(items) if (1..=STATES.len()).contains(&items.count) => items.list,
         Some(_) => {
-            faults.add(Place::member("", "state"), "expected 1 to 3 states");
+            faults.add(Place::member("", "state"), "expected 1 to 4 states");
             return None;
         }
         None => {

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode};
 use esl_core::{
     Attempt, AttemptError, DeliveryId, Timings, WorkerId,
     storage::{Commit, Lanes, Outcome, Settle, Settlement, Unit},
@@ -131,8 +131,7 @@ async fn deliveries_are_listed_by_state() {
     for state in ["held", "delivered", "expired", "cancelled"] {
         assert_eq!(of_state(state).await, [0; 0], "{state}");
     }
-    let pause = world
-        .call("PATCH".parse().expect("a method"), &format!("/api/v1/subscriptions/{subscription}"));
+    let pause = world.call(Method::PATCH, &format!("/api/v1/subscriptions/{subscription}"));
     assert_eq!(pause.json(&json!({ "active": false })).send().await.status, StatusCode::OK);
     assert_eq!(of_state("held").await, [2]);
 }
@@ -180,6 +179,18 @@ async fn an_exhausted_delivery_is_sent_again() {
     assert_eq!(again.status, StatusCode::CONFLICT);
     assert_eq!(again.body["code"], "conflict");
     assert_eq!(again.body["detail"], "only an exhausted or expired delivery can be sent again");
+}
+
+#[tokio::test]
+async fn that_the_subscription_is_deleted_is_said() {
+    let (world, subscription, id) = setup().await;
+    settle(&world, id, Outcome::Exhausted).await;
+    let uri = format!("/api/v1/subscriptions/{subscription}");
+    let deleted = world.call(Method::DELETE, &uri).send().await;
+    assert_eq!(deleted.status, StatusCode::NO_CONTENT);
+    let reply = world.post(&format!("/api/v1/deliveries/{id}/redeliver")).send().await;
+    assert_eq!((reply.status, &reply.body["code"]), (StatusCode::CONFLICT, &json!("conflict")));
+    assert_eq!(reply.body["detail"], "the subscription of this delivery is deleted");
 }
 
 #[tokio::test]
