@@ -2,12 +2,15 @@ use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
 use esl_core::{
-    Attempt, AttemptError, DeliveryId, Timings, WorkerId,
-    storage::{Commit, Lanes, Outcome, Settle, Settlement, Unit},
+    Attempt, AttemptError, DeliveryId, OrganizationId, Timings, WorkerId,
+    storage::{Commit, Lanes, Outcome, Removal, Settle, Settlement, Unit},
 };
 use serde_json::{Value, json};
 
 use crate::world::{NOON, World};
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const STRANGER: OrganizationId = OrganizationId::from_bytes([2; 16]);
 
 /// A world with one subscription and one event for it; the delivery's id.
 async fn setup() -> (World, String, DeliveryId) {
@@ -207,4 +210,49 @@ async fn a_delivered_delivery_is_not_sent_again() {
     settle(&world, id, Outcome::Delivered).await;
     let reply = world.post(&format!("/api/v1/deliveries/{id}/redeliver")).send().await;
     assert_eq!(reply.status, StatusCode::CONFLICT);
+}
+
+#[tokio::test]
+async fn a_delivery_whose_event_was_removed_is_gone_to_read_and_to_send_again() {
+    let (world, subscription, id) = setup().await;
+    settle(&world, id, Outcome::Exhausted).await;
+    world.clock.advance(31 * DAY);
+    let worker = world.storage.enlist(WorkerId::from_bytes([8; 16])).await.expect("an epoch");
+    let removed = world.storage.remove_old(&worker, Some(30 * DAY), 100).await;
+    assert_eq!(removed.expect("it removes").deliveries, 1);
+
+    // The first tokens have expired.
+    let scopes = "events:read events:subscribe";
+    let token = world.token_for("acme-client", world.organization, scopes).await;
+    let stranger = world.token_for("other-client", STRANGER, scopes).await;
+    let uri = format!("/api/v1/deliveries/{id}");
+    for (method, uri) in [(Method::GET, uri.clone()), (Method::POST, format!("{uri}/redeliver"))] {
+        let reply = world.anonymous(method.clone(), &uri).token(&token).send().await;
+        assert_eq!(
+            (reply.status, &reply.body["code"]),
+            (StatusCode::GONE, &json!("gone")),
+            "{uri}"
+        );
+        assert_eq!(reply.header("content-type"), Some("application/problem+json"));
+        let reply = world.anonymous(method, &uri).token(&stranger).send().await;
+        assert_eq!(reply.status, StatusCode::NOT_FOUND, "to others there never was one: {uri}");
+    }
+    let uri = format!("/api/v1/subscriptions/{subscription}/deliveries");
+    let list = world.anonymous(Method::GET, &uri).token(&token).send().await;
+    assert_eq!(list.body["data"], json!([]));
+}
+
+#[tokio::test]
+async fn a_delivery_whose_event_was_erased_can_be_read_and_is_not_sent_again() {
+    let (world, _, id) = setup().await;
+    let uri = format!("/api/v1/deliveries/{id}");
+    let event = world.get(&uri).send().await.body["event_id"].clone();
+    let event = event.as_str().expect("an id").parse().expect("an event's id");
+    world.esl.erase_event(world.organization, event).await.expect("it is there");
+    let read = world.get(&uri).send().await;
+    assert_eq!((read.status, &read.body["state"]), (StatusCode::OK, &json!("cancelled")));
+    let reply = world.post(&format!("{uri}/redeliver")).send().await;
+    // By the delivery, which is cancelled, or by the event, which says nothing any more.
+    assert!([StatusCode::CONFLICT, StatusCode::GONE].contains(&reply.status), "{}", reply.text);
+    assert_eq!(world.get(&uri).send().await.body["state"], json!("cancelled"));
 }
