@@ -23,8 +23,8 @@ pub(crate) async fn ensure(
     wanted: &BootstrapClient,
     clock: &dyn Clock,
 ) -> anyhow::Result<Bootstrapped> {
-    if let Some(client) = look_up(storage, wanted).await? {
-        return accept(&client, wanted);
+    if let Some(was_there) = look(storage, wanted).await? {
+        return Ok(was_there);
     }
     let organization = credentials::organization(&wanted.id, clock);
     allow_conflict(storage.create_organization(organization).await)?;
@@ -45,6 +45,15 @@ pub(crate) async fn ensure(
     let client = look_up(storage, wanted).await?.context("it was removed meanwhile")?;
     accept(&client, wanted)?;
     Ok(Bootstrapped::Made)
+}
+
+/// Whether the client is there; fails if it is there with another secret.
+pub(crate) async fn look(
+    storage: &dyn Storage,
+    wanted: &BootstrapClient,
+) -> anyhow::Result<Option<Bootstrapped>> {
+    let client = look_up(storage, wanted).await?;
+    client.map(|client| accept(&client, wanted)).transpose()
 }
 
 async fn look_up(

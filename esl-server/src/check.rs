@@ -1,26 +1,35 @@
 //! The command `check`: whether a start would succeed. It changes nothing but an older database's
 //! tables.
 
-use std::{io, path::Path, sync::Arc};
+use std::{io, sync::Arc};
 
 use anyhow::{Context, bail};
-use esl_core::{
-    SystemClock,
-    storage::{Records, Tenancy},
-};
+use esl_core::{SystemClock, storage::Tenancy};
+use esl_sqlite::SqliteStorage;
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 
 use crate::{
+    bootstrap::Bootstrapped,
     config::{Config, Unknown},
     database,
+    open_files::Shares,
+    prepare::{Found, blob_folder},
 };
 
 /// Looks at everything, prints what it found, and fails if something is wrong.
 pub(crate) async fn run(config: &Config, as_json: bool) -> anyhow::Result<()> {
     let warnings: Vec<_> = config.unknown().iter().map(Unknown::to_string).collect();
-    let findings =
-        [("database", look_at_database(config).await), ("listen", look_at_address(config).await)];
+    let shares = Shares::of_this_process();
+    let Found { transport, blobs, database, client } =
+        Found::look(config, &shares, Arc::new(SystemClock::new())).await;
+    let findings = [
+        ("listen", look_at_address(config).await),
+        ("delivery", transport.map(|_| format!("{} at once", shares.sends))),
+        ("blobs", blobs.map(|blobs| about_blobs(config, blobs.is_some()))),
+        ("database", about_database(config, database).await),
+        ("client", client.map(|client| about_client(config, client).to_owned())),
+    ];
     if as_json {
         print_json(config, &warnings, &findings);
     } else {
@@ -60,20 +69,36 @@ fn print_json(config: &Config, warnings: &[String], findings: &[Finding]) {
     println!("{}", Value::Object(all));
 }
 
-async fn look_at_database(config: &Config) -> anyhow::Result<String> {
-    let path = &config.database;
-    if !path.exists() {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let folder = folder.unwrap_or(Path::new("."));
-        if !folder.is_dir() {
-            bail!("the folder {} does not exist", database::absolute(folder));
+fn about_blobs(config: &Config, is_there: bool) -> String {
+    match blob_folder(config) {
+        Some(folder) if is_there => format!("the folder {}", database::absolute(&folder)),
+        Some(folder) => {
+            format!("the folder {} is not there yet, and is made", database::absolute(&folder))
         }
-        return Ok(format!("{} is not there yet, and is made", database::absolute(path)));
+        None => "set up; whether the store can be reached shows when it is used".to_owned(),
     }
-    let storage = database::open(config, Arc::new(SystemClock::new()))?;
-    storage.check().await.context("it cannot be read and written")?;
+}
+
+async fn about_database(
+    config: &Config,
+    database: anyhow::Result<Option<SqliteStorage>>,
+) -> anyhow::Result<String> {
+    let path = database::absolute(&config.database);
+    let Some(storage) = database? else {
+        return Ok(format!("{path} is not there yet, and is made"));
+    };
     let organizations = storage.organizations().await?.len();
-    Ok(format!("{} opens; organizations: {organizations}", database::absolute(path)))
+    Ok(format!("{path} opens; organizations: {organizations}"))
+}
+
+fn about_client(config: &Config, client: Option<Bootstrapped>) -> &'static str {
+    match client {
+        Some(_) => "the client of ESL_BOOTSTRAP_CLIENT is there",
+        None if config.bootstrap_client.is_some() => {
+            "the client of ESL_BOOTSTRAP_CLIENT is not there yet, and is made"
+        }
+        None => "none is asked for (ESL_BOOTSTRAP_CLIENT)",
+    }
 }
 
 async fn look_at_address(config: &Config) -> anyhow::Result<String> {

@@ -10,7 +10,7 @@ use crate::{
     cli::EventCommand,
     config::Config,
     database,
-    serve::blob_store,
+    prepare::blob_store,
     tenancy::{find, print},
 };
 

@@ -11,6 +11,7 @@ mod database;
 mod events;
 mod logging;
 mod open_files;
+mod prepare;
 mod serve;
 mod tenancy;
 mod welcome;

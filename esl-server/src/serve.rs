@@ -3,12 +3,8 @@
 use std::{future::Future, net::SocketAddr, sync::Arc};
 
 use anyhow::Context;
-use esl_blob::FolderBlobStore;
-use esl_core::{BlobStore, Clock, Esl, SystemClock};
-use esl_http::{
-    HttpTransport, HttpTransportError,
-    api::{self, ApiConfig, ServerLimits},
-};
+use esl_core::{Clock, Esl, SystemClock};
+use esl_http::api::{self, ApiConfig, ServerLimits};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +13,7 @@ use crate::{
     config::Config,
     database,
     open_files::Shares,
+    prepare::{Found, Parts},
     welcome,
 };
 
@@ -39,7 +36,7 @@ pub(crate) async fn run(config: &Config) -> anyhow::Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let public_url = config.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
     let esl = start_engine(config, &shares, &public_url, clock.clone()).await?;
-    if let Err(error) = prepare(&esl, config, address, &*clock).await {
+    if let Err(error) = see_to_client(&esl, config, address, &*clock).await {
         esl.shutdown().await;
         return Err(error);
     }
@@ -91,9 +88,8 @@ async fn start_engine(
     public_url: &str,
     clock: Arc<dyn Clock>,
 ) -> anyhow::Result<Esl> {
-    let blobs = blob_store(config)?;
-    let transport = transport(config, shares).context("could not set up the delivery")?;
-    let storage = database::open(config, clock.clone())?;
+    let found = Found::look(config, shares, clock.clone()).await;
+    let Parts { transport, blobs, storage } = found.complete(config, clock.clone())?;
     let builder = Esl::builder(storage)
         .transport(transport)
         .clock(clock)
@@ -111,35 +107,8 @@ async fn start_engine(
     builder.build().await.map_err(|error| database::not_started(config, error))
 }
 
-fn transport(config: &Config, shares: &Shares) -> Result<HttpTransport, HttpTransportError> {
-    let mut builder = HttpTransport::builder()
-        .with_policy(config.callbacks())
-        .with_kept_connections_max(shares.kept);
-    if let Some(proxy) = &config.egress_proxy {
-        builder = builder.with_proxy(proxy.clone());
-    }
-    if let Some(roots) = &config.root_certificates {
-        builder = builder.with_root_certificates_pem(&roots.pem)?;
-    }
-    builder.build()
-}
-
-/// Where large payloads go: what `ESL_BLOB_STORAGE_URL` names, or a folder beside the database.
-pub(crate) fn blob_store(config: &Config) -> anyhow::Result<Arc<dyn BlobStore>> {
-    if let Some(url) = &config.blob_storage {
-        return esl_blob::open(url).context("ESL_BLOB_STORAGE_URL cannot be used");
-    }
-    let mut folder = config.database.clone().into_os_string();
-    folder.push(".blobs");
-    let opened = FolderBlobStore::open(folder.clone()).with_context(|| {
-        let shown = database::absolute(folder.as_ref());
-        format!("the folder {shown} for large payloads cannot be used (ESL_BLOB_STORAGE_URL)")
-    });
-    Ok(Arc::new(opened?))
-}
-
 /// Sees to it that there is a client.
-async fn prepare(
+async fn see_to_client(
     esl: &Esl,
     config: &Config,
     address: SocketAddr,

@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    io::{self, ErrorKind},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -61,8 +62,13 @@ impl SqliteStorage {
         }
         let unfinished = Unfinished::beside(to)?;
         let backup = copy(database.as_ref(), &unfinished.0)?;
-        // Unlike a rename, this leaves a file alone that has got the name meanwhile.
-        fs::hard_link(&unfinished.0, to).map_err(|error| translate_io(BACKUP, error))?;
+        let link = |from: &Path, to: &Path| fs::hard_link(from, to);
+        give_name(&unfinished.0, to, link).map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => {
+                StorageError::new(StorageErrorKind::Conflict, BACKUP).with_source(error)
+            }
+            _ => translate_io(BACKUP, error),
+        })?;
         sync_folder(to)?;
         Ok(backup)
     }
@@ -99,6 +105,26 @@ fn copy(database: &Path, to: &Path) -> Result<Backup, StorageError> {
     file.sync_all().map_err(io_failed)?;
     let bytes = file.metadata().map_err(io_failed)?.len();
     Ok(Backup { bytes, events: events.unsigned_abs() })
+}
+
+/// Gives a finished file its name, and leaves a file alone that has got the name meanwhile.
+///
+/// A hard link does that in one step. Where the file system has none, the name is taken by an empty
+/// file first, which is then replaced: what stood there before would have been in its way.
+fn give_name(
+    finished: &Path,
+    to: &Path,
+    link: impl FnOnce(&Path, &Path) -> io::Result<()>,
+) -> io::Result<()> {
+    match link(finished, to) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {}
+        named => return named,
+    }
+    File::create_new(to)?;
+    fs::rename(finished, to).inspect_err(|_| {
+        // It is our own, and empty. That the rename failed says more than that this did.
+        _ = fs::remove_file(to);
+    })
 }
 
 /// A file that loses this name again, whatever happens.
@@ -140,3 +166,44 @@ fn sync_folder(path: &Path) -> Result<(), StorageError> {
 }
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn no_links(_: &Path, _: &Path) -> io::Result<()> {
+        // As FAT and some network file systems answer.
+        Err(ErrorKind::PermissionDenied.into())
+    }
+
+    #[test]
+    fn a_copy_gets_its_name_where_the_file_system_has_no_hard_links() {
+        let folder = tempfile::tempdir().unwrap();
+        let [finished, to] = ["finished", "to"].map(|name| folder.path().join(name));
+        fs::write(&finished, "a copy").unwrap();
+        give_name(&finished, &to, no_links).unwrap();
+        assert_eq!(fs::read(&to).unwrap(), b"a copy");
+        assert!(!finished.exists());
+    }
+
+    #[test]
+    fn a_file_that_has_got_the_name_meanwhile_is_left_alone_with_hard_links_and_without() {
+        let folder = tempfile::tempdir().unwrap();
+        let [finished, to] = ["finished", "to"].map(|name| folder.path().join(name));
+        fs::write(&finished, "a copy").unwrap();
+        fs::write(&to, "somebody's").unwrap();
+        let with_links = give_name(&finished, &to, |from, to| fs::hard_link(from, to));
+        for named in [with_links, give_name(&finished, &to, no_links)] {
+            assert_eq!(named.unwrap_err().kind(), ErrorKind::AlreadyExists);
+            assert_eq!(fs::read(&to).unwrap(), b"somebody's");
+        }
+    }
+
+    #[test]
+    fn a_name_that_could_not_be_given_is_free_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let [absent, to] = ["absent", "to"].map(|name| folder.path().join(name));
+        assert_eq!(give_name(&absent, &to, no_links).unwrap_err().kind(), ErrorKind::NotFound);
+        assert!(!to.exists());
+    }
+}

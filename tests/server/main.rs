@@ -15,4 +15,5 @@ mod quick_start;
 mod shutdown;
 mod start;
 mod support;
+mod switched_off;
 mod tenancy;

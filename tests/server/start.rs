@@ -1,6 +1,6 @@
 //! The first start, and the client that is there after one.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{Api, CLIENT, Folder, SECRET, WITH_CLIENT, shell};
 
@@ -79,4 +79,49 @@ async fn the_blob_storage_can_be_chosen_and_one_that_cannot_be_used_stops_the_st
     let ended = folder.run(&["serve"], &[("ESL_BLOB_STORAGE_URL", &unusable)]).await;
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.stderr.contains("ESL_BLOB_STORAGE_URL"), "{ended:?}");
+}
+
+#[tokio::test]
+async fn check_fails_wherever_serve_does_not_start_and_both_say_the_same() {
+    let folder = Folder::new();
+    folder.start(&WITH_CLIENT).await.stop().await;
+    let beside = |name: &str| folder.database().with_file_name(name).display().to_string();
+    std::fs::write(beside("no.db"), "this is no database".repeat(100)).expect("a file");
+    let other_secret = format!("{CLIENT}:{}", SECRET.to_uppercase());
+    for (name, value, wrong) in [
+        ("ESL_BLOB_STORAGE_URL", "s3:///prefix".to_owned(), &["blobs"][..]),
+        ("ESL_BLOB_STORAGE_URL", "file://elsewhere/blobs".to_owned(), &[]),
+        ("ESL_BLOB_STORAGE_URL", format!("file://{}/below", beside("esl.db")), &["blobs"]),
+        ("ESL_BLOB_STORAGE_URL", format!("file://{}", beside("esl.db")), &["blobs"]),
+        ("ESL_BLOB_STORAGE_URL", "file:///proc/blobs".to_owned(), &["blobs"]),
+        ("ESL_DATABASE_URL", format!("sqlite://{}", beside("no.db")), &["database"]),
+        ("ESL_DATABASE_URL", format!("sqlite://{}", beside("no/such/esl.db")), &["database"]),
+        ("ESL_DATABASE_URL", "sqlite:///proc/esl.db".to_owned(), &["database", "blobs"]),
+        ("ESL_BOOTSTRAP_CLIENT", other_secret, &["client"]),
+        ("ESL_LISTEN", "192.0.2.1:8080".to_owned(), &["listen"]),
+    ] {
+        let variables = [WITH_CLIENT[1], (name, &value)];
+        let served = folder.run(&["serve"], &variables).await;
+        let checked = folder.run(&["check", "--json"], &variables).await;
+        assert_eq!(served.code, checked.code, "{name}={value}: {served:?} {checked:?}");
+        assert_ne!(served.code, Some(0), "{name}={value}");
+        assert!(served.stderr.contains(name), "{served:?}");
+        // What is no value at all is found before anything is looked at.
+        let Some(first) = wrong.first() else { continue };
+        let findings: Value = serde_json::from_str(&checked.stdout).expect("JSON");
+        for (what, found) in findings.as_object().expect("an object") {
+            let is_good = found["ok"].as_bool().expect("a verdict");
+            assert_eq!(is_good, !wrong.contains(&what.as_str()), "{name}={value}: {findings}");
+        }
+        let detail = findings[first]["detail"].as_str().expect("a detail");
+        assert!(*first == "listen" || served.stderr.contains(detail), "{detail}: {served:?}");
+        assert!(!checked.stdout.contains(&SECRET.to_uppercase()), "{checked:?}");
+    }
+    // What is good starts, after a check that has made nothing.
+    let fresh = Folder::new();
+    let checked = fresh.run(&["check"], &WITH_CLIENT).await;
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+    let files = std::fs::read_dir(fresh.database().with_file_name(".")).expect("a folder");
+    assert_eq!(files.count(), 0);
+    fresh.start(&WITH_CLIENT).await.stop().await;
 }

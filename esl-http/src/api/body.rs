@@ -4,7 +4,7 @@ use axum::{
     body::{Body, HttpBody},
     extract::{FromRequest, Request},
     http::{
-        HeaderMap,
+        HeaderMap, HeaderName, HeaderValue, Method,
         header::{CONTENT_ENCODING, CONTENT_TYPE},
     },
 };
@@ -30,8 +30,30 @@ impl<const BYTES_MAX: usize> FromRequest<Api> for JsonBody<BYTES_MAX> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
-        check_media_type(request.headers())?;
+        check_media_type(request.headers()).map_err(|problem| match *request.method() {
+            Method::PATCH => problem.with_header(ACCEPT_PATCH, HeaderValue::from_static(JSON)),
+            _ => problem,
+        })?;
         read(request.into_body(), BYTES_MAX, api).await.map(Self)
+    }
+}
+
+/// The same where every member may be left out: no body at all, whatever its type is said to be, is
+/// an object without members.
+#[derive(Debug)]
+pub(super) struct OptionalJsonBody<const BYTES_MAX: usize>(pub(super) Bytes);
+
+impl<const BYTES_MAX: usize> FromRequest<Api> for OptionalJsonBody<BYTES_MAX> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
+        let (parts, body) = request.into_parts();
+        let body = read(body, BYTES_MAX, api).await?;
+        if body.is_empty() {
+            return Ok(Self(Bytes::from_static(b"{}")));
+        }
+        check_media_type(&parts.headers)?;
+        Ok(Self(body))
     }
 }
 
@@ -75,7 +97,12 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
         return refuse("a body is taken as it is, without Content-Encoding");
     }
     let media_type = text(CONTENT_TYPE).unwrap_or("").split(';').next().unwrap_or("").trim_end();
-    let is_json = media_type.eq_ignore_ascii_case("application/json")
-        || media_type.eq_ignore_ascii_case("application/merge-patch+json");
-    if is_json { Ok(()) } else { refuse("expected Content-Type: application/json") }
+    if media_type.eq_ignore_ascii_case(JSON) {
+        return Ok(());
+    }
+    refuse("expected Content-Type: application/json")
 }
+
+const JSON: &str = "application/json";
+/// RFC 5789, section 2.2: what a PATCH may be written in.
+const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use axum::{extract::State, http::StatusCode, response::Response};
 use esl_core::{
-    Attempt, Delivery, DeliveryId, DeliveryState, EventId, SubscriptionId, Timestamp, Timings,
+    Attempt, Delivery, DeliveryId, DeliveryState, EventId, OrganizationId, SubscriptionId,
+    Timestamp, Timings, storage::StorageErrorKind,
 };
 use serde::Serialize;
 
@@ -61,17 +62,29 @@ pub(super) async fn redeliver(
     _: NoParameters,
     _: NoBody,
 ) -> Result<Response, Problem> {
-    use esl_core::storage::StorageErrorKind::Conflict;
-
     let organization = caller.organization;
-    let reopened = to_its_end(async move { api.esl.redeliver(organization, id).await });
-    let delivery = reopened.await.map_err(|error| match error.kind() {
-        Conflict => {
-            Problem::new(Code::Conflict, "only an exhausted or expired delivery can be sent again")
+    api.demand_enabled(organization).await?;
+    let esl = api.esl.clone();
+    let reopened = to_its_end(async move { esl.redeliver(organization, id).await });
+    let delivery = match reopened.await {
+        Ok(delivery) => delivery,
+        Err(error) if error.kind() == StorageErrorKind::Conflict => {
+            return Err(why_not(&api, organization, id).await);
         }
-        _ => Problem::about(DeliveryId::NAME, &error),
-    })?;
+        Err(error) => return Err(Problem::about(DeliveryId::NAME, &error)),
+    };
     Ok(answer(StatusCode::ACCEPTED, &View::of(&delivery)))
+}
+
+/// Why a delivery was not sent again. Read after the refusal, and only for people.
+async fn why_not(api: &Api, organization: OrganizationId, id: DeliveryId) -> Problem {
+    let storage = api.esl.storage();
+    if let Ok(Some((delivery, _))) = storage.delivery(organization, id).await
+        && let Ok(None) = storage.subscription(organization, delivery.subscription_id).await
+    {
+        return Problem::new(Code::Conflict, "the subscription of this delivery is deleted");
+    }
+    Problem::new(Code::Conflict, "only an exhausted or expired delivery can be sent again")
 }
 
 /// A delivery as its organization sees it.

@@ -24,6 +24,7 @@
 mod auth;
 mod blobs;
 mod body;
+mod conditional;
 mod config;
 mod deliveries;
 mod events;
@@ -49,10 +50,10 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use esl_core::Esl;
+use esl_core::{Esl, OrganizationId};
 use serde::Serialize;
 
-use self::{auth::CallerCache, health::LastCheck};
+use self::{auth::CallerCache, health::LastCheck, problem::Problem};
 pub use self::{
     config::ApiConfig,
     serve::{ServerLimits, serve},
@@ -121,6 +122,15 @@ impl Deref for Api {
 
     fn deref(&self) -> &Shared {
         &self.0
+    }
+}
+
+impl Api {
+    /// Refuses, while the event system is off, what would record something or have it sent.
+    async fn demand_enabled(&self, organization: OrganizationId) -> Result<(), Problem> {
+        // Publishing nothing records nothing, and is refused like publishing something.
+        self.esl.publish_batch(organization, Vec::new(), None).await?;
+        Ok(())
     }
 }
 

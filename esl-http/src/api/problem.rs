@@ -49,8 +49,10 @@ pub(super) enum Code {
     EventConflict,
     IdempotencyConflict,
     Conflict,
+    PreconditionFailed,
     TooLarge,
     UnsupportedMediaType,
+    RangeNotSatisfiable,
     Invalid,
     Internal,
     Unavailable,
@@ -71,8 +73,10 @@ impl Code {
             Self::EventConflict => "event_conflict",
             Self::IdempotencyConflict => "idempotency_conflict",
             Self::Conflict => "conflict",
+            Self::PreconditionFailed => "precondition_failed",
             Self::TooLarge => "too_large",
             Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::RangeNotSatisfiable => "range_not_satisfiable",
             Self::Invalid => "invalid",
             Self::Internal => "internal",
             Self::Unavailable => "unavailable",
@@ -92,8 +96,10 @@ impl Code {
             Self::EventConflict | Self::IdempotencyConflict | Self::Conflict => {
                 StatusCode::CONFLICT
             }
+            Self::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::RangeNotSatisfiable => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable | Self::Timeout => StatusCode::SERVICE_UNAVAILABLE,

@@ -42,6 +42,7 @@ pub(super) async fn create(
         let count = count.ok_or_else(|| Problem::not_found(SubscriptionId::NAME))?;
         return Ok(answer(StatusCode::OK, &CountView { count }));
     }
+    api.demand_enabled(organization).await?;
     let created = to_its_end(async move { api.esl.replay(organization, subscription, new).await });
     let replay = created.await.map_err(|error| match error.kind() {
         StorageErrorKind::Conflict => Problem::new(
@@ -151,7 +152,7 @@ fn states(raw: &RawValue, faults: &mut Faults) -> Option<ReplayOf> {
     let names = match Items::of(raw, STATES.len()) {
         Some(items) if (1..=STATES.len()).contains(&items.count) => items.list,
         Some(_) => {
-            faults.add(Place::member("", "state"), "expected 1 to 3 states");
+            faults.add(Place::member("", "state"), "expected 1 to 4 states");
             return None;
         }
         None => {

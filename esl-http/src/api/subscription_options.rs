@@ -5,7 +5,8 @@
 use std::{borrow::Cow, num::NonZeroU32, time::Duration};
 
 use esl_core::{
-    CustomHeaders, Esl, JsonObject, OnExhausted, OptionsUpdate, SendOrder, SubscriptionOptions,
+    CustomHeaderError, CustomHeaders, Esl, JsonObject, OnExhausted, OptionsUpdate, SendOrder,
+    SubscriptionOptions,
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -101,10 +102,15 @@ fn headers(raw: &RawValue, esl: &Esl, faults: &mut Faults) -> Option<CustomHeade
         faults.add(Place::Pointer("/headers".into()), "expected an object of strings");
         return None;
     };
-    let mut headers = Vec::new();
+    let mut headers: Vec<(String, String)> = Vec::new();
     let mut is_right = true;
     for (name, value) in members.iter() {
-        match header(name, value, esl) {
+        let is_repeated = headers.iter().any(|(other, _)| other.eq_ignore_ascii_case(name));
+        let value = match is_repeated {
+            true => Err(CustomHeaderError::Repeated.to_string().into()),
+            false => header(name, value, esl),
+        };
+        match value {
             Ok(value) => headers.push((name.to_owned(), value)),
             Err(detail) => {
                 faults.add(Place::member("/headers", name), detail);
@@ -123,9 +129,15 @@ fn headers(raw: &RawValue, esl: &Esl, faults: &mut Faults) -> Option<CustomHeade
 
 fn header(name: &str, value: &RawValue, esl: &Esl) -> Result<String, Cow<'static, str>> {
     let value = json::text(value)?.into_owned();
+    // A subscription that was read and is sent back must not lose its values.
+    if value == MASK {
+        return Err(
+            format!("{MASK} stands for a value that is not shown: expected the value").into()
+        );
+    }
     CustomHeaders::check(name, &value).map_err(|error| error.to_string())?;
     if esl.is_own_header(name) {
-        return Err(esl_core::CustomHeaderError::Reserved.to_string().into());
+        return Err(CustomHeaderError::Reserved.to_string().into());
     }
     Ok(value)
 }

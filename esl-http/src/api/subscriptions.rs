@@ -21,7 +21,7 @@ use serde_json::value::RawValue;
 use super::{
     Api, answer,
     auth::{Authorized, MayReadSubscriptions, MaySubscribe},
-    body::{self, JsonBody, NoBody},
+    body::{self, JsonBody, NoBody, OptionalJsonBody},
     fault::{Faults, Place},
     json::{self, Items, Members},
     page::{List, NoParameters, Parameters},
@@ -121,7 +121,7 @@ pub(super) async fn rotate_secret(
     caller: Authorized<MaySubscribe>,
     Id(id): Id<SubscriptionId>,
     _: NoParameters,
-    JsonBody(body): JsonBody<{ body::SMALL }>,
+    OptionalJsonBody(body): OptionalJsonBody<{ body::SMALL }>,
 ) -> Result<Response, Problem> {
     let rotation = read_rotation(&body)?;
     let is_generated = matches!(rotation, Rotation::Begin { secret: None, .. });

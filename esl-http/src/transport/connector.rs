@@ -21,7 +21,7 @@ use super::{
     connection::{Connections, Io, OpenConnection},
     dial::dial,
     failure, progress,
-    proxy::Proxy,
+    proxy::{Proxy, TunnelError},
     resolve::Resolver,
     tls::Tls,
 };
@@ -109,9 +109,7 @@ impl Opener {
         let began = Instant::now();
         let resolved = self.resolver.resolve(host.bare).await;
         progress::note(|timings| timings.resolve = Some(began.elapsed()));
-        let resolved = resolved.map_err(|error| {
-            ConnectError::new(AttemptError::Dns, failure::bounded(error.to_string()))
-        })?;
+        let resolved = resolved.map_err(|error| ConnectError::of_io(AttemptError::Dns, &error))?;
         if resolved.is_empty() {
             return Err(ConnectError::new(AttemptError::Dns, "the name has no address"));
         }
@@ -133,7 +131,7 @@ impl Opener {
         let tcp = timeout(self.connect_timeout, dial(addresses))
             .await
             .map_err(|_| ConnectError::no_connection_within(self.connect_timeout))?
-            .map_err(|error| ConnectError::of_dial(&error))?;
+            .map_err(|error| ConnectError::of_io(AttemptError::Connect, &error))?;
         progress::note(|timings| timings.connect = Some(began.elapsed()));
         Ok(tcp)
     }
@@ -157,10 +155,7 @@ impl Opener {
         let tcp = timeout(self.connect_timeout, proxy.tunnel(to_proxy, host.as_in_url, port))
             .await
             .map_err(|_| ConnectError::no_connection_within(self.connect_timeout))?
-            .map_err(|error| {
-                let detail = format!("the egress proxy made no connection: {error}");
-                ConnectError::new(AttemptError::Connect, failure::bounded(detail))
-            })?;
+            .map_err(|error| ConnectError::of_tunnel(&error))?;
         progress::note(|timings| timings.connect = Some(began.elapsed()));
         Ok(tcp)
     }
@@ -206,11 +201,25 @@ impl ConnectError {
         Self::new(AttemptError::RefusedAddress, detail)
     }
 
-    fn of_dial(error: &io::Error) -> Self {
-        if is_out_of_files(error) {
-            return Self::new(AttemptError::Unsent, "there are too many open files");
+    /// What `otherwise` names, unless it is our own side that lacks something.
+    fn of_io(otherwise: AttemptError, error: &io::Error) -> Self {
+        match lack(error) {
+            Some(lack) => Self::new(AttemptError::Unsent, lack),
+            None => Self::new(otherwise, failure::bounded(error.to_string())),
         }
-        Self::new(AttemptError::Connect, error.to_string())
+    }
+
+    /// A proxy that does not let us in is like one that is away: no receiver is to blame.
+    fn of_tunnel(error: &TunnelError) -> Self {
+        let (error, detail) = match error {
+            TunnelError::NotLetIn(cause) => {
+                (AttemptError::Unsent, format!("the egress proxy does not let us in: {cause}"))
+            }
+            TunnelError::NoConnection(cause) => {
+                (AttemptError::Connect, format!("the egress proxy made no connection: {cause}"))
+            }
+        };
+        Self::new(error, failure::bounded(detail))
     }
 
     fn no_connection_within(timeout: Duration) -> Self {
@@ -226,9 +235,15 @@ impl fmt::Display for ConnectError {
 
 impl error::Error for ConnectError {}
 
-/// Whether this process, or this machine, has as many files open as it may (`EMFILE`, `ENFILE`).
-fn is_out_of_files(error: &io::Error) -> bool {
-    cfg!(unix) && matches!(error.raw_os_error(), Some(23 | 24))
+/// What this process or this machine has no more of (`EMFILE`, `ENFILE`, `ENOBUFS`).
+fn lack(error: &io::Error) -> Option<&'static str> {
+    const NO_BUFFERS: i32 =
+        if cfg!(any(target_os = "linux", target_os = "android")) { 105 } else { 55 };
+    match error.raw_os_error().filter(|_| cfg!(unix))? {
+        23 | 24 => Some("there are too many open files"),
+        NO_BUFFERS => Some("there is no buffer space left"),
+        _ => None,
+    }
 }
 
 /// Of a name that leads to very many, so many addresses are tried.
@@ -314,17 +329,33 @@ mod tests {
         assert_eq!(addresses(&opener, "absent.your-app.com").await, Err(AttemptError::Dns));
     }
 
-    #[cfg(unix)]
-    #[test]
-    fn what_our_own_side_lacks_is_not_the_receivers_fault() {
-        for (code, expected) in [
-            (24, AttemptError::Unsent),
-            (23, AttemptError::Unsent),
-            (111, AttemptError::Connect),
-            (101, AttemptError::Connect),
-        ] {
-            let ConnectError(failure) = ConnectError::of_dial(&io::Error::from_raw_os_error(code));
-            assert_eq!(failure.error, expected, "{code}");
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn what_our_own_side_lacks_is_not_the_receivers_fault() {
+        /// Fails with this code.
+        #[derive(Debug)]
+        struct Lacking(i32);
+
+        #[async_trait]
+        impl Resolver for Lacking {
+            async fn resolve(&self, _: &str) -> io::Result<Vec<IpAddr>> {
+                Err(io::Error::from_raw_os_error(self.0))
+            }
+        }
+
+        for (code, is_ours) in
+            [(24, true), (23, true), (105, true), (111, false), (101, false), (11, false)]
+        {
+            for otherwise in [AttemptError::Connect, AttemptError::Dns] {
+                let error = io::Error::from_raw_os_error(code);
+                let ConnectError(failure) = ConnectError::of_io(otherwise, &error);
+                let expected = if is_ours { AttemptError::Unsent } else { otherwise };
+                assert_eq!(failure.error, expected, "{code}");
+            }
+            let mut opener = opener(CallbackPolicy::public(), &[]);
+            opener.resolver = Arc::new(Lacking(code));
+            let expected = if is_ours { AttemptError::Unsent } else { AttemptError::Dns };
+            assert_eq!(addresses(&opener, "your-app.com").await, Err(expected), "{code}");
         }
     }
 

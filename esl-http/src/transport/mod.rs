@@ -2,7 +2,7 @@
 //!
 //! - `connector` opens connections, and is where addresses are refused: between resolving and
 //!   connecting, so that a name that changes what it leads to gains nothing. `resolve`, `dial`,
-//!   `proxy` and `tls` are its steps.
+//!   `proxy` (with `socks`) and `tls` are its steps.
 //! - `connection` is what it opens; `progress` is how an attempt learns where its time went.
 //! - `answer` reads what comes back, `failure` names what went wrong.
 
@@ -14,6 +14,7 @@ mod failure;
 mod progress;
 mod proxy;
 mod resolve;
+mod socks;
 mod tls;
 
 use std::{

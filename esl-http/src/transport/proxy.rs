@@ -12,14 +12,13 @@ use std::{
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hyper::{Uri, header::HeaderValue};
-use hyper_util::{
-    client::legacy::connect::proxy::{SocksV5, Tunnel},
-    rt::TokioIo,
-};
+use hyper_util::{client::legacy::connect::proxy::Tunnel, rt::TokioIo};
 use percent_encoding::percent_decode_str;
 use tokio::net::TcpStream;
 use tower_service::Service;
 use url::{Host, Url};
+
+use super::socks;
 
 /// A proxy through which deliveries leave: an HTTP one (`CONNECT`, RFC 9110, 9.3.6) or a SOCKS 5 one
 /// (RFC 1928, RFC 1929).
@@ -75,30 +74,54 @@ impl Proxy {
         self.port
     }
 
-    /// Has a connection to the proxy go on to a host, as URLs spell it, and a port.
+    /// Has a connection to the proxy go on to a host and a port. An IPv6 address has its brackets.
     pub(super) async fn tunnel(
         &self,
         to_proxy: TcpStream,
         host: &str,
         port: u16,
-    ) -> Result<TcpStream, Box<dyn Error + Send + Sync>> {
-        let to = Uri::try_from(format!("{host}:{port}"))?;
-        // Where the proxy is, is known: there is a connection to it.
-        let (proxy, to_proxy) = (Uri::from_static("proxy"), Connected(Some(to_proxy)));
-        let io = match (self.protocol, &self.credentials) {
-            (Protocol::Http, None) => Tunnel::new(proxy, to_proxy).call(to).await?,
-            (Protocol::Http, Some(credentials)) => {
-                let tunnel = Tunnel::new(proxy, to_proxy).with_auth(credentials.basic());
-                { tunnel }.call(to).await?
+    ) -> Result<TcpStream, TunnelError> {
+        match self.protocol {
+            Protocol::Http => self.http_tunnel(to_proxy, &format!("{host}:{port}")).await,
+            Protocol::Socks5 => {
+                let login = self.credentials.as_ref();
+                let login = login.map(|login| (login.user.as_str(), login.password.as_str()));
+                let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+                socks::connect(to_proxy, login, bare.unwrap_or(host), port).await
             }
-            (Protocol::Socks5, None) => SocksV5::new(proxy, to_proxy).call(to).await?,
-            (Protocol::Socks5, Some(Credentials { user, password })) => {
-                let socks = SocksV5::new(proxy, to_proxy).with_auth(user.clone(), password.clone());
-                { socks }.call(to).await?
-            }
-        };
-        Ok(io.into_inner())
+        }
     }
+
+    async fn http_tunnel(
+        &self,
+        to_proxy: TcpStream,
+        target: &str,
+    ) -> Result<TcpStream, TunnelError> {
+        // It has no other name.
+        type HttpError = <Tunnel<Connected> as Service<Uri>>::Error;
+
+        let to = Uri::try_from(target).map_err(|error| TunnelError::NoConnection(error.into()))?;
+        // Where the proxy is, is known: there is a connection to it.
+        let tunnel = Tunnel::new(Uri::from_static("proxy"), Connected(Some(to_proxy)));
+        let mut tunnel = match &self.credentials {
+            Some(credentials) => tunnel.with_auth(credentials.basic()),
+            None => tunnel,
+        };
+        match tunnel.call(to).await {
+            Ok(io) => Ok(io.into_inner()),
+            Err(error @ HttpError::ProxyAuthRequired) => Err(TunnelError::NotLetIn(error.into())),
+            Err(error) => Err(TunnelError::NoConnection(error.into())),
+        }
+    }
+}
+
+/// Why a proxy has not connected us.
+#[derive(Debug)]
+pub(super) enum TunnelError {
+    /// It does not serve us: no receiver has a part in that.
+    NotLetIn(Box<dyn Error + Send + Sync>),
+    /// It was asked, and made no connection.
+    NoConnection(Box<dyn Error + Send + Sync>),
 }
 
 /// A connector that has connected already.

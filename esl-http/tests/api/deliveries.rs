@@ -1,13 +1,16 @@
 use std::time::Duration;
 
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode};
 use esl_core::{
-    Attempt, AttemptError, DeliveryId, Timings, WorkerId,
-    storage::{Commit, Lanes, Outcome, Settle, Settlement, Unit},
+    Attempt, AttemptError, DeliveryId, OrganizationId, Timings, WorkerId,
+    storage::{Commit, Lanes, Outcome, Removal, Settle, Settlement, Unit},
 };
 use serde_json::{Value, json};
 
 use crate::world::{NOON, World};
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const STRANGER: OrganizationId = OrganizationId::from_bytes([2; 16]);
 
 /// A world with one subscription and one event for it; the delivery's id.
 async fn setup() -> (World, String, DeliveryId) {
@@ -131,8 +134,7 @@ async fn deliveries_are_listed_by_state() {
     for state in ["held", "delivered", "expired", "cancelled"] {
         assert_eq!(of_state(state).await, [0; 0], "{state}");
     }
-    let pause = world
-        .call("PATCH".parse().expect("a method"), &format!("/api/v1/subscriptions/{subscription}"));
+    let pause = world.call(Method::PATCH, &format!("/api/v1/subscriptions/{subscription}"));
     assert_eq!(pause.json(&json!({ "active": false })).send().await.status, StatusCode::OK);
     assert_eq!(of_state("held").await, [2]);
 }
@@ -183,6 +185,18 @@ async fn an_exhausted_delivery_is_sent_again() {
 }
 
 #[tokio::test]
+async fn that_the_subscription_is_deleted_is_said() {
+    let (world, subscription, id) = setup().await;
+    settle(&world, id, Outcome::Exhausted).await;
+    let uri = format!("/api/v1/subscriptions/{subscription}");
+    let deleted = world.call(Method::DELETE, &uri).send().await;
+    assert_eq!(deleted.status, StatusCode::NO_CONTENT);
+    let reply = world.post(&format!("/api/v1/deliveries/{id}/redeliver")).send().await;
+    assert_eq!((reply.status, &reply.body["code"]), (StatusCode::CONFLICT, &json!("conflict")));
+    assert_eq!(reply.body["detail"], "the subscription of this delivery is deleted");
+}
+
+#[tokio::test]
 async fn redelivery_takes_no_members() {
     let (world, _, id) = setup().await;
     let uri = format!("/api/v1/deliveries/{id}/redeliver");
@@ -196,4 +210,48 @@ async fn a_delivered_delivery_is_not_sent_again() {
     settle(&world, id, Outcome::Delivered).await;
     let reply = world.post(&format!("/api/v1/deliveries/{id}/redeliver")).send().await;
     assert_eq!(reply.status, StatusCode::CONFLICT);
+}
+
+#[tokio::test]
+async fn a_delivery_whose_event_was_removed_is_gone_to_read_and_to_send_again() {
+    let (world, subscription, id) = setup().await;
+    settle(&world, id, Outcome::Exhausted).await;
+    world.clock.advance(31 * DAY);
+    let worker = world.storage.enlist(WorkerId::from_bytes([8; 16])).await.expect("an epoch");
+    let removed = world.storage.remove_old(&worker, Some(30 * DAY), 100).await;
+    assert_eq!(removed.expect("it removes").deliveries, 1);
+
+    // The first tokens have expired.
+    let scopes = "events:read events:subscribe";
+    let token = world.token_for("acme-client", world.organization, scopes).await;
+    let stranger = world.token_for("other-client", STRANGER, scopes).await;
+    let uri = format!("/api/v1/deliveries/{id}");
+    for (method, uri) in [(Method::GET, uri.clone()), (Method::POST, format!("{uri}/redeliver"))] {
+        let reply = world.anonymous(method.clone(), &uri).token(&token).send().await;
+        assert_eq!(
+            (reply.status, &reply.body["code"]),
+            (StatusCode::GONE, &json!("gone")),
+            "{uri}"
+        );
+        assert_eq!(reply.header("content-type"), Some("application/problem+json"));
+        let reply = world.anonymous(method, &uri).token(&stranger).send().await;
+        assert_eq!(reply.status, StatusCode::NOT_FOUND, "to others there never was one: {uri}");
+    }
+    let uri = format!("/api/v1/subscriptions/{subscription}/deliveries");
+    let list = world.anonymous(Method::GET, &uri).token(&token).send().await;
+    assert_eq!(list.body["data"], json!([]));
+}
+
+#[tokio::test]
+async fn a_delivery_whose_event_was_erased_can_be_read_and_is_not_sent_again() {
+    let (world, _, id) = setup().await;
+    let uri = format!("/api/v1/deliveries/{id}");
+    let event = world.get(&uri).send().await.body["event_id"].clone();
+    let event = event.as_str().expect("an id").parse().expect("an event's id");
+    world.esl.erase_event(world.organization, event).await.expect("it is there");
+    let read = world.get(&uri).send().await;
+    assert_eq!((read.status, &read.body["state"]), (StatusCode::OK, &json!("cancelled")));
+    let reply = world.post(&format!("{uri}/redeliver")).send().await;
+    assert_eq!(reply.status, StatusCode::GONE, "{}", reply.text);
+    assert_eq!(world.get(&uri).send().await.body["state"], json!("cancelled"));
 }

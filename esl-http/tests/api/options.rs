@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::http::{Method, StatusCode};
 use esl_core::{
     Esl, LaneId, MemoryStorage, Seq, WorkerId,
-    storage::{Commit, LaneState, Lanes, Outcome, Settle, Settlement, Unit},
+    storage::{Commit, LaneState, Lanes, Outcome, Settle, Settlement, Subscriptions, Unit},
 };
 use esl_http::api::{self, ApiConfig};
 use serde_json::{Value, json};
@@ -61,6 +61,28 @@ async fn options_are_shown_as_they_were_given_but_for_the_values_of_headers() {
                 || reply.text.contains(r#""metadata":{"tags":[1.5,null],"team":7}"#)
         );
     }
+}
+
+#[tokio::test]
+async fn what_stands_in_place_of_a_headers_value_is_not_taken_for_one() {
+    let world = World::new().await;
+    let created = create(&world, every_option()).await;
+    let read = world.get(&format!("{URI}/{}", id(&created))).send().await;
+    let sent_back = json!({ "headers": read.body["headers"] });
+    let expected =
+        ("/headers/x-api-key", "*** stands for a value that is not shown: expected the value");
+    for reply in
+        [patch(&world, &id(&created), &sent_back).await, create(&world, sent_back.clone()).await]
+    {
+        let faults = reply.faults();
+        let faults: Vec<_> = faults.iter().map(|(place, what)| (&**place, &**what)).collect();
+        assert_eq!(faults, [expected]);
+    }
+    let subscription_id = id(&created).parse().expect("an id");
+    let stored = world.storage.subscription(world.organization, subscription_id).await;
+    let stored = stored.expect("storage works").expect("it is there").options.headers;
+    let values: Vec<_> = stored.expose().map(|(_, value)| value.to_owned()).collect();
+    assert_eq!(values, ["k-1-hidden"]);
 }
 
 #[tokio::test]
@@ -135,7 +157,7 @@ async fn each_option_is_checked_and_named_by_its_place() {
     let many: Value = (0..17).map(|n| (format!("h{n}"), json!("v"))).collect();
     for (options, place) in [
         (json!({ "headers": many }), "/headers"),
-        (json!({ "headers": { "a": "1", "A": "2" } }), "/headers"),
+        (json!({ "headers": { "b": "1", "B": "2" } }), "/headers/b"),
         (json!({ "headers": [] }), "/headers"),
         (json!({ "retry_schedule": vec![1; 101] }), "/retry_schedule"),
         (json!({ "retry_schedule": 5 }), "/retry_schedule"),
@@ -179,6 +201,30 @@ async fn a_rotation_shows_a_generated_secret_once_and_when_the_old_one_ends() {
     }
     let stranger = world.anonymous(Method::POST, &uri).token(&world.stranger_token);
     assert_eq!(stranger.json(&json!({})).send().await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_rotation_and_a_ping_need_no_body() {
+    let world = World::new().await;
+    let created = create(&world, json!({})).await;
+    for (route, status) in [("rotate-secret", StatusCode::OK), ("ping", StatusCode::ACCEPTED)] {
+        let uri = format!("{URI}/{}/{route}", id(&created));
+        let reply = world.post(&uri).send().await;
+        assert_eq!(reply.status, status, "{route}: {}", reply.text);
+        if route == "rotate-secret" {
+            assert!(reply.body["secret"].as_str().is_some_and(|text| text.starts_with("whsec_")));
+            world.post(&uri).json(&json!({ "finish": true })).send().await;
+        }
+        // As curl sends it with an empty -d.
+        let reply = world.post(&uri).form("").send().await;
+        assert_eq!(reply.status, status, "{route}: {}", reply.text);
+    }
+    // What there is has to be JSON.
+    let uri = format!("{URI}/{}/rotate-secret", id(&created));
+    let reply = world.post(&uri).form("grace_seconds=0").send().await;
+    assert_eq!(reply.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    let reply = world.post(&uri).raw_json(" ").send().await;
+    assert_eq!(reply.status, StatusCode::BAD_REQUEST);
 }
 
 #[tokio::test]
@@ -277,15 +323,26 @@ async fn while_the_event_system_is_off_publishing_is_unavailable_and_the_rest_wo
     let created = create(&off, json!({})).await;
     assert_eq!(created.status, StatusCode::CREATED);
     let event = json!({ "type": "person.updated", "data": {} });
-    for (uri, body) in
-        [("/api/v1/events".to_owned(), event), (format!("{URI}/{}/ping", id(&created)), json!({}))]
-    {
+    let uri = format!("{URI}/{}", id(&created));
+    let delivery = "/api/v1/deliveries/dlv_01HM6QTXJ0000000GJ00000001";
+    for (uri, body) in [
+        ("/api/v1/events".to_owned(), event),
+        (format!("{uri}/ping"), json!({})),
+        (format!("{uri}/replay"), json!({ "state": "missing" })),
+        (format!("{delivery}/redeliver"), json!({})),
+    ] {
         let reply = off.post(&uri).json(&body).send().await;
         assert_eq!(
             (reply.status, &reply.body["code"]),
-            (StatusCode::SERVICE_UNAVAILABLE, &json!("unavailable"))
+            (StatusCode::SERVICE_UNAVAILABLE, &json!("unavailable")),
+            "{uri}"
         );
-        assert_eq!(reply.header("retry-after"), Some("60"));
+        assert_eq!(reply.header("retry-after"), Some("60"), "{uri}");
     }
+    assert_eq!(off.get(&format!("{uri}/replays")).send().await.body["data"], json!([]));
+    // What only counts goes on.
+    let dry = json!({ "state": "missing", "dry_run": true });
+    let counted = off.post(&format!("{uri}/replay")).json(&dry).send().await;
+    assert_eq!((counted.status, &counted.body), (StatusCode::OK, &json!({ "count": 0 })));
     assert_eq!(off.get("/api/v1/events").send().await.body["data"], json!([]));
 }

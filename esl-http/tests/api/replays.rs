@@ -113,6 +113,9 @@ async fn a_replay_is_made_read_listed_and_cancelled() {
 async fn everything_that_is_wrong_is_named() {
     let world = World::new().await;
     let id = world.subscribe(&["person.*"]).await;
+    let many = json!({ "state": ["exhausted", "exhausted", "expired", "expired", "delivered"] });
+    let refused = replay(&world, &id, &many).await;
+    assert_eq!(refused.faults(), [("/state".to_owned(), "expected 1 to 4 states".to_owned())]);
     for (body, places) in [
         (json!({ "state": "pending" }), vec!["/state"]),
         (json!({ "state": [] }), vec!["/state"]),

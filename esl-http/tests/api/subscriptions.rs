@@ -202,13 +202,25 @@ async fn a_patch_changes_what_it_names_and_nothing_else() {
         assert_eq!((reply.status, &reply.body), (StatusCode::OK, &expected), "{member}");
         assert_eq!(world.get(URI).send().await.body["data"][0], expected);
     }
-    let reply = world
-        .call(Method::PATCH, &format!("{URI}/{id}"))
-        .body(r#"{"active":false}"#)
-        .header("content-type", "application/merge-patch+json")
-        .send()
-        .await;
-    assert_eq!(reply.body["active"], json!(false));
+}
+
+#[tokio::test]
+async fn a_merge_patch_is_not_taken_for_json_since_members_are_replaced_and_not_merged() {
+    let world = World::new().await;
+    let id = world.subscribe(&["a.b"]).await;
+    for (method, uri, accept_patch) in [
+        (Method::PATCH, format!("{URI}/{id}"), Some("application/json")),
+        (Method::POST, URI.to_owned(), None),
+        (Method::POST, "/api/v1/events".to_owned(), None),
+    ] {
+        let call = world.call(method.clone(), &uri).raw_json(r#"{"metadata":{"a":null}}"#);
+        let reply = call.header("content-type", "application/merge-patch+json").send().await;
+        assert_eq!(reply.status, StatusCode::UNSUPPORTED_MEDIA_TYPE, "{method} {uri}");
+        assert_eq!(reply.body["code"], "unsupported_media_type");
+        assert_eq!(reply.header("accept-patch"), accept_patch, "{method} {uri}");
+    }
+    let read = world.get(&format!("{URI}/{id}")).send().await;
+    assert_eq!(read.body["metadata"], json!(null));
 }
 
 #[tokio::test]

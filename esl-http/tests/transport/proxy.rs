@@ -44,6 +44,10 @@ enum Kind {
     Socks5,
     /// Answers every request for a connection with this code (RFC 1928, 6).
     Socks5Saying(u8),
+    /// Chooses this way to log in (RFC 1928, 3), whatever is offered.
+    Socks5Wanting(u8),
+    /// Accepts no password.
+    Socks5Refusing,
     /// Takes the connection and says nothing.
     Silent,
 }
@@ -66,6 +70,8 @@ impl Proxy {
                         Kind::HttpSaying(status) => http(stream, &asked, status).await,
                         Kind::Socks5 => socks5(stream, &asked, 0).await,
                         Kind::Socks5Saying(code) => socks5(stream, &asked, code).await,
+                        Kind::Socks5Wanting(method) => reply(stream, &[&[5, method]]).await,
+                        Kind::Socks5Refusing => reply(stream, &[&[5, 2], &[1, 1]]).await,
                         Kind::Silent => std::future::pending().await,
                     };
                 });
@@ -132,6 +138,16 @@ async fn socks5(mut stream: TcpStream, asked: &Asked, code: u8) -> io::Result<()
     asked.lock().unwrap().push(format!("{who}{host} {port}"));
     stream.write_all(&[5, code, 0, 1, 0, 0, 0, 0, 0, 0]).await?;
     if code == 0 { relay(stream, port).await } else { Ok(()) }
+}
+
+/// Answers whatever is said, one after the other.
+async fn reply(mut stream: TcpStream, answers: &[&[u8]]) -> io::Result<()> {
+    for answer in answers {
+        stream.read_buf(&mut Vec::new()).await?;
+        stream.write_all(answer).await?;
+    }
+    // Until the client has gone.
+    stream.read_u8().await.map(drop)
 }
 
 async fn text(stream: &mut TcpStream) -> io::Result<String> {
@@ -252,19 +268,43 @@ async fn what_a_url_says_of_itself_is_refused_before_the_proxy_is_asked() {
 async fn a_proxy_that_makes_no_connection_is_a_failure_to_connect() {
     for (kind, scheme, words) in [
         (Kind::HttpSaying("403 Forbidden"), "http", "unsuccessful"),
-        (Kind::HttpSaying("407 Proxy Authentication Required"), "http", "authorization"),
         (Kind::HttpSaying("302 Found\r\nlocation: http://127.0.0.1/"), "http", "unsuccessful"),
-        (Kind::Socks5Saying(2), "socks5", "not allowed"),
+        (Kind::Socks5Saying(2), "socks5", "rules do not allow"),
+        (Kind::Socks5Saying(5), "socks5", "refused"),
     ] {
         let proxy = Proxy::start(kind).await;
-        let url = format!("{scheme}://user:password@{}", proxy.address);
+        let url = format!("{scheme}://user:hunter2@{}", proxy.address);
         let transport = through(HttpTransport::builder(), &url);
         let sent = send(&transport, "https://your-app.com/hook").await;
         assert_eq!(error(&sent), AttemptError::Connect, "{kind:?}");
         assert!(detail(&sent).contains(words), "{kind:?}: {}", detail(&sent));
-        for secret in ["password", &proxy.address.port().to_string()] {
+        for secret in ["hunter2", &proxy.address.port().to_string()] {
             assert!(!detail(&sent).contains(secret), "{}", detail(&sent));
         }
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_that_does_not_let_us_in_is_no_fault_of_the_receiver() {
+    for (kind, url, words) in [
+        (
+            Kind::HttpSaying("407 Proxy Authentication Required"),
+            "http://user:hunter2@",
+            "authorization required",
+        ),
+        (Kind::HttpSaying("407 Proxy Authentication Required"), "http://", "authorization"),
+        (Kind::Socks5Refusing, "socks5://user:hunter2@", "not accepted"),
+        (Kind::Socks5Wanting(0xff), "socks5://user:hunter2@", "takes no user and password"),
+        (Kind::Socks5Wanting(0xff), "socks5://", "who is asking"),
+        (Kind::Socks5Wanting(0), "socks5://user:hunter2@", "takes no user and password"),
+    ] {
+        let proxy = Proxy::start(kind).await;
+        let transport = through(HttpTransport::builder(), &format!("{url}{}", proxy.address));
+        let sent = send(&transport, "https://your-app.com/hook").await;
+        assert_eq!(error(&sent), AttemptError::Unsent, "{kind:?} {url}");
+        assert!(detail(&sent).starts_with("the egress proxy does not let us in: "));
+        assert!(detail(&sent).contains(words), "{kind:?} {url}: {}", detail(&sent));
+        assert!(!detail(&sent).contains("hunter2"), "{}", detail(&sent));
     }
 }
 

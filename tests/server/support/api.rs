@@ -48,6 +48,11 @@ impl Api {
         self.send(Method::POST, path, "application/json", body.to_string()).await
     }
 
+    pub(crate) async fn patch(&self, path: &str, body: &Value) -> (u16, Value) {
+        let answer = self.send(Method::PATCH, path, "application/json", body.to_string()).await;
+        answer.expect("the server runs")
+    }
+
     pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
         let answer = self.send(Method::GET, path, "application/json", String::new()).await;
         answer.expect("the server runs")

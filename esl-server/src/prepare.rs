@@ -1,0 +1,167 @@
+//! What a server is put together from. `serve` begins by looking at all of it, and `check` does
+//! nothing else, so what the one needs the other looks at.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process,
+    sync::Arc,
+};
+
+use anyhow::{Context, bail};
+use esl_blob::FolderBlobStore;
+use esl_core::{BlobStore, Clock, storage::Records};
+use esl_http::{HttpTransport, HttpTransportError};
+use esl_sqlite::SqliteStorage;
+use url::Url;
+
+use crate::{
+    bootstrap::{self, Bootstrapped},
+    config::Config,
+    database,
+    open_files::Shares,
+};
+
+/// The parts as they are before a start. What is not there yet, and can be made, is `None`.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) transport: anyhow::Result<HttpTransport>,
+    pub(crate) blobs: anyhow::Result<Option<Arc<dyn BlobStore>>>,
+    pub(crate) database: anyhow::Result<Option<SqliteStorage>>,
+    /// The client of `ESL_BOOTSTRAP_CLIENT`.
+    pub(crate) client: anyhow::Result<Option<Bootstrapped>>,
+}
+
+/// The parts, all there.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) transport: HttpTransport,
+    pub(crate) blobs: Arc<dyn BlobStore>,
+    pub(crate) storage: SqliteStorage,
+}
+
+impl Found {
+    /// Looks at everything. An older database's tables are brought up to date; nothing else is
+    /// changed.
+    pub(crate) async fn look(config: &Config, shares: &Shares, clock: Arc<dyn Clock>) -> Self {
+        let database = look_at_database(config, clock).await;
+        let client = match (&database, &config.bootstrap_client) {
+            (Ok(Some(storage)), Some(wanted)) => bootstrap::look(storage, wanted).await,
+            _ => Ok(None),
+        };
+        let transport = transport(config, shares).context("could not set up the delivery");
+        Self { transport, blobs: look_at_blobs(config), database, client }
+    }
+
+    /// Makes what is missing.
+    ///
+    /// # Errors
+    /// The first thing that is wrong; then nothing has been made.
+    pub(crate) fn complete(self, config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<Parts> {
+        let Self { transport, blobs, database, client } = self;
+        let (transport, database, blobs) = (transport?, database?, blobs?);
+        client?;
+        let blobs = match blobs {
+            Some(blobs) => blobs,
+            None => blob_store(config)?,
+        };
+        let storage = match database {
+            Some(storage) => storage,
+            None => database::open(config, clock)?,
+        };
+        Ok(Parts { transport, blobs, storage })
+    }
+}
+
+fn transport(config: &Config, shares: &Shares) -> Result<HttpTransport, HttpTransportError> {
+    let mut builder = HttpTransport::builder()
+        .with_policy(config.callbacks())
+        .with_kept_connections_max(shares.kept);
+    if let Some(proxy) = &config.egress_proxy {
+        builder = builder.with_proxy(proxy.clone());
+    }
+    if let Some(roots) = &config.root_certificates {
+        builder = builder.with_root_certificates_pem(&roots.pem)?;
+    }
+    builder.build()
+}
+
+async fn look_at_database(
+    config: &Config,
+    clock: Arc<dyn Clock>,
+) -> anyhow::Result<Option<SqliteStorage>> {
+    let path = &config.database;
+    if !path.exists() {
+        demand_room(path).with_context(|| {
+            let shown = database::absolute(path);
+            format!("the database {shown} (ESL_DATABASE_URL) cannot be made")
+        })?;
+        return Ok(None);
+    }
+    let storage = database::open(config, clock)?;
+    storage.check().await.context("the database cannot be read and written")?;
+    Ok(Some(storage))
+}
+
+/// Whether a file can be made here, whose folder has to be there.
+fn demand_room(path: &Path) -> anyhow::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    if !folder.is_dir() {
+        bail!("the folder {} does not exist", database::absolute(folder));
+    }
+    Ok(try_folder(folder)?)
+}
+
+fn look_at_blobs(config: &Config) -> anyhow::Result<Option<Arc<dyn BlobStore>>> {
+    match blob_folder(config) {
+        Some(folder) if !folder.is_dir() => {
+            demand_makeable(&folder).with_context(|| unusable(&folder))?;
+            Ok(None)
+        }
+        _ => blob_store(config).map(Some),
+    }
+}
+
+/// Where large payloads go: what `ESL_BLOB_STORAGE_URL` names, or a folder beside the database.
+pub(crate) fn blob_store(config: &Config) -> anyhow::Result<Arc<dyn BlobStore>> {
+    if let Some(folder) = blob_folder(config) {
+        let opened = FolderBlobStore::open(&folder).with_context(|| unusable(&folder))?;
+        return Ok(Arc::new(opened));
+    }
+    let url = config.blob_storage.as_deref().unwrap_or_default();
+    esl_blob::open(url).context("ESL_BLOB_STORAGE_URL cannot be used")
+}
+
+/// The folder of large payloads, if they go to one.
+pub(crate) fn blob_folder(config: &Config) -> Option<PathBuf> {
+    if let Some(url) = &config.blob_storage {
+        let url = Url::parse(url).ok().filter(|url| url.scheme() == "file")?;
+        return url.to_file_path().ok();
+    }
+    let mut folder = config.database.clone().into_os_string();
+    folder.push(".blobs");
+    Some(folder.into())
+}
+
+fn unusable(folder: &Path) -> String {
+    let shown = database::absolute(folder);
+    format!("the folder {shown} for large payloads cannot be used (ESL_BLOB_STORAGE_URL)")
+}
+
+/// Whether a folder that is not there can be made: what is there above it has to be one, too.
+fn demand_makeable(folder: &Path) -> anyhow::Result<()> {
+    let folder = std::path::absolute(folder)?;
+    let there = folder.ancestors().find(|above| above.exists()).unwrap_or(&folder);
+    if !there.is_dir() {
+        bail!("{} is not a folder", there.display());
+    }
+    try_folder(there).with_context(|| format!("nothing can be made in {}", there.display()))
+}
+
+/// Whether files can be made in a folder, which only making one tells.
+fn try_folder(folder: &Path) -> io::Result<()> {
+    let file = folder.join(format!(".esl-server-{}.try", process::id()));
+    fs::File::create_new(&file)?;
+    fs::remove_file(&file)
+}
