@@ -82,13 +82,20 @@ impl LaneState {
     }
 
     /// The state after somebody changed the subscription: a new URL is another receiver, of whom
-    /// nothing is known; and one who resumes wants to see at once what happens.
+    /// nothing is known; and one who resumes wants to see at once what happens, and not to be switched
+    /// off again for what was before.
     #[must_use]
     pub fn after_update(self, before: &Subscription, after: &Subscription) -> Self {
         if before.callback_url != after.callback_url {
             Self { exhaustion_told_at: self.exhaustion_told_at, ..Self::default() }
         } else if !before.active && after.active {
-            Self { not_before: None, ..self }
+            Self {
+                failures: 0,
+                failed_deliveries: 0,
+                failing_since: None,
+                not_before: None,
+                ..self
+            }
         } else {
             self
         }

@@ -17,7 +17,7 @@ use crate::{
     changes::News,
     error::Stop,
     fan_out,
-    rows::{EventKey, lane_number, seq_number},
+    rows::{self, EventKey, lane_number, seq_number},
     session::{OrganizationRow, Session},
     settle::{self, retry_time},
 };
@@ -127,18 +127,19 @@ fn store(
     mut organization: OrganizationRow,
 ) -> Result<Vec<Accepted>, Declined> {
     let before = organization;
+    let is_large_unit = publish.is_large();
     let mut events = Vec::with_capacity(publish.events.len());
     if let [routed] = &*publish.events {
         // The only event of a unit need not be looked up first: if its id is taken, the insertion
         // does nothing.
-        events.push(store_alone(session, &mut organization, routed)?);
+        events.push(store_alone(session, &mut organization, routed, is_large_unit)?);
     } else {
         let places = places(session, publish, organization)?;
         for (routed, place) in publish.events.iter().zip(places) {
             events.push(match place {
                 Place::Known(accepted) => accepted,
                 Place::New(seq) => {
-                    let accepted = insert(session, &mut organization, routed, seq)?;
+                    let accepted = insert(session, &mut organization, routed, seq, is_large_unit)?;
                     accepted.expect("the id was looked up in this transaction")
                 }
             });
@@ -166,9 +167,10 @@ fn store_alone(
     session: &mut Session<'_>,
     organization: &mut OrganizationRow,
     routed: &Routed,
+    is_large_unit: bool,
 ) -> Result<Accepted, Declined> {
     let seq = organization.last_seq.next();
-    if let Some(accepted) = insert(session, organization, routed, seq)? {
+    if let Some(accepted) = insert(session, organization, routed, seq, is_large_unit)? {
         return Ok(accepted);
     }
     let known = find(session, &routed.event, *organization)?;
@@ -264,6 +266,7 @@ fn insert(
     organization: &mut OrganizationRow,
     routed: &Routed,
     seq: Seq,
+    is_large_unit: bool,
 ) -> rusqlite::Result<Option<Accepted>> {
     let event = &routed.event;
     let inserted = session.statements.insert_event.execute((
@@ -273,6 +276,7 @@ fn insert(
         event.timestamp.as_millis(),
         event.digest,
         deliveries(routed),
+        rows::audience_number(routed.audience),
         &*event.body,
         event.changes.as_deref(),
     ))?;
@@ -280,7 +284,7 @@ fn insert(
         return Ok(None);
     }
     organization.last_seq = seq;
-    let fanned_out = fan_out::is_needed(organization, routed);
+    let fanned_out = fan_out::is_needed(organization, routed, is_large_unit);
     if fanned_out {
         fan_out::begin(session, organization, routed, seq)?;
     } else if let Audience::Only(lane) = routed.audience {

@@ -17,9 +17,13 @@ use crate::{
 
 /// Whether an event's deliveries come to be later: because they are many, or because others come
 /// before them.
-pub(crate) fn is_needed(organization: &OrganizationRow, routed: &Routed) -> bool {
+pub(crate) fn is_needed(
+    organization: &OrganizationRow,
+    routed: &Routed,
+    is_large_unit: bool,
+) -> bool {
     let is_only = matches!(routed.audience, Audience::Only(_));
-    let is_large = routed.lanes.len() > FAN_OUT_ABOVE;
+    let is_large = is_large_unit || routed.lanes.len() > FAN_OUT_ABOVE;
     !is_only && !routed.lanes.is_empty() && (is_large || organization.fan_outs > 0)
 }
 

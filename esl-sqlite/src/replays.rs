@@ -198,8 +198,10 @@ fn candidates(
         found.is_end = true;
         return Ok(found);
     };
+    // What is old is not opened any more.
+    found.position = found.position.max(organization.removed_to);
     let to = replay.range.to.min(reachable(connection, organization.key)?);
-    if to > replay.position {
+    if to > found.position {
         let lane = Lane { connection, lane: replay.lane, organization };
         match replay.of {
             ReplayOf::Deliveries { delivered: false, .. } => {
@@ -247,7 +249,9 @@ impl Lane<'_> {
             let seq = EventKey(row.get(0)?).seq();
             looked_at += 1;
             found.position = seq;
-            let is_wanted = !row.get::<_, bool>(3)? && replay.range.covers(rows::time(row, 2)?);
+            let is_wanted = !row.get::<_, bool>(3)?
+                && rows::audience(row, 4)?.includes(self.lane)
+                && replay.range.covers(rows::time(row, 2)?);
             if is_wanted && self.is_candidate(seq, &replay.of)? {
                 found.events.push((seq, rows::parsed::<EventType>(row, 1)?));
             }
@@ -330,7 +334,10 @@ impl Lane<'_> {
         if seq <= self.organization.removed_to {
             return Ok(false);
         }
-        if !self.connection.prepare_cached(EVENT)?.exists([key])? || !self.is_candidate(seq, of)? {
+        let mut audience = self.connection.prepare_cached(EVENT)?;
+        let audience = audience.query_row([key], |row| rows::audience(row, 2)).optional()?;
+        let is_for_it = audience.is_some_and(|audience| audience.includes(self.lane));
+        if !is_for_it || !self.is_candidate(seq, of)? {
             return Ok(false);
         }
         let (lane, seq, due_at) = (lane_number(self.lane), seq_number(seq), retry_time(now));
@@ -480,11 +487,11 @@ const FIRST_FAN_OUT: &str =
     "SELECT seq FROM esl_fan_outs WHERE organization = ?1 ORDER BY seq LIMIT 1";
 
 const EVENTS: &str = "
-SELECT key, event_type, timestamp, erased_at IS NOT NULL FROM esl_events
+SELECT key, event_type, timestamp, erased_at IS NOT NULL, audience FROM esl_events
 WHERE key > ?1 AND key <= ?2 ORDER BY key LIMIT ?3";
 
 const EVENT: &str =
-    "SELECT event_type, timestamp FROM esl_events WHERE key = ?1 AND erased_at IS NULL";
+    "SELECT event_type, timestamp, audience FROM esl_events WHERE key = ?1 AND erased_at IS NULL";
 
 const UNDELIVERED: &str = "
 SELECT seq FROM esl_closed INDEXED BY esl_closed_undelivered

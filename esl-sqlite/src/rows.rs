@@ -6,7 +6,7 @@ use bytes::Bytes;
 use esl_core::{
     Attempt, AttemptError, EventId, EventPattern, LaneId, OrganizationId, SealedEvent, Secret, Seq,
     Timestamp, Timings,
-    storage::{LaneState, StoredEvent},
+    storage::{Audience, LaneState, StoredEvent},
 };
 use rusqlite::{
     Row,
@@ -69,6 +69,27 @@ impl EventKey {
 
 pub(crate) const fn lane_number(lane: LaneId) -> i64 {
     lane.get().cast_signed()
+}
+
+/// As `esl_events.audience` says it: nothing for all, a lane for all but that one, and the lane below
+/// zero for that one alone.
+pub(crate) fn audience_number(audience: Audience) -> Option<i64> {
+    match audience {
+        Audience::Matching => None,
+        Audience::Except(lane) => Some(lane_number(lane)),
+        Audience::Only(lane) => Some(-lane_number(lane)),
+    }
+}
+
+pub(crate) fn audience(row: &Row<'_>, index: usize) -> rusqlite::Result<Audience> {
+    let number: Option<i64> = row.get(index)?;
+    Ok(match number {
+        None => Audience::Matching,
+        Some(number) => {
+            let lane = LaneId::new(number.unsigned_abs());
+            if number < 0 { Audience::Only(lane) } else { Audience::Except(lane) }
+        }
+    })
 }
 
 pub(crate) const fn seq_number(seq: Seq) -> i64 {

@@ -89,6 +89,7 @@ CREATE TABLE esl_events (
     digest BLOB,
     deliveries INTEGER NOT NULL,
     erased_at INTEGER,
+    audience INTEGER,
     body BLOB NOT NULL,
     changes BLOB
 );

@@ -51,8 +51,9 @@ pub(crate) const FIND_EVENT: &str =
     "SELECT key, digest, deliveries FROM esl_events WHERE id = ?1 AND key >> 40 = ?2";
 
 const INSERT_EVENT: &str = "
-INSERT INTO esl_events (key, id, event_type, timestamp, digest, deliveries, body, changes)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+INSERT INTO esl_events
+    (key, id, event_type, timestamp, digest, deliveries, audience, body, changes)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
 ON CONFLICT (id, key >> 40) DO NOTHING";
 
 const OWE: &str = "

@@ -67,6 +67,9 @@ async fn run_errands(driver: &Arc<Driver>, errands: Errands) {
                 };
                 let mut taken: HashMap<LaneId, _> = taken.into_iter().map(prepare).collect();
                 driver.update(|lanes| {
+                    if lanes.worker() != Some(worker) {
+                        return;
+                    }
                     for id in &errands.take {
                         match taken.remove(id) {
                             Some((target, state)) => lanes.taken(target, state, now),
@@ -89,6 +92,9 @@ async fn run_errands(driver: &Arc<Driver>, errands: Errands) {
                 let mut claimed: HashMap<LaneId, _> =
                     claimed.into_iter().map(|claimed| (claimed.lane, claimed)).collect();
                 driver.update(|lanes| {
+                    if lanes.worker() != Some(worker) {
+                        return;
+                    }
                     for want in &errands.wants {
                         lanes.claimed(want.lane, claimed.remove(&want.lane), now);
                     }

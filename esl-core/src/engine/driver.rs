@@ -1,7 +1,10 @@
 //! What the engine's tasks share, and how a change of the lanes turns into work.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -58,6 +61,8 @@ pub(crate) struct Driver {
     trouble_told_at: Mutex<Option<Monotonic>>,
     /// The sends under way.
     pub(crate) sends: TaskTracker,
+    /// How many of them have not come to run yet.
+    starting: AtomicUsize,
     /// Ends what is under way.
     pub(crate) abort: CancellationToken,
 }
@@ -102,6 +107,7 @@ impl Driver {
             crowded: Notify::new(),
             trouble_told_at: Mutex::default(),
             sends: TaskTracker::new(),
+            starting: AtomicUsize::new(0),
             abort: CancellationToken::new(),
         }
     }
@@ -165,10 +171,25 @@ impl Driver {
             (result, lanes.calls())
         };
         for send in sends {
-            self.sends.spawn(send::run(Arc::clone(self), send));
+            self.begin(send);
         }
         self.answer(calls);
         result
+    }
+
+    /// Begins a send, behind those that have begun before.
+    pub(crate) fn begin(self: &Arc<Self>, send: Sending) {
+        self.starting.fetch_add(1, Ordering::Relaxed);
+        let driver = Arc::clone(self);
+        self.sends.spawn(async move {
+            driver.starting.fetch_sub(1, Ordering::Relaxed);
+            send::run(driver, send).await;
+        });
+    }
+
+    /// Whether sends have begun that have not come to run yet.
+    pub(crate) fn is_starting(&self) -> bool {
+        self.starting.load(Ordering::Relaxed) > 0
     }
 
     /// Wakes the tasks that the lanes have something for.

@@ -246,6 +246,10 @@ impl Lane {
                 return job;
             }
         }
+        if self.window.is_empty() && self.window.capacity() > WINDOW_KEPT {
+            // Very many lanes have had much at some time.
+            self.window = VecDeque::new();
+        }
         let is_retrys_turn = self.window.is_empty() || !self.was_retry;
         let retry = if is_retrys_turn { self.retries.pop_front() } else { None };
         self.was_retry = retry.is_some();
@@ -330,6 +334,8 @@ impl Lane {
     }
 }
 
+/// An empty window of no more than this is kept as it is.
+const WINDOW_KEPT: usize = 64;
 /// Sends under way in a lane of which nothing is known.
 const LANE_IN_FLIGHT_START: u32 = 4;
 /// After so long without a success a lane that was tried is no longer sure of its share.

@@ -14,8 +14,9 @@ use crate::{
 #[derive(Debug, Default)]
 pub(crate) struct RouteIndex {
     organizations: RwLock<HashMap<OrganizationId, Arc<Routes>>>,
-    /// One read from storage at a time: publishers that wait for the same routes share it.
-    loading: tokio::sync::Mutex<()>,
+    /// Publishers that wait for the same routes share one read from storage; organizations with the
+    /// same last bits of their ids wait for each other.
+    loading: [tokio::sync::Mutex<()>; LOADING],
 }
 
 impl RouteIndex {
@@ -31,7 +32,8 @@ impl RouteIndex {
         if let Some(routes) = self.known(organization, stale) {
             return Ok(Some(routes));
         }
-        let _alone = self.loading.lock().await;
+        let [.., bits] = organization.to_bytes();
+        let _alone = self.loading[usize::from(bits) % LOADING].lock().await;
         if let Some(routes) = self.known(organization, stale) {
             return Ok(Some(routes));
         }
@@ -63,6 +65,9 @@ impl RouteIndex {
         organizations.get(&organization).filter(|routes| stale != Some(routes.version)).cloned()
     }
 }
+
+/// So many reads there may be at once.
+const LOADING: usize = 16;
 
 /// The routes of one organization, as of one version.
 #[derive(Debug)]

@@ -25,6 +25,11 @@ pub(crate) async fn run(driver: Arc<Driver>, mut send: Sending) {
             tries = attempt(&driver, &send) => tries,
         };
         let Some(next) = finish(&driver, &send, tries) else { return };
+        if driver.is_starting() {
+            // Sends start in the order in which they were picked.
+            driver.begin(next);
+            return;
+        }
         send = next;
     }
 }
@@ -42,7 +47,8 @@ async fn attempt(driver: &Driver, send: &Sending) -> Vec<Tried> {
     // Where one kept connection was closed, others may be, too: the second try takes none of them.
     for (number, fresh) in [(send.job.attempts + 1, false), (send.job.attempts + 2, true)] {
         let started_at = driver.clock.utc();
-        let body = driver.outgoing(&send.job.event, started_at);
+        // Whether a link is genuine and lasts is judged by storage's time, too.
+        let body = driver.outgoing(&send.job.event, driver.now().utc);
         let headers = &driver.defaults.headers;
         let outbound = Outbound {
             url: send.target.subscription.callback_url.clone(),
@@ -164,10 +170,10 @@ fn outcome(
         Verdict::Accepted => Outcome::Delivered,
         Verdict::Unsent => Outcome::RetryAt(now + UNSENT_DELAY),
         // The lane waits for the next probe; the delivery itself is ready for it.
-        Verdict::Gone | Verdict::Stale | Verdict::Failed { .. } if send.is_probe => {
-            Outcome::RetryAt(now)
-        }
-        Verdict::Gone | Verdict::Stale | Verdict::Failed { .. } => {
+        Verdict::Stale | Verdict::Failed { .. } if send.is_probe => Outcome::RetryAt(now),
+        // Its subscription is switched off with this; it is held, and sent again on resume.
+        Verdict::Gone => Outcome::RetryAt(now),
+        Verdict::Stale | Verdict::Failed { .. } => {
             match send.target.retry.after_failure(charged, now, driver.draw()) {
                 AfterFailure::RetryAt(at) => Outcome::RetryAt(at),
                 AfterFailure::Exhausted => Outcome::Exhausted,

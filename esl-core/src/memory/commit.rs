@@ -149,12 +149,13 @@ impl State {
         by: HandleId,
     ) -> Vec<Accepted> {
         let mut answer = Vec::with_capacity(places.len());
+        let is_large = publish.is_large();
         for (routed, place) in publish.events.iter().zip(places) {
             if let Some(row) = routed.intake {
                 self.intake.remove(row, &routed.event);
             }
             answer.push(match place {
-                Place::New(seq) => self.store_event(routed, *seq, now, by),
+                Place::New(seq) => self.store_event(routed, *seq, (now, by), is_large),
                 Place::Known(accepted) => *accepted,
             });
         }
@@ -171,17 +172,23 @@ impl State {
         answer
     }
 
-    fn store_event(&mut self, routed: &Routed, seq: Seq, now: Timestamp, by: HandleId) -> Accepted {
+    fn store_event(
+        &mut self,
+        routed: &Routed,
+        seq: Seq,
+        (now, by): (Timestamp, HandleId),
+        is_large_unit: bool,
+    ) -> Accepted {
         let event = &routed.event;
         let organization = self.organizations.get_mut(&event.organization);
         let organization = organization.expect("the unit was checked");
         let deliveries = deliveries(routed);
         organization.last_seq = seq;
-        organization
-            .events
-            .insert(seq, EventRow { event: event.clone(), deliveries, erased_at: None });
+        let audience = routed.audience;
+        let row = EventRow { event: event.clone(), deliveries, audience, erased_at: None };
+        organization.events.insert(seq, row);
         self.events_by_id.insert((event.organization, event.id), seq);
-        let fanned_out = organization.fans_out(routed);
+        let fanned_out = organization.fans_out(routed, is_large_unit);
         if let Some(row) = &fanned_out {
             organization.fan_outs.insert(seq, *row);
         } else if let Audience::Only(lane) = routed.audience {
@@ -297,14 +304,14 @@ impl State {
 
 impl OrganizationRow {
     /// What is kept of an event whose deliveries come to be later.
-    fn fans_out(&self, routed: &Routed) -> Option<FanOutRow> {
+    fn fans_out(&self, routed: &Routed, is_large_unit: bool) -> Option<FanOutRow> {
         let except = match routed.audience {
             Audience::Only(_) => return None,
             Audience::Except(lane) => Some(lane),
             Audience::Matching => None,
         };
         let last = *routed.lanes.last()?;
-        let is_large = routed.lanes.len() > FAN_OUT_ABOVE;
+        let is_large = is_large_unit || routed.lanes.len() > FAN_OUT_ABOVE;
         let after = LaneId::new(0);
         (is_large || !self.fan_outs.is_empty()).then_some(FanOutRow { after, last, except })
     }

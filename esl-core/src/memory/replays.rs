@@ -95,15 +95,19 @@ impl Replays for MemoryStorage {
         let reachable = organization.fan_outs.first_key_value();
         let reachable = reachable.map_or(Seq::MAX, |(seq, _)| Seq::new(seq.get() - 1));
         let to = replay.range.to.min(reachable);
-        let mut found = Candidates { position: replay.position, ..Candidates::default() };
-        if to > replay.position {
-            let events = organization.events.range(replay.position.next()..=to);
+        // What is old is not opened any more.
+        let position = replay.position.max(organization.removed_to);
+        let mut found = Candidates { position, ..Candidates::default() };
+        if to > position {
+            let events = organization.events.range(position.next()..=to);
             for (looked_at, (seq, row)) in events.enumerate() {
                 if found.events.len() == limit || looked_at == LOOKED_AT_MAX {
                     return Ok(found);
                 }
                 found.position = *seq;
-                let is_wanted = row.erased_at.is_none() && replay.range.covers(row.event.timestamp);
+                let is_wanted = row.erased_at.is_none()
+                    && row.audience.includes(replay.lane)
+                    && replay.range.covers(row.event.timestamp);
                 if is_wanted && lane.is_candidate(*seq, &replay.of) {
                     found.events.push((*seq, row.event.event_type.clone()));
                 }
@@ -167,9 +171,9 @@ impl State {
         let is_reached =
             organization.fan_outs.first_key_value().is_none_or(|(first, _)| seq < *first);
         let Some(lane) = self.lanes.get_mut(&replay.lane) else { return false };
+        let event = organization.events.get(&seq).filter(|row| row.erased_at.is_none());
         let is_there = seq > organization.removed_to
-            && organization.events.contains_key(&seq)
-            && !organization.is_erased(seq);
+            && event.is_some_and(|row| row.audience.includes(replay.lane));
         if !is_reached || !is_there || !lane.is_candidate(seq, &replay.of) {
             return false;
         }

@@ -9,7 +9,7 @@ use super::changes::HandleId;
 use crate::{
     Attempt, AttemptError, Delivery, DeliveryId, DeliveryState, EventId, LaneId, Organization,
     OrganizationId, SealedEvent, Seq, Subscription, Timestamp,
-    storage::{Accepted, IntakeRow, LaneState, RouteVersion, Worker},
+    storage::{Accepted, Audience, IntakeRow, LaneState, RouteVersion, Worker},
 };
 
 pub(super) struct OrganizationRow {
@@ -34,6 +34,7 @@ pub(super) struct FanOutRow {
 pub(super) struct EventRow {
     pub(super) event: Arc<SealedEvent>,
     pub(super) deliveries: u32,
+    pub(super) audience: Audience,
     pub(super) erased_at: Option<Timestamp>,
 }
 

@@ -32,8 +32,8 @@ pub trait Commit: fmt::Debug + Send + Sync + 'static {
     ///   decided before any event's id is looked at. Lanes that were deleted since cannot be named
     ///   under a current version.
     /// - An event that goes to more than [`FAN_OUT_ABOVE`] lanes is **fanned out**: stored with what
-    ///   is needed to owe it to its lanes later, in slices ([`Expand`]), and so is every further event
-    ///   of the organization until the last of them is expanded. Its deliveries come to be with their
+    ///   is needed to owe it to its lanes later, in slices ([`Expand`]), and so is each event of a unit
+    ///   that [is large](Publish::is_large), and every further event of the organization until the last of them is expanded. Its deliveries come to be with their
     ///   slice; [`Accepted::deliveries`] is the number of lanes it was routed to all the same.
     /// - An event for one subscription alone ([`Audience::Only`]) is owed to it like a retry that is
     ///   due now, fan-outs or not: it has no place in the order of the others.
@@ -114,6 +114,14 @@ pub struct Routed {
     pub intake: Option<IntakeRow>,
 }
 
+impl Publish {
+    /// Whether its events have so many deliveries together that each of them is fanned out.
+    #[must_use]
+    pub fn is_large(&self) -> bool {
+        self.events.iter().map(|routed| routed.lanes.len()).sum::<usize>() > UNIT_ABOVE
+    }
+}
+
 impl Routed {
     /// An event for all subscriptions that match.
     #[must_use]
@@ -134,8 +142,23 @@ pub enum Audience {
     Only(LaneId),
 }
 
+impl Audience {
+    /// Whether the event may go to this lane at all; a replay goes by that, too.
+    #[must_use]
+    pub fn includes(&self, lane: LaneId) -> bool {
+        match *self {
+            Self::Matching => true,
+            Self::Except(other) => lane != other,
+            Self::Only(one) => lane == one,
+        }
+    }
+}
+
 /// An event that goes to more lanes is fanned out.
 pub const FAN_OUT_ABOVE: usize = 1000;
+
+/// A unit of more deliveries is too much for one commit, which others wait for.
+const UNIT_ABOVE: usize = 8 * FAN_OUT_ABOVE;
 
 /// A fan-out that is under way.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -119,6 +119,24 @@ fn a_failure_between_two_tries_of_our_own_trouble_is_the_only_attempt_that_count
 }
 
 #[test]
+fn what_met_410_at_its_last_attempt_is_held_and_sent_on_resume() {
+    run_with(
+        |builder| builder.retry(RetryPolicy::default().with_budget(0)),
+        |world| async move {
+            let subscription = world.subscribe("a", "*").await;
+            world.transport.script(&url("a"), [Reply::status(410)]);
+            let published = world.publish("person.updated", 1).await;
+            world.until_state(&subscription, published, DeliveryState::Held).await;
+            let mut resume = SubscriptionUpdate::default();
+            resume.active = Some(true);
+            world.esl.update_subscription(ORGANIZATION, subscription.id, resume).await.unwrap();
+            world.until_state(&subscription, published, DeliveryState::Delivered).await;
+            assert_eq!(world.sent_to("a"), [1, 1]);
+        },
+    );
+}
+
+#[test]
 fn an_exhausted_delivery_can_be_sent_again_and_its_attempts_count_on() {
     run(|world| async move {
         let subscription = world.subscribe("a", "*").await;

@@ -70,6 +70,16 @@ pub(super) async fn later_events_wait_for_a_fan_out_and_are_expanded_in_order(wo
     assert_eq!(world.due(&worker, lane).await, numbers([1, 2]));
 }
 
+pub(super) async fn events_with_very_many_deliveries_together_are_each_fanned_out(world: World) {
+    let (organization, subscriptions) = crowd(&world, 81).await;
+    let accepted = world.publish(&world.events(organization, 98)).await;
+    assert!(accepted.iter().all(|accepted| !accepted.fanned_out), "7 938 deliveries");
+    let accepted = world.publish(&world.events(organization, 99)).await;
+    assert!(accepted.iter().all(|accepted| accepted.fanned_out), "8 019 deliveries");
+    assert_eq!(fan_outs(&world, organization).await.len(), 99);
+    assert_eq!(world.deliveries(&subscriptions[80]).await.len(), 98);
+}
+
 pub(super) async fn a_slice_under_an_outdated_route_version_is_refused(world: World) {
     let (organization, subscriptions) = crowd(&world, MANY).await;
     world.publish_new(organization, 1).await;

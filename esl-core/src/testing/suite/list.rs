@@ -114,6 +114,7 @@ macro_rules! storage_suite {
             fan_out:
                 an_event_for_very_many_lanes_is_owed_to_them_in_slices,
                 later_events_wait_for_a_fan_out_and_are_expanded_in_order,
+                events_with_very_many_deliveries_together_are_each_fanned_out,
                 a_slice_under_an_outdated_route_version_is_refused,
                 an_event_for_one_subscription_alone_waits_for_nothing,
                 what_an_event_is_not_for_is_remembered,
@@ -202,6 +203,7 @@ macro_rules! storage_suite {
                 a_replay_is_read_as_it_was_made,
                 one_replay_to_a_subscription_runs_at_a_time,
                 what_is_missing_is_opened_once_and_due_now,
+                what_was_for_others_alone_is_not_missing,
                 deliveries_are_opened_again_by_how_they_ended,
                 a_replay_never_opens_an_erased_event,
                 a_replay_is_bounded_by_seq_and_by_time,

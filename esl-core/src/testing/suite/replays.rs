@@ -116,6 +116,33 @@ pub(super) async fn what_is_missing_is_opened_once_and_due_now(world: World) {
     assert_eq!(world.deliveries(&late).await.len(), 4);
 }
 
+pub(super) async fn what_was_for_others_alone_is_not_missing(world: World) {
+    let organization = world.organization().await;
+    let [one, other, about] = [(); 3].map(|()| world.subscription(organization));
+    let (one, other, about) = (one.await, other.await, about.await);
+    for audience in [Audience::Only(one.lane), Audience::Except(about.lane), Audience::Matching] {
+        let mut publish = world.route(&[world.event(organization)]).await;
+        // To nobody at first, whoever it is for, so that everybody may miss it.
+        publish.events[0].lanes = match audience {
+            Audience::Only(lane) => [lane].into(),
+            Audience::Matching | Audience::Except(_) => [].into(),
+        };
+        publish.events[0].audience = audience;
+        world.commit(Unit::publish(publish)).await.expect("the version is current");
+    }
+    let worker = world.worker_of(&[one.lane, other.lane, about.lane]).await;
+    for (subscription, expected) in
+        [(&one, numbers([2, 3])), (&other, numbers([2, 3])), (&about, numbers([3]))]
+    {
+        let replay = create(&world, subscription, ReplayOf::Missing).await.expect(WORKS);
+        assert_eq!(seqs(&candidates(&world, &replay, 9).await), expected);
+        // Whoever names them all the same gets nothing else.
+        let all = step(&replay, 3, [1, 2, 3]);
+        let advanced = world.storage.advance_replay(&worker, all).await.expect(WORKS);
+        assert_eq!(advanced.opened, expected.len() as u64);
+    }
+}
+
 pub(super) async fn deliveries_are_opened_again_by_how_they_ended(world: World) {
     let (subscription, worker) = history(&world, 6).await;
     let lane = subscription.lane;

@@ -206,13 +206,14 @@ pub(super) async fn a_change_of_the_subscription_gives_its_receiver_another_chan
     let delivery = world.delivery(&subscription, &accepted[0]).await;
     assert_eq!(delivery.next_attempt_at, Some(later), "the whole lane waits");
 
-    // Who resumes wants to see what happens; what is known of the receiver stays known.
+    // Who resumes wants to see what happens, and not to be switched off for what was before; that the
+    // circuit is open stays known.
     let active = |active| SubscriptionUpdate { active: Some(active), ..Default::default() };
     for is_active in [false, true] {
         let update = active(is_active);
         world.storage.update_subscription(organization, id, update).await.expect(WORKS);
     }
-    let resumed = LaneState { not_before: None, ..state };
+    let resumed = LaneState { failures: 0, failing_since: None, not_before: None, ..state };
     assert_eq!(world.take(&worker, &[lane]).await[0].state, resumed);
 
     // Another URL is another receiver.
