@@ -30,6 +30,7 @@ mod replays;
 mod retention;
 mod routes;
 mod send;
+mod subscriptions;
 mod target;
 mod tenure;
 mod turn;
@@ -48,8 +49,7 @@ pub use self::{
 use self::{driver::Driver, lanes::Now, publish::Sealer};
 use crate::{
     BlobStore, CallbackPolicy, Delivery, DeliveryId, EventId, LinkError, NewEvent, NewReplay,
-    NewSubscription, OrganizationId, Origin, Prepared, Replay, ReplayId, RequestId, Secret,
-    SecretChange, Subscription, SubscriptionId, SubscriptionUpdate, Timestamp,
+    OrganizationId, Origin, Prepared, Replay, ReplayId, RequestId, SubscriptionId, Timestamp,
     storage::{Erased, Idempotency, Storage, StorageError, StorageErrorKind, StoredEvent},
 };
 
@@ -141,6 +141,30 @@ impl Esl {
         if self.0.options.is_enabled { Ok(()) } else { Err(PublishError::Disabled) }
     }
 
+    fn demand_recording(&self, operation: &'static str) -> Result<(), StorageError> {
+        self.demand_enabled().map_err(|disabled| {
+            StorageError::new(StorageErrorKind::Unavailable, operation).with_source(disabled)
+        })
+    }
+
+    /// Runs work to its end, even if its caller is gone: between a change and what the engine makes
+    /// of it nothing may stop.
+    async fn to_its_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> T {
+        match self.0.tasks.spawn(work).await {
+            Ok(result) => result,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+
+    /// Whether events are recorded and sent; see [`EslBuilder::enabled`].
+    #[must_use]
+    pub fn is_enabled(&self) -> bool {
+        self.0.options.is_enabled
+    }
+
     /// Publishes an event. When this returns, it is durable and on its way.
     ///
     /// It goes to every active subscription whose creation had returned before this was called; a
@@ -195,72 +219,6 @@ impl Esl {
         Ok(Prepared::new(self.0.sealer.seal(&event, &self.0.driver.ids).await?))
     }
 
-    /// Subscribes. The answer holds the secret, which was generated if none was given.
-    ///
-    /// # Errors
-    /// [`NotFound`](StorageErrorKind::NotFound) if there is no such organization.
-    pub async fn subscribe(
-        &self,
-        organization: OrganizationId,
-        new: NewSubscription,
-    ) -> Result<Subscription, StorageError> {
-        let driver = &self.0.driver;
-        let secret = match new.secret.clone() {
-            Some(secret) => secret,
-            None => generate_secret()?,
-        };
-        let id = driver.ids.subscription();
-        let subscription = Subscription::new(id, organization, new, secret, self.now());
-        let created = driver.storage.create_subscription(subscription).await?;
-        driver.routes.forget(organization);
-        Ok(created)
-    }
-
-    /// Changes a subscription. What is sent from now on follows the change.
-    ///
-    /// # Errors
-    /// [`NotFound`](StorageErrorKind::NotFound).
-    pub async fn update_subscription(
-        &self,
-        organization: OrganizationId,
-        id: SubscriptionId,
-        update: SubscriptionUpdate,
-    ) -> Result<Subscription, StorageError> {
-        let driver = &self.0.driver;
-        let has_new_events = update.events.is_some();
-        let updated = driver.storage.update_subscription(organization, id, update).await?;
-        if has_new_events {
-            driver.routes.forget(organization);
-        }
-        if updated.expiring.is_some() {
-            driver.chores.notify_one();
-        }
-        driver.update(|lanes| lanes.changed(&updated));
-        Ok(updated)
-    }
-
-    /// Begins a rotation of a subscription's secret: for the grace, deliveries are signed with the old
-    /// one and the new. A generated secret is taken where none is given; the answer holds it.
-    ///
-    /// # Errors
-    /// [`NotFound`](StorageErrorKind::NotFound); [`Conflict`](StorageErrorKind::Conflict) while the
-    /// grace of an earlier rotation runs.
-    pub async fn rotate_secret(
-        &self,
-        organization: OrganizationId,
-        id: SubscriptionId,
-        to: Option<Secret>,
-        grace: Duration,
-    ) -> Result<Subscription, StorageError> {
-        let to = match to {
-            Some(secret) => secret,
-            None => generate_secret()?,
-        };
-        let secret = Some(SecretChange::Rotate { to, grace });
-        let update = SubscriptionUpdate { secret, ..SubscriptionUpdate::default() };
-        self.update_subscription(organization, id, update).await
-    }
-
     /// Publishes a `system.ping` to one subscription alone, whatever its patterns are. A paused one
     /// gets it when it is resumed.
     ///
@@ -278,45 +236,37 @@ impl Esl {
         publish::ping(&self.0.driver, (organization, id), origin).await
     }
 
-    /// Deletes a subscription. Its open deliveries are cancelled.
-    ///
-    /// # Errors
-    /// [`NotFound`](StorageErrorKind::NotFound).
-    pub async fn delete_subscription(
-        &self,
-        organization: OrganizationId,
-        id: SubscriptionId,
-    ) -> Result<(), StorageError> {
-        let driver = &self.0.driver;
-        let lane = driver.storage.delete_subscription(organization, id).await?;
-        driver.routes.forget(organization);
-        driver.update(|lanes| lanes.remove(lane));
-        Ok(())
-    }
-
     /// Sends a delivery again that is exhausted or expired: now, with a fresh retry budget. Its id
     /// stays, and its attempt numbers go on.
     ///
     /// # Errors
     /// [`NotFound`](StorageErrorKind::NotFound); [`Conflict`](StorageErrorKind::Conflict) if it is
-    /// in another state.
+    /// in another state; [`Gone`](StorageErrorKind::Gone) if its event was removed or erased;
+    /// [`Unavailable`](StorageErrorKind::Unavailable) while the event system is off.
+    ///
+    /// # Cancellation
+    /// A call that has begun goes on to its end.
     pub async fn redeliver(
         &self,
         organization: OrganizationId,
         id: DeliveryId,
     ) -> Result<Delivery, StorageError> {
-        let driver = &self.0.driver;
-        let not_found = || StorageError::new(StorageErrorKind::NotFound, "redeliver");
-        // Read first, because only that tells a made-up id from a real one.
-        driver.storage.delivery(organization, id).await?.ok_or_else(not_found)?;
-        driver.storage.reopen(organization, id.lane(), id.seq()).await?;
-        driver.update(|lanes| {
-            lanes.wake(id.lane());
-            lanes.unblock(id.lane());
-        });
-        let (delivery, _) =
+        const OPERATION: &str = "redeliver";
+        self.demand_recording(OPERATION)?;
+        let driver = Arc::clone(&self.0.driver);
+        self.to_its_end(async move {
+            let not_found = || StorageError::new(StorageErrorKind::NotFound, OPERATION);
+            // Read first, because only that tells a made-up id from a real one.
             driver.storage.delivery(organization, id).await?.ok_or_else(not_found)?;
-        Ok(delivery)
+            driver.storage.reopen(organization, id.lane(), id.seq()).await?;
+            driver.update(|lanes| {
+                lanes.wake(id.lane());
+                lanes.unblock(id.lane());
+            });
+            let delivery = driver.storage.delivery(organization, id).await?;
+            delivery.map(|(delivery, _)| delivery).ok_or_else(not_found)
+        })
+        .await
     }
 
     /// Begins a replay: sends many deliveries of a subscription again, or events that it never had.
@@ -324,13 +274,15 @@ impl Esl {
     ///
     /// # Errors
     /// [`NotFound`](StorageErrorKind::NotFound) if there is no such subscription;
-    /// [`Conflict`](StorageErrorKind::Conflict) if a replay to it is running.
+    /// [`Conflict`](StorageErrorKind::Conflict) if a replay to it is running;
+    /// [`Unavailable`](StorageErrorKind::Unavailable) while the event system is off.
     pub async fn replay(
         &self,
         organization: OrganizationId,
         subscription: SubscriptionId,
         new: NewReplay,
     ) -> Result<Replay, StorageError> {
+        self.demand_recording("create a replay")?;
         let driver = &self.0.driver;
         let replay = Replay::new(driver.ids.replay(), organization, subscription, new, self.now());
         let replay = driver.storage.create_replay(replay).await?;
@@ -370,22 +322,29 @@ impl Esl {
     /// # Errors
     /// [`NotFound`](StorageErrorKind::NotFound); [`Unavailable`](StorageErrorKind::Unavailable) also if
     /// its data may still be in the blob store: erase it once more.
+    ///
+    /// # Cancellation
+    /// A call that has begun goes on to its end.
     pub async fn erase_event(
         &self,
         organization: OrganizationId,
         id: EventId,
     ) -> Result<Erased, StorageError> {
-        let driver = &self.0.driver;
-        let erased = driver.storage.erase_event(organization, id).await?;
-        // First, so that nothing more is sent whatever becomes of the blob.
-        driver.update(|lanes| lanes.let_go(organization));
-        if let Some(store) = &driver.blobs {
-            let deleted = delete_erased(&**store, (organization, id), &erased).await;
-            deleted.map_err(|error| {
-                StorageError::new(StorageErrorKind::Unavailable, "erase a blob").with_source(error)
-            })?;
-        }
-        Ok(erased)
+        let driver = Arc::clone(&self.0.driver);
+        self.to_its_end(async move {
+            let erased = driver.storage.erase_event(organization, id).await?;
+            // First, so that nothing more is sent whatever becomes of the blob.
+            driver.update(|lanes| lanes.let_go(organization));
+            if let Some(store) = &driver.blobs {
+                let deleted = delete_erased(&**store, (organization, id), &erased).await;
+                deleted.map_err(|error| {
+                    StorageError::new(StorageErrorKind::Unavailable, "erase a blob")
+                        .with_source(error)
+                })?;
+            }
+            Ok(erased)
+        })
+        .await
     }
 
     /// An event's envelope as it would go out now: with a link that works, if its data is in the blob
@@ -431,15 +390,21 @@ impl Esl {
     ///
     /// # Errors
     /// [`NotFound`](StorageErrorKind::NotFound).
+    ///
+    /// # Cancellation
+    /// A call that has begun goes on to its end.
     pub async fn delete_organization(&self, id: OrganizationId) -> Result<(), StorageError> {
-        let driver = &self.0.driver;
-        driver.storage.delete_organization(id).await?;
-        driver.routes.forget(id);
-        driver.update(|lanes| {
-            lanes.let_go(id);
-            lanes.take_again(id);
-        });
-        Ok(())
+        let driver = Arc::clone(&self.0.driver);
+        self.to_its_end(async move {
+            driver.storage.delete_organization(id).await?;
+            driver.routes.forget(id);
+            driver.update(|lanes| {
+                lanes.let_go(id);
+                lanes.take_again(id);
+            });
+            Ok(())
+        })
+        .await
     }
 
     /// The storage, for reads and for organizations, clients and tokens.
@@ -522,13 +487,4 @@ impl Esl {
         }
         *is_shut_down = true;
     }
-}
-
-fn generate_secret() -> Result<Secret, StorageError> {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).map_err(|error| {
-        StorageError::new(StorageErrorKind::Unavailable, "generate a secret")
-            .with_source(error.to_string())
-    })?;
-    Ok(Secret::from_random(&bytes))
 }

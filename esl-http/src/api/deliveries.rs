@@ -16,7 +16,6 @@ use super::{
     page::{List, NoParameters, Parameters},
     path::{Id, Named},
     problem::{Code, Problem},
-    to_its_end,
 };
 
 /// `GET /api/v1/subscriptions/{id}/deliveries`
@@ -63,10 +62,8 @@ pub(super) async fn redeliver(
     _: NoBody,
 ) -> Result<Response, Problem> {
     let organization = caller.organization;
-    api.demand_enabled(organization).await?;
-    let esl = api.esl.clone();
-    let reopened = to_its_end(async move { esl.redeliver(organization, id).await });
-    let delivery = match reopened.await {
+    api.demand_enabled()?;
+    let delivery = match api.esl.redeliver(organization, id).await {
         Ok(delivery) => delivery,
         Err(error) if error.kind() == StorageErrorKind::Conflict => {
             return Err(why_not(&api, organization, id).await);

@@ -41,7 +41,7 @@ mod serve;
 mod subscription_options;
 mod subscriptions;
 
-use std::{ops::Deref, panic, sync::Arc};
+use std::{ops::Deref, sync::Arc};
 
 use axum::{
     Router,
@@ -50,7 +50,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use esl_core::{Esl, OrganizationId};
+use esl_core::Esl;
 use serde::Serialize;
 
 use self::{auth::CallerCache, health::LastCheck, problem::Problem};
@@ -96,15 +96,6 @@ pub fn router(esl: Esl, config: ApiConfig) -> Router {
         .with_state(api)
 }
 
-/// Runs work to its end, even if the request that asked for it is cut off: a client that hangs up
-/// between a change and what the engine makes of it must not leave the two apart.
-async fn to_its_end<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
-    match tokio::spawn(work).await {
-        Ok(result) => result,
-        Err(error) => panic::resume_unwind(error.into_panic()),
-    }
-}
-
 /// What all requests share.
 #[derive(Debug, Clone)]
 struct Api(Arc<Shared>);
@@ -127,10 +118,8 @@ impl Deref for Api {
 
 impl Api {
     /// Refuses, while the event system is off, what would record something or have it sent.
-    async fn demand_enabled(&self, organization: OrganizationId) -> Result<(), Problem> {
-        // Publishing nothing records nothing, and is refused like publishing something.
-        self.esl.publish_batch(organization, Vec::new(), None).await?;
-        Ok(())
+    fn demand_enabled(&self) -> Result<(), Problem> {
+        if self.esl.is_enabled() { Ok(()) } else { Err(esl_core::PublishError::Disabled.into()) }
     }
 }
 

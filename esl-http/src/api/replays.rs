@@ -23,7 +23,6 @@ use super::{
     page::{List, NoParameters, Parameters},
     path::{Id, Named},
     problem::{Code, Problem},
-    to_its_end,
 };
 
 /// `POST /api/v1/subscriptions/{id}/replay`
@@ -42,9 +41,9 @@ pub(super) async fn create(
         let count = count.ok_or_else(|| Problem::not_found(SubscriptionId::NAME))?;
         return Ok(answer(StatusCode::OK, &CountView { count }));
     }
-    api.demand_enabled(organization).await?;
-    let created = to_its_end(async move { api.esl.replay(organization, subscription, new).await });
-    let replay = created.await.map_err(|error| match error.kind() {
+    api.demand_enabled()?;
+    let created = api.esl.replay(organization, subscription, new).await;
+    let replay = created.map_err(|error| match error.kind() {
         StorageErrorKind::Conflict => Problem::new(
             Code::Conflict,
             "a replay to this subscription is running; cancel it first",

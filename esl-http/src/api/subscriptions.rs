@@ -29,7 +29,6 @@ use super::{
     problem::{Code, Problem},
     request::Context,
     subscription_options::{self, OptionsView},
-    to_its_end,
 };
 
 /// `POST /api/v1/subscriptions`
@@ -42,9 +41,7 @@ pub(super) async fn create(
 ) -> Result<Response, Problem> {
     let new = read_new(&body, &api.esl)?;
     let is_generated = new.secret.is_none();
-    let organization = caller.organization;
-    let subscription =
-        to_its_end(async move { api.esl.subscribe(organization, new).await }).await?;
+    let subscription = api.esl.subscribe(caller.organization, new).await?;
     // The only answer that holds a secret, and only one that its reader did not choose.
     let secret = is_generated.then(|| subscription.secret.expose());
     let mut response = answer(StatusCode::CREATED, &View::of(&subscription, secret));
@@ -94,11 +91,8 @@ pub(super) async fn update(
     JsonBody(body): JsonBody<{ body::SMALL }>,
 ) -> Result<Response, Problem> {
     let update = read_update(&body, &api.esl)?;
-    let organization = caller.organization;
-    let updated =
-        to_its_end(async move { api.esl.update_subscription(organization, id, update).await });
-    let subscription =
-        updated.await.map_err(|error| Problem::about(SubscriptionId::NAME, &error))?;
+    let updated = api.esl.update_subscription(caller.organization, id, update).await;
+    let subscription = updated.map_err(|error| Problem::about(SubscriptionId::NAME, &error))?;
     Ok(answer(StatusCode::OK, &View::of(&subscription, None)))
 }
 
@@ -109,9 +103,8 @@ pub(super) async fn delete(
     Id(id): Id<SubscriptionId>,
     _: NoParameters,
 ) -> Result<StatusCode, Problem> {
-    let organization = caller.organization;
-    let deleted = to_its_end(async move { api.esl.delete_subscription(organization, id).await });
-    deleted.await.map_err(|error| Problem::about(SubscriptionId::NAME, &error))?;
+    let deleted = api.esl.delete_subscription(caller.organization, id).await;
+    deleted.map_err(|error| Problem::about(SubscriptionId::NAME, &error))?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -126,19 +119,17 @@ pub(super) async fn rotate_secret(
     let rotation = read_rotation(&body)?;
     let is_generated = matches!(rotation, Rotation::Begin { secret: None, .. });
     let organization = caller.organization;
-    let rotated = to_its_end(async move {
-        match rotation {
-            Rotation::Begin { secret, grace } => {
-                api.esl.rotate_secret(organization, id, secret, grace).await
-            }
-            Rotation::Finish => {
-                let mut update = SubscriptionUpdate::default();
-                update.secret = Some(SecretChange::Finish);
-                api.esl.update_subscription(organization, id, update).await
-            }
+    let rotated = match rotation {
+        Rotation::Begin { secret, grace } => {
+            api.esl.rotate_secret(organization, id, secret, grace).await
         }
-    });
-    let subscription = rotated.await.map_err(|error| match error.kind() {
+        Rotation::Finish => {
+            let mut update = SubscriptionUpdate::default();
+            update.secret = Some(SecretChange::Finish);
+            api.esl.update_subscription(organization, id, update).await
+        }
+    };
+    let subscription = rotated.map_err(|error| match error.kind() {
         StorageErrorKind::Conflict => {
             let detail = "a rotation is under way; finish it first ({\"finish\": true})";
             Problem::new(Code::Conflict, detail)
