@@ -133,6 +133,25 @@ fn another_organization_does_not_wait_for_a_fan_out() {
 }
 
 #[test]
+fn receivers_that_hang_hold_up_no_fan_out_of_their_organization() {
+    run(|world| async move {
+        crowd(&world, 100).await;
+        for number in 0..100 {
+            world.transport.script(&url(&number.to_string()), vec![Reply::Hang; 100]);
+        }
+        // Ten thousand deliveries together: each event is fanned out.
+        let events = (0..100).map(|number| event("person.updated", number)).collect();
+        world.esl.publish_batch(ORGANIZATION, events, None).await.unwrap();
+        world.subscribe("well", "person.*").await;
+        for number in 100..120 {
+            world.publish("person.updated", number).await;
+        }
+        world.adapt().await;
+        assert_eq!(world.sent_to("well"), (100..120).collect::<Vec<_>>());
+    });
+}
+
+#[test]
 fn lanes_that_were_forgotten_come_back() {
     // More lanes than are remembered, each with a rate of its own that outlives nothing.
     run(|world| async move {

@@ -71,7 +71,7 @@ const KEPT_MAX: usize = 16 * 1024;
 /// Beyond that, whenever one comes, so many others are looked at whether they can be forgotten.
 const LOOKED_AT: usize = 4;
 
-/// With so many deliveries in hand, or lanes about to be read, an organization waits with its fan-outs.
+/// While so many of its lanes wait for their turn, an organization waits with its fan-outs.
 const ENOUGH: usize = 4096;
 
 /// A lane may claim so many even when all windows together are full.
@@ -349,11 +349,12 @@ impl Lanes {
         self.lanes.get(&id).is_none_or(|lane| lane.keeps_up(self.limits.window))
     }
 
-    /// Whether an organization has so much in hand that no more of its fan-outs need be owed yet.
+    /// Whether so many lanes of an organization wait for us, to be sent to or read, that no more of its
+    /// fan-outs need be owed yet. Those that wait for their receivers do not count: they would keep
+    /// the others waiting, too.
     pub(crate) fn has_enough(&self, organization: OrganizationId) -> bool {
-        let in_windows = self.organizations.get(&organization).map_or(0, |entry| entry.jobs);
-        let to_come = self.to_take.waiting(organization) + self.to_claim.waiting(organization);
-        in_windows + to_come >= ENOUGH
+        let turns = [&self.turn, &self.to_take, &self.to_claim];
+        turns.into_iter().map(|turn| turn.waiting(organization)).sum::<usize>() >= ENOUGH
     }
 
     /// Wakes a lane that storage says has open deliveries, unless it is in hand already.
