@@ -216,12 +216,14 @@ macro_rules! storage_suite {
                 a_delivery_of_a_removed_event_is_gone,
                 the_id_of_a_removed_event_is_free,
                 a_removal_survives_a_kill,
+                two_keys_of_links_are_kept;
+            erasure:
                 an_erased_event_says_nothing_and_is_sent_no_more,
                 an_event_in_the_intake_is_erased_there,
                 others_hear_of_an_erased_event,
-                the_organizations_of_an_event_are_found_by_its_id,
-                a_deleted_organization_is_gone_at_once_and_its_rows_in_slices,
-                two_keys_of_links_are_kept;
+                the_organizations_of_an_event_are_found_by_its_id;
+            deletion:
+                a_deleted_organization_is_gone_at_once_and_its_rows_in_slices;
             blobs:
                 the_blobs_of_removed_events_are_named,
                 the_blobs_of_a_deleted_organization_are_named,
