@@ -36,8 +36,7 @@ pub(crate) fn delete(session: &mut Session<'_>, id: OrganizationId) -> Result<()
     }
     let intake = "DELETE FROM esl_intake WHERE organization = ?1";
     connection.prepare_cached(intake)?.execute([id.to_bytes()])?;
-    // Also what is unwritten of it: there is no such organization any more.
-    session.forget();
+    session.forget_organization(id);
     session.tell_others(News::Tenancy)?;
     session.tell_others(News::Subscriptions(id))?;
     Ok(())

@@ -106,12 +106,21 @@ impl<'c> Session<'c> {
         Ok(())
     }
 
-    /// Drops what was read before: another connection may have changed it, or it was rolled back.
+    /// Drops what was read before: another connection may have changed it, or it was rolled back. Never
+    /// in the middle of a transaction: what is unwritten of it would be lost.
     pub(crate) fn forget(&mut self) {
         self.organizations.clear();
         self.unwritten.clear();
         self.live_lanes.clear();
         self.epoch = None;
+    }
+
+    /// Drops what is known of one organization, with what is unwritten of it: it is deleted. What other
+    /// work of this transaction has made of the others stays.
+    pub(crate) fn forget_organization(&mut self, id: OrganizationId) {
+        self.organizations.remove(&id);
+        self.unwritten.retain(|other| *other != id);
+        self.live_lanes.clear();
     }
 
     /// An organization, with what this transaction has made of it.

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test, the panic says enough")]
 
+mod deletion;
 mod engines;
 mod failures;
 mod foreign;
@@ -62,6 +63,14 @@ impl World {
 
     fn unit(&self, event: Arc<SealedEvent>) -> Unit {
         unit(self.organization, self.lane, event)
+    }
+
+    /// Another organization.
+    async fn beside(&self, number: u64) -> OrganizationId {
+        let id = OrganizationId::from_ulid(ulid(number));
+        let row = Organization { id, name: format!("number {number}"), created_at: NOON };
+        self.storage.create_organization(row).await.unwrap();
+        id
     }
 
     async fn publish(&self, number: u64) -> Accepted {

@@ -1,10 +1,15 @@
 //! Letting go of whole organizations.
 
+use std::sync::Arc;
+
 use super::{
     removal::{deliver, history},
     world::{PLENTY, WORKS, World, first, kind, numbers, want},
 };
-use crate::{Organization, storage::StorageErrorKind};
+use crate::{
+    Organization,
+    storage::{StorageErrorKind, Unit},
+};
 
 pub(super) async fn a_deleted_organization_is_gone_at_once_and_its_rows_in_slices(world: World) {
     let (subscription, worker) = history(&world, 5).await;
@@ -52,4 +57,27 @@ pub(super) async fn a_deleted_organization_is_gone_at_once_and_its_rows_in_slice
     }
     assert_eq!(world.deliveries(&fresh).await.len(), 1);
     assert_eq!(world.deliveries(&kept).await.len(), 2);
+}
+
+pub(super) async fn deleting_an_organization_leaves_the_others_where_they_are(world: World) {
+    let kept = world.organization().await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        let deleted = world.organization().await;
+        let publish = world.route(&world.events(kept, 1)).await;
+        let storage = Arc::clone(&world.storage);
+        // Both at once, so that a storage may put them into one transaction.
+        tasks.spawn(async move {
+            let (committed, gone) = tokio::join!(
+                storage.commit(vec![Unit::publish(publish)]),
+                storage.delete_organization(deleted),
+            );
+            gone.expect(WORKS);
+            committed.expect(WORKS)[0].as_ref().expect("in order").events[0].seq
+        });
+    }
+    let mut seqs = tasks.join_all().await;
+    seqs.sort_unstable();
+    assert_eq!(seqs, numbers(1..=20));
+    assert_eq!(world.publish_new(kept, 1).await, numbers([21]));
 }

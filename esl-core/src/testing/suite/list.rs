@@ -223,7 +223,8 @@ macro_rules! storage_suite {
                 others_hear_of_an_erased_event,
                 the_organizations_of_an_event_are_found_by_its_id;
             deletion:
-                a_deleted_organization_is_gone_at_once_and_its_rows_in_slices;
+                a_deleted_organization_is_gone_at_once_and_its_rows_in_slices,
+                deleting_an_organization_leaves_the_others_where_they_are;
             blobs:
                 the_blobs_of_removed_events_are_named,
                 the_blobs_of_a_deleted_organization_are_named,
