@@ -50,7 +50,6 @@ pub(crate) fn remove(session: &Session<'_>, slice: &mut Slice) -> rusqlite::Resu
         let Some(key) = next.query_row([], |row| row.get::<_, i64>(0)).optional()? else {
             return Ok(true);
         };
-        slice.use_up(1);
         let mut lane = connection.prepare_cached(NEXT_LANE)?;
         if let Some(lane) = lane.query_row([key], |row| row.get::<_, i64>(0)).optional()? {
             remove_lane(session, lane, slice)?;
@@ -83,15 +82,13 @@ pub(crate) fn remove(session: &Session<'_>, slice: &mut Slice) -> rusqlite::Resu
             .prepare_cached("DELETE FROM esl_organizations WHERE key = ?1")?
             .execute([key])?;
         slice.removed.organizations += 1;
+        slice.use_up(1);
     }
     Ok(false)
 }
 
 /// Removes rows of a lane, and at last the lane.
 fn remove_lane(session: &Session<'_>, lane: i64, slice: &mut Slice) -> rusqlite::Result<()> {
-    if slice.left == 0 {
-        return Ok(());
-    }
     let connection = session.connection;
     let open = connection.prepare_cached(OPEN)?.execute((lane, slice.limit()))?;
     slice.removed.deliveries += open;

@@ -242,8 +242,9 @@ fn remove_closed(
     let mut next = connection.prepare_cached(NEXT_LANE)?;
     let next = next.query_row((place.organization, after), |row| row.get(0)).optional()?;
     let Some(lane) = next else { return Ok(None) };
-    slice.use_up(1);
     let is_done = remove_closed_of(connection, lane, place.to, slice)?;
+    // The visit comes last, so that the smallest slice, too, removes something.
+    slice.use_up(1);
     if !is_done {
         return Ok(Some(after));
     }
@@ -262,6 +263,10 @@ pub(crate) fn remove_closed_of(
     slice: &mut Slice,
 ) -> rusqlite::Result<bool> {
     let limit = slice.left;
+    if limit == 0 {
+        // That nothing is found then says nothing.
+        return Ok(false);
+    }
     let mut select = connection.prepare_cached(CLOSED)?;
     let read = |row: &rusqlite::Row<'_>| {
         let attempts: u32 = row.get(1)?;

@@ -149,11 +149,10 @@ impl State {
         for lane in &mut lanes {
             lane.remove_closed(to, limit, removed);
         }
-        let is_owed = |seq: &Seq| {
-            lanes.iter().any(|lane| lane.deliveries.get(seq).is_some_and(|row| row.is_open()))
-        };
-        let mut old: Vec<Seq> =
-            row.events.range(..=to).map(|(seq, _)| *seq).filter(|seq| !is_owed(seq)).collect();
+        // Owed, or waiting for its own turn to be removed.
+        let has_delivery = |seq: &Seq| lanes.iter().any(|lane| lane.deliveries.contains_key(seq));
+        let old = row.events.range(..=to).map(|(seq, _)| *seq);
+        let mut old: Vec<Seq> = old.filter(|seq| !has_delivery(seq)).collect();
         removed.more |= old.len() > limit - removed.events;
         old.truncate(limit - removed.events);
         for seq in old {

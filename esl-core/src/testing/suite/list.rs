@@ -212,6 +212,8 @@ macro_rules! storage_suite {
                 what_is_old_and_settled_is_removed,
                 nothing_is_removed_where_nothing_is_to_be,
                 an_event_that_is_still_owed_stays,
+                the_smallest_slices_leave_no_delivery_without_its_event,
+                a_delivery_that_settles_while_its_event_goes_is_passed_over,
                 attempts_go_with_their_delivery,
                 a_delivery_of_a_removed_event_is_gone,
                 the_id_of_a_removed_event_is_free,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::world::{SECOND, WORKS, World, first, kind, numbers, settle, settlement, want};
 use crate::{
     Attempt, AttemptError, DeliveryId, LinkKey, OrganizationId, Seq, Subscription, Timings,
-    storage::{Outcome, Removed, Settle, StorageErrorKind, Unit, Worker},
+    storage::{Outcome, Page, Removed, Settle, StorageErrorKind, Unit, Worker},
 };
 
 const AGE: Duration = Duration::from_secs(100);
@@ -74,6 +74,74 @@ pub(super) async fn an_event_that_is_still_owed_stays(world: World) {
     deliver(&world, &worker, &other, [6]).await;
     let removed = remove_all(&world, &worker, 100).await;
     assert_eq!((removed.events, removed.deliveries), (3, 3));
+}
+
+pub(super) async fn the_smallest_slices_leave_no_delivery_without_its_event(world: World) {
+    let (subscription, worker) = history(&world, 0).await;
+    let other = world.subscription(subscription.organization).await;
+    let idle = world.subscription_to(subscription.organization, "pet.*").await;
+    world.publish_new(subscription.organization, 4).await;
+    for to in [&subscription, &other] {
+        deliver(&world, &worker, to, 1..=4).await;
+    }
+    world.clock.advance(AGE);
+    let worker = anew(&world, worker, &[]).await;
+    let mut all = Removed::default();
+    while step(&world, &worker, 1, &mut all).await {
+        for subscription in [&subscription, &other, &idle] {
+            let deliveries = world.deliveries(subscription).await;
+            let page = first(100);
+            let events = world.storage.events(subscription.organization, None, page).await;
+            let events: Vec<_> = events.expect(WORKS).items.iter().map(|event| event.seq).collect();
+            assert!(deliveries.iter().all(|delivery| events.contains(&delivery.seq)));
+        }
+    }
+    assert_eq!((all.events, all.deliveries), (4, 8));
+}
+
+pub(super) async fn a_delivery_that_settles_while_its_event_goes_is_passed_over(world: World) {
+    // At whichever step of a round it settles.
+    for steps in 0..8 {
+        let (subscription, worker) = history(&world, 0).await;
+        let organization = subscription.organization;
+        let late = world.subscription(organization).await;
+        world.publish_new(organization, 3).await;
+        deliver(&world, &worker, &subscription, 1..=3).await;
+        world.clock.advance(AGE);
+        let young = world.publish_new(organization, 2).await;
+        let worker = anew(&world, worker, &[late.lane]).await;
+        let mut all = Removed::default();
+        while all.deliveries == 0 {
+            step(&world, &worker, 1, &mut all).await;
+        }
+        for _ in 0..steps {
+            step(&world, &worker, 1, &mut all).await;
+        }
+        deliver(&world, &worker, &late, 1..=3).await;
+        while step(&world, &worker, 1, &mut all).await {
+            // One at a time, so that what is passed over may be all of a page.
+            let mut after = None;
+            let mut listed = Vec::new();
+            loop {
+                let page = Page { after, limit: 1 };
+                let page = world.storage.deliveries(organization, late.id, None, page).await;
+                let page = page.expect(WORKS).expect("it exists");
+                listed.extend(page.items.iter().map(|delivery| delivery.seq));
+                after = listed.last().copied();
+                if !page.more {
+                    break;
+                }
+            }
+            assert!(listed.iter().rev().copied().collect::<Vec<_>>().ends_with(&young));
+        }
+        remove_all(&world, &worker, 100).await;
+        assert_eq!(world.deliveries(&late).await.len(), 2);
+        let page = world.storage.events(organization, None, first(100)).await.expect(WORKS);
+        assert_eq!(page.items.len(), 2);
+        world.storage.delete_organization(organization).await.expect(WORKS);
+        remove_all(&world, &worker, 100).await;
+        world.storage.resign(&worker).await.expect(WORKS);
+    }
 }
 
 pub(super) async fn attempts_go_with_their_delivery(world: World) {
@@ -165,7 +233,9 @@ pub(super) async fn history(world: &World, count: usize) -> (Subscription, Worke
     let organization: OrganizationId = world.organization().await;
     let subscription = world.subscription(organization).await;
     let worker = world.worker_of(&[subscription.lane]).await;
-    world.publish_new(organization, count).await;
+    if count > 0 {
+        world.publish_new(organization, count).await;
+    }
     (subscription, worker)
 }
 
@@ -197,16 +267,21 @@ pub(super) async fn remove_all(world: &World, worker: &Worker, limit: usize) -> 
     let worker = anew(world, *worker, &[]).await;
     let mut all = Removed::default();
     for _ in 0..1000 {
-        let removed = world.storage.remove_old(&worker, Some(AGE), limit).await.expect(WORKS);
-        all.events += removed.events;
-        all.deliveries += removed.deliveries;
-        all.attempts += removed.attempts;
-        all.bytes += removed.bytes;
-        if !removed.more {
+        if !step(world, &worker, limit, &mut all).await {
             return all;
         }
     }
     panic!("the removal does not come to an end");
+}
+
+/// One slice, added to what was removed before; true if there is more to do.
+async fn step(world: &World, worker: &Worker, limit: usize, all: &mut Removed) -> bool {
+    let removed = world.storage.remove_old(worker, Some(AGE), limit).await.expect(WORKS);
+    all.events += removed.events;
+    all.deliveries += removed.deliveries;
+    all.attempts += removed.attempts;
+    all.bytes += removed.bytes;
+    removed.more
 }
 
 pub(super) fn attempt(number: u32, started_at: crate::Timestamp) -> Attempt {
