@@ -6,7 +6,7 @@ use rusqlite::OptionalExtension;
 use crate::{
     changes::News,
     error::Stop,
-    removal::{HEAD, Slice, blob_of, remove_closed_of},
+    removal::{Doomed, Slice, remove_closed_of, remove_events},
     session::Session,
 };
 
@@ -57,20 +57,18 @@ pub(crate) fn remove(session: &Session<'_>, slice: &mut Slice) -> rusqlite::Resu
         }
         let mut events = connection.prepare_cached(EVENTS)?;
         let (first, last) = (key << SEQ_BITS, (key + 1) << SEQ_BITS);
-        let found = events.query_map((first, last, slice.limit()), |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?.unsigned_abs()))
-        })?;
-        let found: Vec<(i64, u64)> = found.collect::<Result<_, _>>()?;
-        if !found.is_empty() {
-            let mut remove = connection.prepare_cached("DELETE FROM esl_events WHERE key = ?1")?;
-            let mut head = connection.prepare_cached(HEAD)?;
-            for (key, bytes) in &found {
-                slice.removed.blobs.extend(blob_of(&mut head, *key)?);
-                remove.execute([key])?;
-                slice.removed.bytes += bytes;
-            }
-            slice.removed.events += found.len();
-            slice.use_up(found.len());
+        let mut found = events.query((first, last))?;
+        let mut doomed = Vec::new();
+        while slice.left > 0 {
+            let Some(row) = found.next()? else { break };
+            let event = Doomed::read(row)?;
+            slice.use_up(1);
+            slice.use_up_bytes(event.bytes);
+            doomed.push(event);
+        }
+        drop(found);
+        if !doomed.is_empty() {
+            remove_events(connection, &doomed, slice)?;
             continue;
         }
         let keys = connection.prepare_cached(IDEMPOTENCY_KEYS)?.execute((key, slice.limit()))?;
@@ -123,7 +121,8 @@ const NEXT_LANE: &str =
     "SELECT lane FROM esl_subscriptions WHERE organization = ?1 ORDER BY lane LIMIT 1";
 
 const EVENTS: &str = "
-SELECT key, length(body) FROM esl_events WHERE key >= ?1 AND key < ?2 ORDER BY key LIMIT ?3";
+SELECT key, length(body) + coalesce(length(changes), 0) FROM esl_events
+WHERE key >= ?1 AND key < ?2 ORDER BY key";
 
 const IDEMPOTENCY_KEYS: &str = "
 DELETE FROM esl_idempotency WHERE (organization, key) IN (

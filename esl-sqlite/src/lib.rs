@@ -95,6 +95,7 @@ mod readers;
 mod records;
 mod removal;
 mod replays;
+mod retention;
 mod rows;
 mod schema;
 mod session;

@@ -36,8 +36,8 @@ pub(crate) struct Session<'c> {
     live_lanes: HashMap<LaneId, bool>,
     /// Up to which lane expiry has looked.
     pub(crate) expiry_after: i64,
-    /// Where the removal of what is old stands.
-    pub(crate) removal: crate::removal::Round,
+    /// Where removing stands.
+    pub(crate) removal: crate::removal::Progress,
     epoch: Option<Epoch>,
 }
 
@@ -93,7 +93,7 @@ impl<'c> Session<'c> {
             unwritten: Vec::new(),
             live_lanes: HashMap::new(),
             expiry_after: 0,
-            removal: crate::removal::Round::default(),
+            removal: crate::removal::Progress::default(),
             epoch: None,
         })
     }

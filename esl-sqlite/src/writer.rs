@@ -301,6 +301,9 @@ impl Thread<'_> {
             tracing::error!(%error, "could not roll back");
         }
         self.session.forget();
+        // Chores that have passed what was rolled back begin anew.
+        self.session.expiry_after = 0;
+        self.session.removal = Default::default();
         self.session.effects = Default::default();
         self.foreign.forget();
         let error = SharedError::new(error);

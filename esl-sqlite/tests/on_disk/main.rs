@@ -9,6 +9,7 @@ mod foreign;
 mod kill;
 mod opening;
 mod outbox;
+mod removal;
 mod wal;
 
 use std::{error::Error, path::PathBuf, sync::Arc};

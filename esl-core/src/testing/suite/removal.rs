@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::world::{SECOND, WORKS, World, first, kind, numbers, settle, settlement, want};
 use crate::{
-    Attempt, AttemptError, DeliveryId, LinkKey, OrganizationId, Seq, Subscription, Timings,
+    Attempt, AttemptError, DeliveryId, LinkKey, OrganizationId, SealedEvent, Seq, Subscription,
+    Timings,
     storage::{Outcome, Page, Removed, Settle, StorageErrorKind, Unit, Worker},
 };
 
@@ -142,6 +143,70 @@ pub(super) async fn a_delivery_that_settles_while_its_event_goes_is_passed_over(
         remove_all(&world, &worker, 100).await;
         world.storage.resign(&worker).await.expect(WORKS);
     }
+}
+
+pub(super) async fn an_event_from_far_in_the_future_holds_up_nothing(world: World) {
+    let organization = world.organization().await;
+    let worker = world.worker_of(&[]).await;
+    let far = world.now() + SECOND * 3600 * 24 * 3650;
+    let from_the_future = || {
+        let event = (*world.event(organization)).clone();
+        std::sync::Arc::new(SealedEvent { timestamp: far, ..event })
+    };
+    // The first ones, in the middle, and the last of what is old.
+    for count in [3, 1, 1] {
+        for _ in 0..count {
+            world.publish(&[from_the_future()]).await;
+        }
+        world.publish_new(organization, 4).await;
+    }
+    world.publish(&[from_the_future()]).await;
+    assert_eq!(remove_all(&world, &worker, 100).await, Removed::default());
+    world.clock.advance(AGE);
+    world.publish_new(organization, 2).await;
+    assert_eq!(remove_all(&world, &worker, 100).await.events, 17);
+    let page = world.storage.events(organization, None, first(100)).await.expect(WORKS);
+    let left: Vec<_> = page.items.iter().rev().map(|event| event.seq).collect();
+    assert_eq!(left, numbers([18, 19, 20]));
+    // Once those after it are old, it is, too.
+    world.clock.advance(AGE);
+    assert_eq!(remove_all(&world, &worker, 100).await.events, 3);
+}
+
+pub(super) async fn no_organization_waits_until_another_has_nothing_left(world: World) {
+    let (large, small) = (world.organization().await, world.organization().await);
+    world.publish_new(large, 60).await;
+    world.publish_new(small, 3).await;
+    let deleted = world.organization().await;
+    world.publish_new(deleted, 60).await;
+    world.storage.delete_organization(deleted).await.expect(WORKS);
+    world.clock.advance(AGE);
+    let worker = world.worker_of(&[]).await;
+    let mut all = Removed::default();
+    for _ in 0..10 {
+        step(&world, &worker, 10, &mut all).await;
+    }
+    let left = async |organization| {
+        let page = world.storage.events(organization, None, first(100)).await.expect(WORKS);
+        page.items.len()
+    };
+    assert_eq!(left(small).await, 0);
+    assert!(left(large).await < 60);
+    remove_all(&world, &worker, 10).await;
+    assert_eq!(left(large).await, 0);
+}
+
+pub(super) async fn what_is_removed_is_counted_with_its_changes(world: World) {
+    let organization = world.organization().await;
+    let event = SealedEvent {
+        changes: Some(vec![b' '; 5000].into()),
+        ..(*world.event(organization)).clone()
+    };
+    let bytes = event.body.len() as u64 + 5000;
+    world.publish(&[event.into()]).await;
+    world.clock.advance(AGE);
+    let worker = world.worker_of(&[]).await;
+    assert_eq!(remove_all(&world, &worker, 100).await.bytes, bytes);
 }
 
 pub(super) async fn attempts_go_with_their_delivery(world: World) {
