@@ -53,6 +53,7 @@ pub(crate) fn remove(
     slice: &mut Slice,
 ) -> rusqlite::Result<bool> {
     let limits = Limits::new(session.now, age);
+    remove_replays(session.connection, &limits, slice)?;
     let mut round = std::mem::take(&mut session.removal.round);
     while slice.left > 0 {
         let next = match next_organization(session.connection, round.after)? {
@@ -73,6 +74,19 @@ pub(crate) fn remove(
     }
     session.removal.round = round;
     Ok(false)
+}
+
+/// Removes replays that have been over for as long as events are kept.
+fn remove_replays(
+    connection: &Connection,
+    limits: &Limits,
+    slice: &mut Slice,
+) -> rusqlite::Result<()> {
+    let mut remove = connection.prepare_cached(FINISHED_REPLAYS)?;
+    let replays = remove.execute((limits.old.as_millis(), slice.limit()))?;
+    slice.removed.replays += replays;
+    slice.use_up(replays);
+    Ok(())
 }
 
 /// Which times are old, and which cannot be true.
@@ -213,8 +227,8 @@ impl Place {
         slice: &mut Slice,
     ) -> rusqlite::Result<Option<i64>> {
         let mut next = connection.prepare_cached(NEXT_LANE)?;
-        let next = next.query_row((self.key, after), |row| row.get(0)).optional()?;
-        let Some(lane) = next else { return Ok(None) };
+        let next = next.query_row((self.key, after), |row| Ok((row.get(0)?, row.get(1)?)));
+        let Some((lane, is_swept)) = next.optional()? else { return Ok(None) };
         let is_done = remove_closed_of(connection, lane, self.to, slice)?;
         // The visit comes last, so that the smallest slice, too, removes something.
         slice.use_up(1);
@@ -222,6 +236,9 @@ impl Place {
             return Ok(Some(after));
         }
         self.owing.add(connection, lane, self.to)?;
+        if is_swept {
+            forget_if_empty(connection, lane)?;
+        }
         Ok(Some(lane))
     }
 
@@ -257,6 +274,15 @@ impl Place {
         remove_events(connection, &doomed, slice)?;
         Ok(is_last)
     }
+}
+
+/// A deleted subscription's lane gets nothing new: once nothing is left in it, no round visits it again.
+fn forget_if_empty(connection: &Connection, lane: i64) -> rusqlite::Result<()> {
+    if connection.prepare_cached(IS_EMPTY)?.exists([lane])? {
+        connection.prepare_cached(END_REPLAYS)?.execute([lane])?;
+        connection.prepare_cached(EMPTIED)?.execute([lane])?;
+    }
+    Ok(())
 }
 
 /// The lanes that owe something old: each with an event that it owes, before which it owes nothing but
@@ -340,7 +366,25 @@ const FIRST_FROM: &str = "
 SELECT key, timestamp FROM esl_events WHERE key >= ?1 AND key <= ?2 ORDER BY key LIMIT 1";
 
 const NEXT_LANE: &str = "
-SELECT lane FROM esl_subscriptions WHERE organization = ?1 AND lane > ?2 ORDER BY lane LIMIT 1";
+SELECT lane, is_swept FROM esl_subscriptions
+WHERE organization = ?1 AND lane > ?2 AND is_swept < 2 ORDER BY lane LIMIT 1";
+
+const IS_EMPTY: &str = "
+SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM esl_closed WHERE lane = ?1)
+    AND NOT EXISTS (SELECT 1 FROM esl_open WHERE lane = ?1)";
+
+const EMPTIED: &str = "UPDATE esl_subscriptions SET is_swept = 2 WHERE lane = ?1";
+
+/// A replay to a deleted subscription is cancelled, whether or not its row says so yet.
+const END_REPLAYS: &str = "
+UPDATE esl_replays SET state = 'cancelled', finished_at = (
+    SELECT deleted_at FROM esl_subscriptions s WHERE s.lane = esl_replays.lane
+) WHERE lane = ?1 AND state = 'running'";
+
+const FINISHED_REPLAYS: &str = "
+DELETE FROM esl_replays WHERE number IN (
+    SELECT number FROM esl_replays WHERE finished_at IS NOT NULL AND finished_at <= ?1 LIMIT ?2
+)";
 
 const EVENTS: &str = "
 SELECT key, length(body) + coalesce(length(changes), 0), timestamp FROM esl_events
@@ -364,7 +408,8 @@ mod tests {
         let connection = Connection::open_in_memory().unwrap();
         crate::schema::migrate(&connection, Timestamp::EPOCH).unwrap();
         let events = "SEARCH esl_events USING INTEGER PRIMARY KEY (rowid";
-        let lanes = "SEARCH esl_subscriptions USING COVERING INDEX esl_subscriptions_by_organi";
+        let lanes =
+            "SEARCH esl_subscriptions USING INDEX esl_subscriptions_to_empty (organization=?";
         for (sql, plan) in [
             (NEXT_ORGANIZATION, "SEARCH esl_organizations USING INTEGER PRIMARY KEY (rowid>?)"),
             (FIRST_FAN_OUT, "SEARCH esl_fan_outs USING PRIMARY KEY (organization=?)"),
@@ -376,5 +421,20 @@ mod tests {
         ] {
             assert_plan(&connection, sql, &[plan]);
         }
+        let empty =
+            ["SCAN CONSTANT ROW", "SCALAR SUBQUERY", "SEARCH esl_closed", "SEARCH esl_open"];
+        assert_plan(&connection, IS_EMPTY, &empty);
+        let subscription = "SEARCH s USING INTEGER PRIMARY KEY (rowid=?)";
+        let replays = "SEARCH esl_replays USING INDEX esl_replays_by_lane (lane=?)";
+        let subquery = "CORRELATED SCALAR SUBQUERY";
+        assert_plan(&connection, END_REPLAYS, &[replays, subquery, subscription]);
+        let finished = "SEARCH esl_replays USING COVERING INDEX esl_replays_finished (finished_at";
+        let replay = "SEARCH esl_replays USING INTEGER PRIMARY KEY (rowid=?)";
+        let list = "LIST SUBQUERY";
+        assert_plan(
+            &connection,
+            FINISHED_REPLAYS,
+            &[finished, replay, list, "CREATE BLOOM FILTER"],
+        );
     }
 }

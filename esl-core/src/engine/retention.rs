@@ -23,6 +23,7 @@ pub(crate) async fn run(driver: Arc<Driver>, age: Option<Duration>, stop: Cancel
                 events = removed.events,
                 deliveries = removed.deliveries,
                 attempts = removed.attempts,
+                replays = removed.replays,
                 bytes = removed.bytes,
                 organizations = removed.organizations,
                 "removed what was old"
@@ -46,6 +47,7 @@ async fn round(
         all.events += removed.events;
         all.deliveries += removed.deliveries;
         all.attempts += removed.attempts;
+        all.replays += removed.replays;
         all.bytes += removed.bytes;
         all.organizations += removed.organizations;
         if let Some(store) = &driver.blobs {

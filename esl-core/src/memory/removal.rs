@@ -24,6 +24,7 @@ impl Removal for MemoryStorage {
         let blobs = std::mem::take(&mut state.freed_blobs);
         let mut removed = Removed { blobs, ..Removed::default() };
         let Some(age) = age else { return Ok(removed) };
+        state.remove_replays(now - age, limit, &mut removed);
         let mut organizations: Vec<_> = state.organizations.keys().copied().collect();
         // Another one comes first each time.
         state.removals += 1;
@@ -134,6 +135,17 @@ impl State {
         let stored = seq.map(|seq| &self.organizations[&key.organization].events[seq].event);
         let mut events = stored.into_iter().chain(self.intake.rows.values());
         events.any(|event| BlobKey::named_by(&event.body) == Some(key))
+    }
+
+    fn remove_replays(&mut self, before: Timestamp, limit: usize, removed: &mut Removed) {
+        let over = self.replays.values().map(|replay| self.as_it_stands(replay));
+        let over = over.filter(|replay| replay.finished_at.is_some_and(|at| at <= before));
+        let over: Vec<_> = over.map(|replay| replay.number).collect();
+        removed.more |= over.len() > limit;
+        for number in over.into_iter().take(limit) {
+            self.replays.remove(&number);
+            removed.replays += 1;
+        }
     }
 
     fn remove_old_of(

@@ -9,7 +9,7 @@ use crate::{BlobKey, EventId, InstallationId, LinkKey, OrganizationId};
 #[async_trait]
 pub trait Removal: fmt::Debug + Send + Sync + 'static {
     /// Does one slice of removing events that were sealed longer than `age` ago, with their deliveries
-    /// and attempts; `None` removes none of them. Rows that a deleted organization has left are
+    /// and attempts, and replays that have been over for so long; `None` removes none of them. Rows that a deleted organization has left are
     /// removed, too. At most `limit` rows, and fewer large ones, so that a publish never waits long
     /// behind it.
     ///
@@ -86,6 +86,8 @@ pub struct Removed {
     pub deliveries: usize,
     /// Attempts.
     pub attempts: usize,
+    /// Replays that were over.
+    pub replays: usize,
     /// Bytes of envelopes, and of the changes that are kept beside them.
     pub bytes: u64,
     /// Organizations of which nothing is left.
@@ -100,7 +102,7 @@ impl Removed {
     /// Whether it removed nothing.
     #[must_use]
     pub const fn is_nothing(&self) -> bool {
-        self.events == 0 && self.deliveries == 0 && self.attempts == 0 && self.organizations == 0
+        self.events + self.deliveries + self.attempts + self.replays + self.organizations == 0
     }
 }
 

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use esl_core::storage::{Commit, Lanes, Outcome, Records, Removal, Settle, Settlement, Unit};
+use esl_core::storage::{
+    Commit, Lanes, Outcome, Records, Removal, Settle, Settlement, Subscriptions, Unit, Worker,
+};
 
-use crate::{World, worker_id};
+use crate::{World, subscription, worker_id};
 
 /// [`NOON`](crate::NOON) is long ago.
 const AGE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -59,4 +61,29 @@ async fn a_slice_that_was_rolled_back_is_done_again() {
     assert_eq!(deliveries, 4);
     let id = world.event(1, b"").id;
     assert_eq!(world.storage.event(world.organization, id).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_deleted_subscription_that_has_nothing_left_is_not_visited_again() {
+    const DELETED: u64 = 20;
+    let world = World::new().await;
+    world.publish(1).await;
+    for number in 100..100 + DELETED {
+        let made = subscription(world.organization, number);
+        let made = world.storage.create_subscription(made).await.unwrap();
+        world.storage.delete_subscription(world.organization, made.id).await.unwrap();
+    }
+    let worker = world.storage.enlist(worker_id(1)).await.unwrap();
+    world.storage.sweep(&worker, 100).await.unwrap();
+    assert!(visits(&world, &worker).await > DELETED);
+    assert!(visits(&world, &worker).await < DELETED);
+}
+
+/// How many of the smallest slices a round is.
+async fn visits(world: &World, worker: &Worker) -> u64 {
+    let mut visits = 1;
+    while world.storage.remove_old(worker, Some(AGE), 1).await.unwrap().more {
+        visits += 1;
+    }
+    visits
 }

@@ -207,6 +207,7 @@ macro_rules! storage_suite {
                 a_replay_is_bounded_by_seq_and_by_time,
                 a_replay_does_not_overtake_a_fan_out,
                 only_a_running_worker_advances_a_replay,
+                a_replay_that_is_over_goes_when_it_is_old,
                 a_replay_survives_a_kill;
             removal:
                 what_is_old_and_settled_is_removed,
