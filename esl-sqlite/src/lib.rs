@@ -107,6 +107,7 @@ mod subscriptions;
 mod sweep;
 mod tenancy;
 mod turn;
+mod washing;
 mod writer;
 
 pub use backup::Backup;

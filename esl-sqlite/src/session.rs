@@ -7,6 +7,7 @@ use esl_core::{
     storage::{Change, RouteVersion, StorageErrorKind, StorageTime, Worker},
 };
 use rusqlite::{Connection, OptionalExtension};
+use tokio::sync::oneshot;
 
 use crate::{
     changes::News,
@@ -39,6 +40,8 @@ pub(crate) struct Session<'c> {
     /// Where removing stands.
     pub(crate) removal: crate::removal::Progress,
     epoch: Option<Epoch>,
+    /// Whether what this transaction frees is overwritten.
+    overwrites: bool,
 }
 
 /// What happens once the transaction is committed, and only then.
@@ -46,8 +49,8 @@ pub(crate) struct Session<'c> {
 pub(crate) struct Effects {
     pub(crate) changes: Vec<Change>,
     pub(crate) releases_lock: bool,
-    /// What was erased is not to stay in the WAL.
-    pub(crate) empties_wal: bool,
+    /// Who is told once nothing of what was erased is in the WAL any more.
+    pub(crate) washed: Vec<oneshot::Sender<bool>>,
 }
 
 /// An organization, as far as commits need it.
@@ -95,6 +98,7 @@ impl<'c> Session<'c> {
             expiry_after: 0,
             removal: crate::removal::Progress::default(),
             epoch: None,
+            overwrites: false,
         })
     }
 
@@ -103,6 +107,19 @@ impl<'c> Session<'c> {
         self.statements.begin.execute([])?;
         self.now = time.now();
         self.left.clear();
+        if self.overwrites {
+            self.connection.pragma_update(None, "secure_delete", false)?;
+            self.overwrites = false;
+        }
+        Ok(())
+    }
+
+    /// From here to the end of the transaction, what is freed is overwritten.
+    pub(crate) fn overwrite_freed(&mut self) -> rusqlite::Result<()> {
+        if !self.overwrites {
+            self.connection.pragma_update(None, "secure_delete", true)?;
+            self.overwrites = true;
+        }
         Ok(())
     }
 

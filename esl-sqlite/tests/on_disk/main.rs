@@ -4,6 +4,7 @@
 
 mod deletion;
 mod engines;
+mod erasure;
 mod failures;
 mod foreign;
 mod kill;
@@ -75,7 +76,11 @@ impl World {
     }
 
     async fn publish(&self, number: u64) -> Accepted {
-        let results = self.storage.commit(vec![self.unit(self.event(number, b"{}"))]).await;
+        self.publish_saying(number, b"{}").await
+    }
+
+    async fn publish_saying(&self, number: u64, body: &'static [u8]) -> Accepted {
+        let results = self.storage.commit(vec![self.unit(self.event(number, body))]).await;
         results.unwrap().remove(0).unwrap().events[0]
     }
 }
