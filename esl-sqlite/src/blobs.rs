@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use esl_core::{BlobKey, InstallationId};
-use rusqlite::{OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension, Row, blob::Blob};
 
 use crate::{readers::Snapshot, session::Session};
 
@@ -11,6 +11,29 @@ use crate::{readers::Snapshot, session::Session};
 pub(crate) fn named(row: &Row<'_>) -> rusqlite::Result<Option<BlobKey>> {
     let head = row.get_ref(0)?.as_blob().map_err(|error| crate::rows::mistyped(0, error))?;
     Ok(BlobKey::named_by(head))
+}
+
+/// The blobs that stored events name. Of each envelope only the beginning is read, by SQLite too:
+/// `substr` would read all of it first.
+pub(crate) fn named_by(
+    connection: &Connection,
+    events: impl Iterator<Item = i64>,
+) -> rusqlite::Result<Vec<BlobKey>> {
+    let mut named = Vec::new();
+    let mut body: Option<Blob<'_>> = None;
+    let mut head = [0; HEAD_BYTES];
+    for key in events {
+        let body = match body.take() {
+            Some(mut other) => {
+                other.reopen(key)?;
+                body.insert(other)
+            }
+            None => body.insert(connection.blob_open("main", "esl_events", "body", key, true)?),
+        };
+        let length = body.read_at(&mut head, 0)?;
+        named.extend(BlobKey::named_by(&head[..length]));
+    }
+    Ok(named)
 }
 
 /// Which installation this is.
@@ -59,6 +82,9 @@ fn in_intake(snapshot: &Snapshot<'_>) -> rusqlite::Result<HashSet<BlobKey>> {
         found.extend(rows.into_iter().filter_map(|(named, _)| named));
     }
 }
+
+/// Enough of an envelope to see whether its data is in a blob.
+const HEAD_BYTES: usize = 1024;
 
 const EVENT: &str = "
 SELECT substr(body, 1, 1024) FROM esl_events

@@ -4,7 +4,7 @@
 //! that does not pause, and the WAL starts over only once all of it is in the database. So when the
 //! WAL has grown long, the thread goes over it again and again, each time over less, and then the
 //! writer does the small remainder itself, between two transactions: what it syncs there, everybody
-//! waits for. All checkpoints are passive: they wait for nobody, and nobody waits for them.
+//! waits for. All of these checkpoints are passive: they wait for nobody, and nobody waits for them.
 
 use std::{
     sync::{
@@ -13,7 +13,6 @@ use std::{
         mpsc::{self, Receiver, SyncSender},
     },
     thread::{self, JoinHandle},
-    time::Duration,
 };
 
 use esl_core::storage::StorageError;
@@ -21,7 +20,7 @@ use rusqlite::{Connection, wal::CheckpointMode};
 
 use crate::{
     config::OPEN,
-    connection::page_bytes,
+    connection::{Patience, page_bytes},
     error::{translate, translate_io},
 };
 
@@ -34,6 +33,8 @@ pub(crate) struct Checkpoints {
     requests: SyncSender<()>,
     /// Held by whoever checkpoints: SQLite would turn the second one away.
     running: Arc<Mutex<()>>,
+    /// The writer's.
+    patience: Patience,
     bulk_pages: usize,
     restart_pages: usize,
     remainder_pages: usize,
@@ -49,6 +50,7 @@ impl Checkpoints {
     pub(crate) fn start(
         writer: &mut Connection,
         checkpointer: Connection,
+        patience: Patience,
     ) -> Result<(Self, JoinHandle<()>), StorageError> {
         let wal_pages = Arc::new(AtomicUsize::new(0));
         let seen_by_hook = Arc::clone(&wal_pages);
@@ -75,6 +77,7 @@ impl Checkpoints {
             done_pages,
             requests,
             running,
+            patience,
             bulk_pages: BULK_BYTES / page_bytes,
             restart_pages,
             remainder_pages: REMAINDER_BYTES / page_bytes,
@@ -125,13 +128,24 @@ impl Checkpoints {
         self.requested_at = pages;
     }
 
+    /// Empties the WAL between two transactions of the writer, and says whether it is empty. Waits for
+    /// nobody: with much of it left to bring over, that is left to the thread first.
+    pub(crate) fn empty(&mut self, writer: &Connection) -> bool {
+        let pages = self.wal_pages.load(Ordering::Relaxed);
+        let left = pages.saturating_sub(self.done_pages.load(Ordering::Relaxed));
+        if left > self.remainder_pages {
+            _ = self.requests.try_send(());
+            return false;
+        }
+        let Ok(_running) = self.running.try_lock() else { return false };
+        let emptied = self.patience.without(|| checkpoint(writer, CheckpointMode::TRUNCATE));
+        emptied.is_some()
+    }
+
     /// The last checkpoint of all: leaves the WAL empty, if nobody else is at work.
     pub(crate) fn finish(&self, writer: &Connection) {
         let _running = self.running.lock().expect("no code panics while it holds this lock");
-        if let Err(error) = writer.busy_timeout(Duration::ZERO) {
-            tracing::debug!(%error, "could not stop waiting for others");
-        }
-        checkpoint(writer, CheckpointMode::TRUNCATE);
+        self.patience.without(|| checkpoint(writer, CheckpointMode::TRUNCATE));
     }
 }
 

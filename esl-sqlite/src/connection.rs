@@ -4,6 +4,10 @@ use std::{
     fs::OpenOptions,
     io,
     path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -17,13 +21,13 @@ use crate::{
 };
 
 /// Opens the connection that writes, and makes the database if there is none.
-pub(crate) fn open_writer(path: &Path, patience: Duration) -> Result<Connection, StorageError> {
+pub(crate) fn open_writer(path: &Path, patience: &Patience) -> Result<Connection, StorageError> {
     demand_safe_version()?;
     demand_file(path)?;
     create_private(path, OPEN)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
     let connection = open(path, flags, patience)?;
-    enter_wal(&connection, patience)?;
+    enter_wal(&connection, patience.limit)?;
     // A WAL that grew past its usual size gives the room back once it starts over.
     let pragmas = format!(
         "PRAGMA synchronous = FULL;
@@ -38,7 +42,8 @@ pub(crate) fn open_writer(path: &Path, patience: Duration) -> Result<Connection,
 
 /// Opens a connection that only reads.
 pub(crate) fn open_reader(path: &Path, patience: Duration) -> Result<Connection, StorageError> {
-    let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE, patience)?;
+    let patience = Patience::new(patience);
+    let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE, &patience)?;
     let pragmas = format!(
         "PRAGMA query_only = ON;
          PRAGMA wal_autocheckpoint = 0;
@@ -51,19 +56,20 @@ pub(crate) fn open_reader(path: &Path, patience: Duration) -> Result<Connection,
 
 /// Opens a connection that only checkpoints.
 pub(crate) fn open_checkpointer(path: &Path) -> Result<Connection, StorageError> {
-    let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE, Duration::ZERO)?;
+    let patience = Patience::new(Duration::ZERO);
+    let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE, &patience)?;
     let pragmas = "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;";
     connection.execute_batch(pragmas).map_err(|error| translate(OPEN, error))?;
     Ok(connection)
 }
 
-fn open(path: &Path, flags: OpenFlags, patience: Duration) -> Result<Connection, StorageError> {
+fn open(path: &Path, flags: OpenFlags, patience: &Patience) -> Result<Connection, StorageError> {
     // Each connection stays with one thread. Without SQLITE_OPEN_URI, a path is a path.
     let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
     let mut connection =
         Connection::open_with_flags(path, flags).map_err(|error| translate(OPEN, error))?;
     connection
-        .busy_handler(Some(wait_while_busy(patience)))
+        .busy_handler(Some(wait_while_busy(patience.clone())))
         .map_err(|error| translate(OPEN, error))?;
     keep_plans(&connection).map_err(|error| translate(OPEN, error))?;
     Ok(connection)
@@ -91,15 +97,36 @@ pub(crate) fn create_private(path: &Path, operation: &'static str) -> Result<(),
     }
 }
 
+/// For how long a connection waits for others.
+#[derive(Debug, Clone)]
+pub(crate) struct Patience {
+    limit: Duration,
+    is_suspended: Arc<AtomicBool>,
+}
+
+impl Patience {
+    pub(crate) fn new(limit: Duration) -> Self {
+        Self { limit, is_suspended: Arc::default() }
+    }
+
+    /// Does something on the connection for which it waits for nobody.
+    pub(crate) fn without<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.is_suspended.store(true, Ordering::Relaxed);
+        let done = work();
+        self.is_suspended.store(false, Ordering::Relaxed);
+        done
+    }
+}
+
 /// SQLite's own handler sleeps up to 100 ms at a time, and so misses every short gap between two
 /// transactions of somebody else.
-fn wait_while_busy(patience: Duration) -> impl FnMut(i32) -> bool + Send + 'static {
+fn wait_while_busy(patience: Patience) -> impl FnMut(i32) -> bool + Send + 'static {
     let mut began = Instant::now();
     move |earlier_calls| {
         if earlier_calls == 0 {
             began = Instant::now();
         }
-        if began.elapsed() >= patience {
+        if patience.is_suspended.load(Ordering::Relaxed) || began.elapsed() >= patience.limit {
             return false;
         }
         thread::sleep(NAP);

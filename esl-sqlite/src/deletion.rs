@@ -6,7 +6,7 @@ use rusqlite::OptionalExtension;
 use crate::{
     changes::News,
     error::Stop,
-    removal::{HEAD, Slice, blob_of, remove_closed_of},
+    removal::{Doomed, Slice, remove_closed_of, remove_events},
     session::Session,
 };
 
@@ -36,8 +36,7 @@ pub(crate) fn delete(session: &mut Session<'_>, id: OrganizationId) -> Result<()
     }
     let intake = "DELETE FROM esl_intake WHERE organization = ?1";
     connection.prepare_cached(intake)?.execute([id.to_bytes()])?;
-    // Also what is unwritten of it: there is no such organization any more.
-    session.forget();
+    session.forget_organization(id);
     session.tell_others(News::Tenancy)?;
     session.tell_others(News::Subscriptions(id))?;
     Ok(())
@@ -51,7 +50,6 @@ pub(crate) fn remove(session: &Session<'_>, slice: &mut Slice) -> rusqlite::Resu
         let Some(key) = next.query_row([], |row| row.get::<_, i64>(0)).optional()? else {
             return Ok(true);
         };
-        slice.use_up(1);
         let mut lane = connection.prepare_cached(NEXT_LANE)?;
         if let Some(lane) = lane.query_row([key], |row| row.get::<_, i64>(0)).optional()? {
             remove_lane(session, lane, slice)?;
@@ -59,20 +57,18 @@ pub(crate) fn remove(session: &Session<'_>, slice: &mut Slice) -> rusqlite::Resu
         }
         let mut events = connection.prepare_cached(EVENTS)?;
         let (first, last) = (key << SEQ_BITS, (key + 1) << SEQ_BITS);
-        let found = events.query_map((first, last, slice.limit()), |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?.unsigned_abs()))
-        })?;
-        let found: Vec<(i64, u64)> = found.collect::<Result<_, _>>()?;
-        if !found.is_empty() {
-            let mut remove = connection.prepare_cached("DELETE FROM esl_events WHERE key = ?1")?;
-            let mut head = connection.prepare_cached(HEAD)?;
-            for (key, bytes) in &found {
-                slice.removed.blobs.extend(blob_of(&mut head, *key)?);
-                remove.execute([key])?;
-                slice.removed.bytes += bytes;
-            }
-            slice.removed.events += found.len();
-            slice.use_up(found.len());
+        let mut found = events.query((first, last))?;
+        let mut doomed = Vec::new();
+        while slice.left > 0 {
+            let Some(row) = found.next()? else { break };
+            let event = Doomed::read(row)?;
+            slice.use_up(1);
+            slice.use_up_bytes(event.bytes);
+            doomed.push(event);
+        }
+        drop(found);
+        if !doomed.is_empty() {
+            remove_events(connection, &doomed, slice)?;
             continue;
         }
         let keys = connection.prepare_cached(IDEMPOTENCY_KEYS)?.execute((key, slice.limit()))?;
@@ -84,15 +80,13 @@ pub(crate) fn remove(session: &Session<'_>, slice: &mut Slice) -> rusqlite::Resu
             .prepare_cached("DELETE FROM esl_organizations WHERE key = ?1")?
             .execute([key])?;
         slice.removed.organizations += 1;
+        slice.use_up(1);
     }
     Ok(false)
 }
 
 /// Removes rows of a lane, and at last the lane.
 fn remove_lane(session: &Session<'_>, lane: i64, slice: &mut Slice) -> rusqlite::Result<()> {
-    if slice.left == 0 {
-        return Ok(());
-    }
     let connection = session.connection;
     let open = connection.prepare_cached(OPEN)?.execute((lane, slice.limit()))?;
     slice.removed.deliveries += open;
@@ -127,7 +121,8 @@ const NEXT_LANE: &str =
     "SELECT lane FROM esl_subscriptions WHERE organization = ?1 ORDER BY lane LIMIT 1";
 
 const EVENTS: &str = "
-SELECT key, length(body) FROM esl_events WHERE key >= ?1 AND key < ?2 ORDER BY key LIMIT ?3";
+SELECT key, length(body) + coalesce(length(changes), 0) FROM esl_events
+WHERE key >= ?1 AND key < ?2 ORDER BY key";
 
 const IDEMPOTENCY_KEYS: &str = "
 DELETE FROM esl_idempotency WHERE (organization, key) IN (

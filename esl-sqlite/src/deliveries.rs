@@ -27,36 +27,30 @@ pub(crate) fn list(
     let Some(lane) = Lane::find(snapshot.connection, organization, subscription)? else {
         return Ok(None);
     };
-    let below = page.after.map_or(Seq::MAX.get().cast_signed() + 1, seq_number);
-    let at = At { lane: lane_number(lane.lane), below, limit: one_more_than(page.limit) };
-    let mut found = match state {
-        None => {
-            let mut found = lane.open(&at)?;
-            found.extend(lane.closed(&at)?);
-            found
-        }
-        Some(DeliveryState::Delivered) => lane.closed_as(&at, Ending::Delivered)?,
-        Some(DeliveryState::Exhausted) => lane.closed_as(&at, Ending::Exhausted)?,
-        Some(DeliveryState::Expired) => lane.closed_as(&at, Ending::Expired)?,
-        Some(DeliveryState::Cancelled) => {
-            let mut found = lane.closed_as(&at, Ending::Cancelled)?;
-            if lane.open_state() == DeliveryState::Cancelled {
-                found.extend(lane.open(&at)?);
+    let mut below = page.after.map_or(Seq::MAX.get().cast_signed() + 1, seq_number);
+    let mut items = Vec::new();
+    loop {
+        let wanted = page.limit - items.len();
+        let at = At { lane: lane_number(lane.lane), below, limit: one_more_than(wanted) };
+        let mut found = lane.in_state(&at, state)?;
+        found.sort_unstable_by_key(|row| std::cmp::Reverse(row.seq));
+        let more = found.len() > wanted;
+        found.truncate(wanted);
+        for row in &found {
+            below = seq_number(row.seq);
+            match lane.event(row.seq)? {
+                Some(event) => items.push(lane.delivery(row, event)),
+                // Settled while the old events went; the next round removes it.
+                None if row.seq <= lane.organization.removed_to => {}
+                None => return Err(event_is_gone(row.seq)),
             }
-            found
         }
-        Some(open) if open == lane.open_state() => lane.open(&at)?,
-        Some(_) => Vec::new(),
-    };
-    found.sort_unstable_by_key(|row| std::cmp::Reverse(row.seq));
-    let more = found.len() > page.limit;
-    found.truncate(page.limit);
-    let mut items = Vec::with_capacity(found.len());
-    for row in &found {
-        let event = lane.event(row.seq)?;
-        items.push(lane.delivery(row, event.ok_or_else(|| event_is_gone(row.seq))?));
+        if !more || items.len() == page.limit {
+            return Ok(Some(PageOf { items, more }));
+        }
+        // What is below stays as it is, so a later moment of the database is as good.
+        snapshot.refresh()?;
     }
-    Ok(Some(PageOf { items, more }))
 }
 
 /// What there is under an id.
@@ -183,6 +177,33 @@ impl<'c> Lane<'c> {
             (None, true) => DeliveryState::Pending,
             (None, false) => DeliveryState::Held,
         }
+    }
+
+    /// What has that state, of each place where some is: not in order.
+    fn in_state(
+        &self,
+        at: &At,
+        state: Option<DeliveryState>,
+    ) -> rusqlite::Result<Vec<DeliveryRow>> {
+        Ok(match state {
+            None => {
+                let mut found = self.open(at)?;
+                found.extend(self.closed(at)?);
+                found
+            }
+            Some(DeliveryState::Delivered) => self.closed_as(at, Ending::Delivered)?,
+            Some(DeliveryState::Exhausted) => self.closed_as(at, Ending::Exhausted)?,
+            Some(DeliveryState::Expired) => self.closed_as(at, Ending::Expired)?,
+            Some(DeliveryState::Cancelled) => {
+                let mut found = self.closed_as(at, Ending::Cancelled)?;
+                if self.open_state() == DeliveryState::Cancelled {
+                    found.extend(self.open(at)?);
+                }
+                found
+            }
+            Some(open) if open == self.open_state() => self.open(at)?,
+            Some(_) => Vec::new(),
+        })
     }
 
     fn open(&self, at: &At) -> rusqlite::Result<Vec<DeliveryRow>> {

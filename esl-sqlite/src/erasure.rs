@@ -5,11 +5,12 @@ use esl_core::{
     storage::{Erased, StorageError, StorageErrorKind},
 };
 use rusqlite::{Connection, OptionalExtension};
+use tokio::sync::oneshot;
 
 use crate::{
     SqliteStorage, blobs,
     changes::News,
-    error::{Stop, translate},
+    error::Stop,
     rows::{self, Ending, EventKey, SEALED_EVENT, seq_number},
     session::Session,
 };
@@ -55,8 +56,7 @@ pub(crate) fn erase(
     if event.is_none() && waiting.is_empty() {
         return Err(not_found());
     }
-    // What is freed from here on is overwritten, too, until the WAL is emptied.
-    connection.pragma_update(None, "secure_delete", true)?;
+    session.overwrite_freed()?;
     let intake = "DELETE FROM esl_intake WHERE organization = ?1 AND event_id = ?2";
     connection.prepare_cached(intake)?.execute(ids)?;
     let mut erasure = Erased { before: false, blobs: waiting.into_iter().flatten().collect() };
@@ -102,40 +102,22 @@ SELECT due_at FROM esl_open INDEXED BY esl_open_tried
 WHERE lane = ?1 AND seq = ?2 AND due_at > 0";
 
 impl SqliteStorage {
-    /// Brings the WAL into the database and makes it anew, so that it holds nothing that was erased.
-    /// While somebody reads, that is tried again; at the latest the next large WAL overwrites it.
+    /// Comes back when nothing of what was erased is left in the WAL, or when that takes too long: then
+    /// it is emptied as soon as nobody reads it.
     pub(crate) async fn wash(&self) -> Result<(), StorageError> {
-        for _ in 0..WASHES {
-            let work = |session: &mut Session<'_>| {
-                session.effects.empties_wal = true;
-                Ok(())
-            };
-            self.writer().run(ERASE, 1, work).await?;
-            if self.wal_is_empty()? {
-                return Ok(());
-            }
+        let (caller, washed) = oneshot::channel();
+        let work = move |session: &mut Session<'_>| {
+            session.effects.washed.push(caller);
+            Ok(())
+        };
+        self.writer().run(ERASE, 1, work).await?;
+        // A writer that ends empties the WAL if it can.
+        if !washed.await.unwrap_or(true) {
+            tracing::warn!(
+                "somebody reads from the WAL, a backup perhaps: until that is over, what was erased \
+                 is still in it"
+            );
         }
-        tracing::warn!("the WAL is in use: what was erased is overwritten in it later");
         Ok(())
     }
-
-    fn wal_is_empty(&self) -> Result<bool, StorageError> {
-        let mut wal = self.path().as_os_str().to_owned();
-        wal.push("-wal");
-        match std::fs::metadata(wal) {
-            Ok(found) => Ok(found.len() == 0),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
-            Err(error) => Err(crate::error::translate_io(ERASE, error)),
-        }
-    }
 }
-
-/// Empties the WAL, between two transactions of the writer.
-pub(crate) fn empty_wal(connection: &Connection) -> Result<(), StorageError> {
-    let done = connection
-        .query_row("PRAGMA main.wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0))
-        .and_then(|_| connection.pragma_update(None, "secure_delete", false));
-    done.map_err(|error| translate(ERASE, error))
-}
-
-const WASHES: u32 = 20;

@@ -95,6 +95,7 @@ mod readers;
 mod records;
 mod removal;
 mod replays;
+mod retention;
 mod rows;
 mod schema;
 mod session;
@@ -106,6 +107,7 @@ mod subscriptions;
 mod sweep;
 mod tenancy;
 mod turn;
+mod washing;
 mod writer;
 
 pub use backup::Backup;

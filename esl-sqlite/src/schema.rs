@@ -76,6 +76,9 @@ CREATE INDEX esl_subscriptions_live ON esl_subscriptions (organization, lane)
     WHERE deleted_at IS NULL;
 CREATE INDEX esl_subscriptions_to_sweep ON esl_subscriptions (lane)
     WHERE deleted_at IS NOT NULL AND is_swept = 0;
+-- Of 1 nothing is open any more, of 2 nothing is left at all.
+CREATE INDEX esl_subscriptions_to_empty ON esl_subscriptions (organization, lane)
+    WHERE is_swept < 2;
 CREATE INDEX esl_subscriptions_held ON esl_subscriptions (lane)
     WHERE deleted_at IS NULL AND (held_since IS NOT NULL OR expiring IS NOT NULL);
 CREATE INDEX esl_subscriptions_rotating ON esl_subscriptions (old_secret_until)
@@ -177,6 +180,7 @@ CREATE TABLE esl_replays (
     finished_at INTEGER
 );
 CREATE INDEX esl_replays_by_lane ON esl_replays (lane, number);
+CREATE INDEX esl_replays_finished ON esl_replays (finished_at) WHERE finished_at IS NOT NULL;
 CREATE INDEX esl_replays_running ON esl_replays (number) WHERE state = 'running';
 
 CREATE TABLE esl_idempotency (

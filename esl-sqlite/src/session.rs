@@ -7,6 +7,7 @@ use esl_core::{
     storage::{Change, RouteVersion, StorageErrorKind, StorageTime, Worker},
 };
 use rusqlite::{Connection, OptionalExtension};
+use tokio::sync::oneshot;
 
 use crate::{
     changes::News,
@@ -36,9 +37,11 @@ pub(crate) struct Session<'c> {
     live_lanes: HashMap<LaneId, bool>,
     /// Up to which lane expiry has looked.
     pub(crate) expiry_after: i64,
-    /// Where the removal of what is old stands.
-    pub(crate) removal: crate::removal::Round,
+    /// Where removing stands.
+    pub(crate) removal: crate::removal::Progress,
     epoch: Option<Epoch>,
+    /// Whether what this transaction frees is overwritten.
+    overwrites: bool,
 }
 
 /// What happens once the transaction is committed, and only then.
@@ -46,8 +49,8 @@ pub(crate) struct Session<'c> {
 pub(crate) struct Effects {
     pub(crate) changes: Vec<Change>,
     pub(crate) releases_lock: bool,
-    /// What was erased is not to stay in the WAL.
-    pub(crate) empties_wal: bool,
+    /// Who is told once nothing of what was erased is in the WAL any more.
+    pub(crate) washed: Vec<oneshot::Sender<bool>>,
 }
 
 /// An organization, as far as commits need it.
@@ -93,8 +96,9 @@ impl<'c> Session<'c> {
             unwritten: Vec::new(),
             live_lanes: HashMap::new(),
             expiry_after: 0,
-            removal: crate::removal::Round::default(),
+            removal: crate::removal::Progress::default(),
             epoch: None,
+            overwrites: false,
         })
     }
 
@@ -103,15 +107,37 @@ impl<'c> Session<'c> {
         self.statements.begin.execute([])?;
         self.now = time.now();
         self.left.clear();
+        if self.overwrites {
+            self.connection.pragma_update(None, "secure_delete", false)?;
+            self.overwrites = false;
+        }
         Ok(())
     }
 
-    /// Drops what was read before: another connection may have changed it, or it was rolled back.
+    /// From here to the end of the transaction, what is freed is overwritten.
+    pub(crate) fn overwrite_freed(&mut self) -> rusqlite::Result<()> {
+        if !self.overwrites {
+            self.connection.pragma_update(None, "secure_delete", true)?;
+            self.overwrites = true;
+        }
+        Ok(())
+    }
+
+    /// Drops what was read before: another connection may have changed it, or it was rolled back. Never
+    /// in the middle of a transaction: what is unwritten of it would be lost.
     pub(crate) fn forget(&mut self) {
         self.organizations.clear();
         self.unwritten.clear();
         self.live_lanes.clear();
         self.epoch = None;
+    }
+
+    /// Drops what is known of one organization, with what is unwritten of it: it is deleted. What other
+    /// work of this transaction has made of the others stays.
+    pub(crate) fn forget_organization(&mut self, id: OrganizationId) {
+        self.organizations.remove(&id);
+        self.unwritten.retain(|other| *other != id);
+        self.live_lanes.clear();
     }
 
     /// An organization, with what this transaction has made of it.

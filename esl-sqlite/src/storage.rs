@@ -14,7 +14,7 @@ use crate::{
     changes::Changes,
     checkpoint::Checkpoints,
     config::{OPEN, SqliteOptions},
-    connection::{open_checkpointer, open_writer},
+    connection::{Patience, open_checkpointer, open_writer},
     error::translate_io,
     ownership::Ownership,
     readers::Readers,
@@ -66,12 +66,13 @@ impl SqliteStorage {
     pub(crate) fn open_with(path: &Path, options: SqliteOptions) -> Result<Self, StorageError> {
         let SqliteOptions { clock, busy_timeout } = options;
         let time = Arc::new(StorageTime::new(clock));
-        let mut connection = open_writer(path, busy_timeout)?;
+        let patience = Patience::new(busy_timeout);
+        let mut connection = open_writer(path, &patience)?;
         migrate(&connection, time.now())?;
         let database = path.canonicalize().map_err(|error| translate_io(OPEN, error))?;
         let readers = Readers::start(&database, busy_timeout, Arc::clone(&time))?;
         let (checkpoints, checkpointer) =
-            Checkpoints::start(&mut connection, open_checkpointer(&database)?)?;
+            Checkpoints::start(&mut connection, open_checkpointer(&database)?, patience)?;
         let changes = Arc::new(Changes::default());
         let writer = Writer::start(Parts {
             connection,

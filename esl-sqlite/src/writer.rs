@@ -24,12 +24,12 @@ use crate::{
     checkpoint::Checkpoints,
     config::OPEN,
     engine_lock::EngineLock,
-    erasure,
     error::{SharedError, Stop, closed, translate, translate_io},
     foreign::Foreign,
     job::{Job, Work},
     session::Session,
     turn::Turn,
+    washing::Washing,
 };
 
 /// The writer, as the rest of the storage sees it.
@@ -138,7 +138,9 @@ fn write(
         Ok((session, foreign)) => {
             answer(Ok(()));
             let held_back = None;
-            let mut thread = Thread { inbox, session, foreign, time, checkpoints, held_back };
+            let washing = Washing::default();
+            let mut thread =
+                Thread { inbox, session, foreign, time, checkpoints, washing, held_back };
             thread.run();
             thread.checkpoints.finish(&connection);
         }
@@ -152,6 +154,7 @@ struct Thread<'c> {
     foreign: Foreign,
     time: Arc<StorageTime>,
     checkpoints: Checkpoints,
+    washing: Washing,
     /// Taken from the inbox too early.
     held_back: Option<Message>,
 }
@@ -159,6 +162,7 @@ struct Thread<'c> {
 impl Thread<'_> {
     fn run(&mut self) {
         loop {
+            self.washing.go_on(&mut self.checkpoints, self.session.connection);
             match self.next() {
                 Some(Message::Job(job)) => self.transact(job),
                 Some(Message::Turn(caller)) => self.grant(caller),
@@ -173,18 +177,22 @@ impl Thread<'_> {
         }
     }
 
-    /// What to do next; while somebody wants to hear of others' changes, looks for them in between.
+    /// What to do next; while somebody wants to hear of others' changes, or the WAL to be empty, looks
+    /// after that in between.
     fn next(&mut self) -> Option<Message> {
         if let Some(message) = self.held_back.take() {
             return Some(message);
         }
-        if !self.foreign.is_listening() {
+        if !self.foreign.is_listening() && !self.washing.is_pending() {
             return self.inbox.recv().ok();
         }
         loop {
             match self.inbox.recv_timeout(LOOK_INTERVAL) {
                 Ok(message) => return Some(message),
-                Err(RecvTimeoutError::Timeout) => self.look(),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.washing.go_on(&mut self.checkpoints, self.session.connection);
+                    self.look();
+                }
                 Err(RecvTimeoutError::Disconnected) => return None,
             }
         }
@@ -285,10 +293,8 @@ impl Thread<'_> {
         if effects.releases_lock {
             self.session.lock.release();
         }
-        if effects.empties_wal
-            && let Err(error) = erasure::empty_wal(self.session.connection)
-        {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the WAL was not emptied");
+        for caller in effects.washed {
+            self.washing.add(caller);
         }
     }
 
@@ -301,6 +307,9 @@ impl Thread<'_> {
             tracing::error!(%error, "could not roll back");
         }
         self.session.forget();
+        // Chores that have passed what was rolled back begin anew.
+        self.session.expiry_after = 0;
+        self.session.removal = Default::default();
         self.session.effects = Default::default();
         self.foreign.forget();
         let error = SharedError::new(error);

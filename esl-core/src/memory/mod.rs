@@ -129,6 +129,8 @@ struct State {
     link_keys: Vec<(LinkKey, Timestamp)>,
     /// The blobs that the events of deleted organizations named.
     freed_blobs: Vec<BlobKey>,
+    /// How many slices of removing there were.
+    removals: usize,
     intake: Intake,
     replays: BTreeMap<ReplayNumber, Replay>,
     workers: BTreeMap<WorkerId, WorkerRow>,
@@ -151,6 +153,7 @@ impl State {
             installation: None,
             link_keys: Vec::new(),
             freed_blobs: Vec::new(),
+            removals: 0,
             intake: Intake::default(),
             replays: BTreeMap::new(),
             workers: BTreeMap::new(),

@@ -24,9 +24,15 @@ impl Removal for MemoryStorage {
         let blobs = std::mem::take(&mut state.freed_blobs);
         let mut removed = Removed { blobs, ..Removed::default() };
         let Some(age) = age else { return Ok(removed) };
-        let organizations: Vec<_> = state.organizations.keys().copied().collect();
+        state.remove_replays(now - age, limit, &mut removed);
+        let mut organizations: Vec<_> = state.organizations.keys().copied().collect();
+        // Another one comes first each time.
+        state.removals += 1;
+        let first = state.removals % organizations.len().max(1);
+        organizations.rotate_left(first);
         for organization in organizations {
-            state.remove_old_of(organization, now - age, limit, &mut removed);
+            let old = Old { before: now - age, possible: now + AHEAD_MAX };
+            state.remove_old_of(organization, &old, limit, &mut removed);
         }
         Ok(removed)
     }
@@ -131,15 +137,26 @@ impl State {
         events.any(|event| BlobKey::named_by(&event.body) == Some(key))
     }
 
+    fn remove_replays(&mut self, before: Timestamp, limit: usize, removed: &mut Removed) {
+        let over = self.replays.values().map(|replay| self.as_it_stands(replay));
+        let over = over.filter(|replay| replay.finished_at.is_some_and(|at| at <= before));
+        let over: Vec<_> = over.map(|replay| replay.number).collect();
+        removed.more |= over.len() > limit;
+        for number in over.into_iter().take(limit) {
+            self.replays.remove(&number);
+            removed.replays += 1;
+        }
+    }
+
     fn remove_old_of(
         &mut self,
         organization: OrganizationId,
-        before: Timestamp,
+        old: &Old,
         limit: usize,
         removed: &mut Removed,
     ) {
         let row = self.organizations.get_mut(&organization).expect("the caller has listed it");
-        row.removed_to = row.removed_to.max(row.old_to(before));
+        row.removed_to = row.removed_to.max(row.old_to(old));
         let to = row.removed_to;
         let mut lanes: Vec<&mut LaneRow> = self
             .lanes
@@ -149,11 +166,10 @@ impl State {
         for lane in &mut lanes {
             lane.remove_closed(to, limit, removed);
         }
-        let is_owed = |seq: &Seq| {
-            lanes.iter().any(|lane| lane.deliveries.get(seq).is_some_and(|row| row.is_open()))
-        };
-        let mut old: Vec<Seq> =
-            row.events.range(..=to).map(|(seq, _)| *seq).filter(|seq| !is_owed(seq)).collect();
+        // Owed, or waiting for its own turn to be removed.
+        let has_delivery = |seq: &Seq| lanes.iter().any(|lane| lane.deliveries.contains_key(seq));
+        let old = row.events.range(..=to).map(|(seq, _)| *seq);
+        let mut old: Vec<Seq> = old.filter(|seq| !has_delivery(seq)).collect();
         removed.more |= old.len() > limit - removed.events;
         old.truncate(limit - removed.events);
         for seq in old {
@@ -161,25 +177,33 @@ impl State {
             self.events_by_id.remove(&(organization, event.event.id));
             removed.blobs.extend(BlobKey::named_by(&event.event.body));
             removed.events += 1;
-            removed.bytes += event.event.body.len() as u64;
+            let changes = event.event.changes.as_ref().map_or(0, |changes| changes.len());
+            removed.bytes += (event.event.body.len() + changes) as u64;
         }
     }
 }
 
 impl OrganizationRow {
     /// Up to where all events are old, and expanded.
-    fn old_to(&self, before: Timestamp) -> Seq {
+    fn old_to(&self, old: &Old) -> Seq {
         let first_fan_out = self.fan_outs.first_key_value().map(|(seq, _)| *seq);
-        let old = self
-            .events
-            .iter()
-            .take_while(|(seq, row)| {
-                row.event.timestamp <= before && first_fan_out.is_none_or(|first| **seq < first)
-            })
-            .map(|(seq, _)| *seq);
-        old.last().unwrap_or(Seq::ZERO)
+        let expanded = self.events.iter();
+        let expanded =
+            expanded.take_while(|(seq, _)| first_fan_out.is_none_or(|first| **seq < first));
+        let possible = expanded.filter(|(_, row)| row.event.timestamp <= old.possible);
+        let old = possible.take_while(|(_, row)| row.event.timestamp <= old.before);
+        old.last().map_or(Seq::ZERO, |(seq, _)| *seq)
     }
 }
+
+/// Which times are old, and which cannot be true.
+struct Old {
+    before: Timestamp,
+    possible: Timestamp,
+}
+
+/// By how much a clock may be ahead of this one.
+const AHEAD_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl LaneRow {
     fn remove_closed(&mut self, to: Seq, limit: usize, removed: &mut Removed) {

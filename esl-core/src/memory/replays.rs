@@ -154,7 +154,7 @@ impl State {
     }
 
     /// A replay to a subscription that was deleted is cancelled.
-    fn as_it_stands(&self, replay: &Replay) -> Replay {
+    pub(super) fn as_it_stands(&self, replay: &Replay) -> Replay {
         let mut replay = replay.clone();
         if let Some(deleted_at) =
             self.lanes[&replay.lane].deleted_at.filter(|_| is_running(&replay))

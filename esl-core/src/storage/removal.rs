@@ -9,11 +9,15 @@ use crate::{BlobKey, EventId, InstallationId, LinkKey, OrganizationId};
 #[async_trait]
 pub trait Removal: fmt::Debug + Send + Sync + 'static {
     /// Does one slice of removing events that were sealed longer than `age` ago, with their deliveries
-    /// and attempts; `None` removes none of them. Rows that a deleted organization has left are
-    /// removed, too. At most `limit` rows, so that a publish never waits long behind it.
+    /// and attempts, and replays that have been over for so long; `None` removes none of them. Rows that a deleted organization has left are
+    /// removed, too. At most `limit` rows, and fewer large ones, so that a publish never waits long
+    /// behind it.
     ///
     /// - An event that a delivery still owes stays, and goes in a later round. Deliveries of it that
     ///   are over go.
+    /// - No organization waits until another one has nothing left.
+    /// - An event that says to be from more than a day in the future holds up none of those after it,
+    ///   and goes with them.
     /// - Seqs go on. Of an event that was removed nothing is known: its id may be used again.
     /// - A delivery of a removed event is
     ///   [`Gone`](super::StorageErrorKind::Gone) to whoever asks for it by its id, and cannot be
@@ -82,7 +86,9 @@ pub struct Removed {
     pub deliveries: usize,
     /// Attempts.
     pub attempts: usize,
-    /// Bytes of envelopes.
+    /// Replays that were over.
+    pub replays: usize,
+    /// Bytes of envelopes, and of the changes that are kept beside them.
     pub bytes: u64,
     /// Organizations of which nothing is left.
     pub organizations: usize,
@@ -96,7 +102,7 @@ impl Removed {
     /// Whether it removed nothing.
     #[must_use]
     pub const fn is_nothing(&self) -> bool {
-        self.events == 0 && self.deliveries == 0 && self.attempts == 0 && self.organizations == 0
+        self.events + self.deliveries + self.attempts + self.replays + self.organizations == 0
     }
 }
 

@@ -2,12 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test, the panic says enough")]
 
+mod deletion;
 mod engines;
+mod erasure;
 mod failures;
 mod foreign;
 mod kill;
 mod opening;
 mod outbox;
+mod removal;
 mod wal;
 
 use std::{error::Error, path::PathBuf, sync::Arc};
@@ -64,8 +67,20 @@ impl World {
         unit(self.organization, self.lane, event)
     }
 
+    /// Another organization.
+    async fn beside(&self, number: u64) -> OrganizationId {
+        let id = OrganizationId::from_ulid(ulid(number));
+        let row = Organization { id, name: format!("number {number}"), created_at: NOON };
+        self.storage.create_organization(row).await.unwrap();
+        id
+    }
+
     async fn publish(&self, number: u64) -> Accepted {
-        let results = self.storage.commit(vec![self.unit(self.event(number, b"{}"))]).await;
+        self.publish_saying(number, b"{}").await
+    }
+
+    async fn publish_saying(&self, number: u64, body: &'static [u8]) -> Accepted {
+        let results = self.storage.commit(vec![self.unit(self.event(number, body))]).await;
         results.unwrap().remove(0).unwrap().events[0]
     }
 }

@@ -209,21 +209,30 @@ macro_rules! storage_suite {
                 a_replay_is_bounded_by_seq_and_by_time,
                 a_replay_does_not_overtake_a_fan_out,
                 only_a_running_worker_advances_a_replay,
+                a_replay_that_is_over_goes_when_it_is_old,
                 a_replay_survives_a_kill;
             removal:
                 what_is_old_and_settled_is_removed,
                 nothing_is_removed_where_nothing_is_to_be,
                 an_event_that_is_still_owed_stays,
+                the_smallest_slices_leave_no_delivery_without_its_event,
+                a_delivery_that_settles_while_its_event_goes_is_passed_over,
+                an_event_from_far_in_the_future_holds_up_nothing,
+                no_organization_waits_until_another_has_nothing_left,
+                what_is_removed_is_counted_with_its_changes,
                 attempts_go_with_their_delivery,
                 a_delivery_of_a_removed_event_is_gone,
                 the_id_of_a_removed_event_is_free,
                 a_removal_survives_a_kill,
+                two_keys_of_links_are_kept;
+            erasure:
                 an_erased_event_says_nothing_and_is_sent_no_more,
                 an_event_in_the_intake_is_erased_there,
                 others_hear_of_an_erased_event,
-                the_organizations_of_an_event_are_found_by_its_id,
+                the_organizations_of_an_event_are_found_by_its_id;
+            deletion:
                 a_deleted_organization_is_gone_at_once_and_its_rows_in_slices,
-                two_keys_of_links_are_kept;
+                deleting_an_organization_leaves_the_others_where_they_are;
             blobs:
                 the_blobs_of_removed_events_are_named,
                 the_blobs_of_a_deleted_organization_are_named,

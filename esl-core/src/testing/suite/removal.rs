@@ -1,14 +1,12 @@
-//! Letting go: of what is old, of what an event said, of whole organizations.
+//! Letting go of what is old.
 
 use std::time::Duration;
 
-use super::world::{
-    PLENTY, SECOND, WORKS, World, first, heard, kind, numbers, settle, settlement, want,
-};
+use super::world::{SECOND, WORKS, World, first, kind, numbers, settle, settlement, want};
 use crate::{
-    Attempt, AttemptError, DeliveryId, DeliveryState, EventId, LinkKey, Organization,
-    OrganizationId, Seq, Subscription, Timings,
-    storage::{Change, Erased, Outcome, Removed, Settle, StorageErrorKind, Unit, Worker},
+    Attempt, AttemptError, DeliveryId, LinkKey, OrganizationId, SealedEvent, Seq, Subscription,
+    Timings,
+    storage::{Outcome, Page, Removed, Settle, StorageErrorKind, Unit, Worker},
 };
 
 const AGE: Duration = Duration::from_secs(100);
@@ -79,6 +77,138 @@ pub(super) async fn an_event_that_is_still_owed_stays(world: World) {
     assert_eq!((removed.events, removed.deliveries), (3, 3));
 }
 
+pub(super) async fn the_smallest_slices_leave_no_delivery_without_its_event(world: World) {
+    let (subscription, worker) = history(&world, 0).await;
+    let other = world.subscription(subscription.organization).await;
+    let idle = world.subscription_to(subscription.organization, "pet.*").await;
+    world.publish_new(subscription.organization, 4).await;
+    for to in [&subscription, &other] {
+        deliver(&world, &worker, to, 1..=4).await;
+    }
+    world.clock.advance(AGE);
+    let worker = anew(&world, worker, &[]).await;
+    let mut all = Removed::default();
+    while step(&world, &worker, 1, &mut all).await {
+        for subscription in [&subscription, &other, &idle] {
+            let deliveries = world.deliveries(subscription).await;
+            let page = first(100);
+            let events = world.storage.events(subscription.organization, None, page).await;
+            let events: Vec<_> = events.expect(WORKS).items.iter().map(|event| event.seq).collect();
+            assert!(deliveries.iter().all(|delivery| events.contains(&delivery.seq)));
+        }
+    }
+    assert_eq!((all.events, all.deliveries), (4, 8));
+}
+
+pub(super) async fn a_delivery_that_settles_while_its_event_goes_is_passed_over(world: World) {
+    // At whichever step of a round it settles.
+    for steps in 0..8 {
+        let (subscription, worker) = history(&world, 0).await;
+        let organization = subscription.organization;
+        let late = world.subscription(organization).await;
+        world.publish_new(organization, 3).await;
+        deliver(&world, &worker, &subscription, 1..=3).await;
+        world.clock.advance(AGE);
+        let young = world.publish_new(organization, 2).await;
+        let worker = anew(&world, worker, &[late.lane]).await;
+        let mut all = Removed::default();
+        while all.deliveries == 0 {
+            step(&world, &worker, 1, &mut all).await;
+        }
+        for _ in 0..steps {
+            step(&world, &worker, 1, &mut all).await;
+        }
+        deliver(&world, &worker, &late, 1..=3).await;
+        while step(&world, &worker, 1, &mut all).await {
+            // One at a time, so that what is passed over may be all of a page.
+            let mut after = None;
+            let mut listed = Vec::new();
+            loop {
+                let page = Page { after, limit: 1 };
+                let page = world.storage.deliveries(organization, late.id, None, page).await;
+                let page = page.expect(WORKS).expect("it exists");
+                listed.extend(page.items.iter().map(|delivery| delivery.seq));
+                after = listed.last().copied();
+                if !page.more {
+                    break;
+                }
+            }
+            assert!(listed.iter().rev().copied().collect::<Vec<_>>().ends_with(&young));
+        }
+        remove_all(&world, &worker, 100).await;
+        assert_eq!(world.deliveries(&late).await.len(), 2);
+        let page = world.storage.events(organization, None, first(100)).await.expect(WORKS);
+        assert_eq!(page.items.len(), 2);
+        world.storage.delete_organization(organization).await.expect(WORKS);
+        remove_all(&world, &worker, 100).await;
+        world.storage.resign(&worker).await.expect(WORKS);
+    }
+}
+
+pub(super) async fn an_event_from_far_in_the_future_holds_up_nothing(world: World) {
+    let organization = world.organization().await;
+    let worker = world.worker_of(&[]).await;
+    let far = world.now() + SECOND * 3600 * 24 * 3650;
+    let from_the_future = || {
+        let event = (*world.event(organization)).clone();
+        std::sync::Arc::new(SealedEvent { timestamp: far, ..event })
+    };
+    // The first ones, in the middle, and the last of what is old.
+    for count in [3, 1, 1] {
+        for _ in 0..count {
+            world.publish(&[from_the_future()]).await;
+        }
+        world.publish_new(organization, 4).await;
+    }
+    world.publish(&[from_the_future()]).await;
+    assert_eq!(remove_all(&world, &worker, 100).await, Removed::default());
+    world.clock.advance(AGE);
+    world.publish_new(organization, 2).await;
+    assert_eq!(remove_all(&world, &worker, 100).await.events, 17);
+    let page = world.storage.events(organization, None, first(100)).await.expect(WORKS);
+    let left: Vec<_> = page.items.iter().rev().map(|event| event.seq).collect();
+    assert_eq!(left, numbers([18, 19, 20]));
+    // Once those after it are old, it is, too.
+    world.clock.advance(AGE);
+    assert_eq!(remove_all(&world, &worker, 100).await.events, 3);
+}
+
+pub(super) async fn no_organization_waits_until_another_has_nothing_left(world: World) {
+    let (large, small) = (world.organization().await, world.organization().await);
+    world.publish_new(large, 60).await;
+    world.publish_new(small, 3).await;
+    let deleted = world.organization().await;
+    world.publish_new(deleted, 60).await;
+    world.storage.delete_organization(deleted).await.expect(WORKS);
+    world.clock.advance(AGE);
+    let worker = world.worker_of(&[]).await;
+    let mut all = Removed::default();
+    for _ in 0..10 {
+        step(&world, &worker, 10, &mut all).await;
+    }
+    let left = async |organization| {
+        let page = world.storage.events(organization, None, first(100)).await.expect(WORKS);
+        page.items.len()
+    };
+    assert_eq!(left(small).await, 0);
+    assert!(left(large).await < 60);
+    remove_all(&world, &worker, 10).await;
+    assert_eq!(left(large).await, 0);
+}
+
+pub(super) async fn what_is_removed_is_counted_with_its_changes(world: World) {
+    let organization = world.organization().await;
+    let event = SealedEvent {
+        changes: Some(vec![b' '; 5000].into()),
+        ..(*world.event(organization)).clone()
+    };
+    let bytes = event.body.len() as u64 + 5000;
+    world.publish(&[event.into()]).await;
+    world.clock.advance(AGE);
+    let worker = world.worker_of(&[]).await;
+    assert_eq!(remove_all(&world, &worker, 100).await.bytes, bytes);
+}
+
 pub(super) async fn attempts_go_with_their_delivery(world: World) {
     let (subscription, worker) = history(&world, 2).await;
     let lane = subscription.lane;
@@ -144,130 +274,6 @@ pub(super) async fn a_removal_survives_a_kill(world: World) {
     assert_eq!(world.publish_new(subscription.organization, 1).await, numbers([5]));
 }
 
-pub(super) async fn an_erased_event_says_nothing_and_is_sent_no_more(world: World) {
-    let organization = world.organization().await;
-    let subscription = world.subscription(organization).await;
-    let lane = subscription.lane;
-    let worker = world.worker_of(&[lane]).await;
-    let id = world.event_id();
-    let event = world.event_with_id(organization, id, r#"{"name":"Jane Roe"}"#);
-    let accepted = world.publish(std::slice::from_ref(&event)).await;
-    world.publish_new(organization, 1).await;
-    let log = vec![Attempt { detail: Some("you said Jane Roe".into()), ..attempt(1, world.now()) }];
-    let failed = crate::storage::Settlement {
-        log,
-        ..settlement(lane, Seq::new(1), Outcome::RetryAt(world.now()), world.now())
-    };
-    world.settle(&worker, vec![failed]).await;
-    world.clock.advance(SECOND);
-
-    let erase = async |id| world.storage.erase_event(organization, id).await;
-    let now = Erased { before: false, blobs: Vec::new() };
-    assert_eq!(erase(id).await.expect(WORKS), now);
-    let stored = world.storage.event(organization, id).await.expect(WORKS).expect("the fact stays");
-    assert_eq!((stored.seq, &stored.event_type), (Seq::new(1), &event.event_type));
-    assert_eq!((stored.timestamp, stored.erased_at), (event.timestamp, Some(world.now())));
-    assert_eq!(stored.body, crate::erased(&event));
-    assert!(!String::from_utf8_lossy(&stored.body).contains("Jane"));
-    assert_eq!(world.due(&worker, lane).await, numbers([2]));
-    let delivery = world.delivery(&subscription, &accepted[0]).await;
-    assert_eq!((delivery.state, delivery.attempts), (DeliveryState::Cancelled, 1));
-    let found = world.storage.delivery(organization, delivery.id).await.expect(WORKS);
-    assert_eq!(found.expect("it is there").1[0].detail, None);
-
-    assert_eq!(erase(id).await.expect(WORKS), Erased { before: true, blobs: Vec::new() });
-    assert_eq!(kind(erase(world.event_id()).await), StorageErrorKind::NotFound);
-    let stranger = world.organization().await;
-    let others = world.storage.erase_event(stranger, id).await;
-    assert_eq!(kind(others), StorageErrorKind::NotFound);
-    // The same event again is still known.
-    let again = world.publish(&[event]).await;
-    assert!(again[0].repeated);
-}
-
-pub(super) async fn an_event_in_the_intake_is_erased_there(world: World) {
-    let organization = world.organization().await;
-    let event = world.event(organization);
-    world.storage.enqueue(vec![event.clone()]).await.expect(WORKS);
-    let found = world.storage.organizations_of_event(event.id).await.expect(WORKS);
-    assert_eq!(found, [organization]);
-    let erased = world.storage.erase_event(organization, event.id).await.expect(WORKS);
-    assert!(!erased.before);
-    assert!(world.storage.intake(None, 9).await.expect(WORKS).is_empty());
-    assert_eq!(world.storage.organizations_of_event(event.id).await.expect(WORKS), []);
-}
-
-pub(super) async fn others_hear_of_an_erased_event(world: World) {
-    let (subscription, _) = history(&world, 1).await;
-    let organization = subscription.organization;
-    let page = world.storage.events(organization, None, first(1)).await.expect(WORKS);
-    heard(&*world.storage).await;
-    let beside = world.another_handle().await;
-    beside.erase_event(organization, page.items[0].id).await.expect(WORKS);
-    super::world::hear(&*world.storage, Change::Erased(organization)).await;
-}
-
-pub(super) async fn the_organizations_of_an_event_are_found_by_its_id(world: World) {
-    let (one, other) = (world.organization().await, world.organization().await);
-    let id: EventId = world.event_id();
-    for organization in [one, other] {
-        world.publish(&[world.event_with_id(organization, id, "1")]).await;
-    }
-    let mut found = world.storage.organizations_of_event(id).await.expect(WORKS);
-    found.sort_unstable();
-    let mut both = [one, other];
-    both.sort_unstable();
-    assert_eq!(found, both);
-}
-
-pub(super) async fn a_deleted_organization_is_gone_at_once_and_its_rows_in_slices(world: World) {
-    let (subscription, worker) = history(&world, 5).await;
-    let (organization, lane) = (subscription.organization, subscription.lane);
-    let (kept, _) = (world.subscription(world.organization().await).await, ());
-    world.publish_new(kept.organization, 2).await;
-    deliver(&world, &worker, &subscription, 1..=2).await;
-    let name = world.storage.organization(organization).await.expect(WORKS).expect("it is").name;
-    let page = world.storage.events(organization, None, first(1)).await.expect(WORKS);
-    world.storage.delete_organization(organization).await.expect(WORKS);
-
-    assert_eq!(world.storage.organization(organization).await.expect(WORKS), None);
-    assert_eq!(world.storage.organizations().await.expect(WORKS).len(), 1);
-    assert_eq!(world.storage.routes(organization).await.expect(WORKS), None);
-    let event = world.storage.event(organization, page.items[0].id).await.expect(WORKS);
-    assert_eq!(event, None);
-    let read = world.storage.subscription(organization, subscription.id).await.expect(WORKS);
-    assert_eq!(read, None);
-    let list = world.storage.deliveries(organization, subscription.id, None, first(9)).await;
-    assert_eq!(list.expect(WORKS), None);
-    let claimed = world.storage.claim(&worker, &[want(lane)], PLENTY).await.expect(WORKS);
-    assert!(claimed.is_empty());
-    assert_eq!(world.take(&worker, &[lane]).await, []);
-    let again = world.storage.delete_organization(organization).await;
-    assert_eq!(kind(again), StorageErrorKind::NotFound);
-
-    // Name and id are free, and nothing comes back with them.
-    let anew = Organization { id: organization, name, created_at: world.now() };
-    world.storage.create_organization(anew).await.expect(WORKS);
-    let page = world.storage.events(organization, None, first(9)).await.expect(WORKS);
-    assert_eq!(page.items, []);
-    let fresh = world.subscription(organization).await;
-    assert!(fresh.lane > lane);
-    assert_eq!(world.publish_new(organization, 1).await, numbers([1]));
-
-    let mut calls = 0;
-    loop {
-        let removed = world.storage.remove_old(&worker, None, 3).await.expect(WORKS);
-        assert!(removed.events + removed.deliveries <= 3);
-        calls += 1;
-        assert!(calls < 100, "it comes to an end");
-        if !removed.more {
-            break;
-        }
-    }
-    assert_eq!(world.deliveries(&fresh).await.len(), 1);
-    assert_eq!(world.deliveries(&kept).await.len(), 2);
-}
-
 pub(super) async fn two_keys_of_links_are_kept(world: World) {
     let keys = async |number| {
         let fresh = LinkKey::from_bytes([number; 32]);
@@ -288,15 +294,17 @@ pub(super) async fn two_keys_of_links_are_kept(world: World) {
 }
 
 /// An active subscription with deliveries, none of them tried.
-async fn history(world: &World, count: usize) -> (Subscription, Worker) {
+pub(super) async fn history(world: &World, count: usize) -> (Subscription, Worker) {
     let organization: OrganizationId = world.organization().await;
     let subscription = world.subscription(organization).await;
     let worker = world.worker_of(&[subscription.lane]).await;
-    world.publish_new(organization, count).await;
+    if count > 0 {
+        world.publish_new(organization, count).await;
+    }
     (subscription, worker)
 }
 
-async fn deliver(
+pub(super) async fn deliver(
     world: &World,
     worker: &Worker,
     to: &Subscription,
@@ -320,23 +328,28 @@ async fn anew(world: &World, worker: Worker, lanes: &[crate::LaneId]) -> Worker 
     worker
 }
 
-async fn remove_all(world: &World, worker: &Worker, limit: usize) -> Removed {
+pub(super) async fn remove_all(world: &World, worker: &Worker, limit: usize) -> Removed {
     let worker = anew(world, *worker, &[]).await;
     let mut all = Removed::default();
     for _ in 0..1000 {
-        let removed = world.storage.remove_old(&worker, Some(AGE), limit).await.expect(WORKS);
-        all.events += removed.events;
-        all.deliveries += removed.deliveries;
-        all.attempts += removed.attempts;
-        all.bytes += removed.bytes;
-        if !removed.more {
+        if !step(world, &worker, limit, &mut all).await {
             return all;
         }
     }
     panic!("the removal does not come to an end");
 }
 
-fn attempt(number: u32, started_at: crate::Timestamp) -> Attempt {
+/// One slice, added to what was removed before; true if there is more to do.
+async fn step(world: &World, worker: &Worker, limit: usize, all: &mut Removed) -> bool {
+    let removed = world.storage.remove_old(worker, Some(AGE), limit).await.expect(WORKS);
+    all.events += removed.events;
+    all.deliveries += removed.deliveries;
+    all.attempts += removed.attempts;
+    all.bytes += removed.bytes;
+    removed.more
+}
+
+pub(super) fn attempt(number: u32, started_at: crate::Timestamp) -> Attempt {
     Attempt {
         number,
         started_at,

@@ -300,6 +300,39 @@ pub(super) async fn only_a_running_worker_advances_a_replay(world: World) {
     assert_eq!(kind(cancelled), StorageErrorKind::Conflict);
 }
 
+pub(super) async fn a_replay_that_is_over_goes_when_it_is_old(world: World) {
+    const AGE: Duration = Duration::from_secs(100);
+    let (subscription, _) = history(&world, 1).await;
+    let organization = subscription.organization;
+    let deleted = world.subscription(organization).await;
+    let over = create(&world, &subscription, ReplayOf::Missing).await.expect(WORKS);
+    world.storage.cancel_replay(organization, over.id).await.expect(WORKS);
+    let ended = create(&world, &deleted, ReplayOf::Missing).await.expect(WORKS);
+    world.storage.delete_subscription(organization, deleted.id).await.expect(WORKS);
+    let running = create(&world, &subscription, ReplayOf::Missing).await.expect(WORKS);
+    let read = async |id| world.storage.replay(organization, id).await.expect(WORKS);
+    let remove = async || {
+        let worker = world.storage.enlist(world.worker_id()).await.expect(WORKS);
+        world.storage.sweep(&worker, 100).await.expect(WORKS);
+        let mut replays = 0;
+        // What is left of the deleted subscription goes in one round, its replay in the next.
+        for _ in 0..2 {
+            let removed = world.storage.remove_old(&worker, Some(AGE), 100).await.expect(WORKS);
+            replays += removed.replays;
+        }
+        world.storage.resign(&worker).await.expect(WORKS);
+        replays
+    };
+    world.clock.advance(AGE - SECOND);
+    assert_eq!(remove().await, 0);
+    assert!(read(over.id).await.is_some() && read(ended.id).await.is_some());
+    world.clock.advance(SECOND);
+    assert_eq!(remove().await, 2);
+    for (id, is_kept) in [(over.id, false), (ended.id, false), (running.id, true)] {
+        assert_eq!(read(id).await.is_some(), is_kept);
+    }
+}
+
 pub(super) async fn a_replay_survives_a_kill(world: World) {
     let (subscription, worker) = history(&world, 3).await;
     let late = world.subscription(subscription.organization).await;
