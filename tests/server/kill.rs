@@ -11,7 +11,7 @@ use std::{
 use serde_json::{Value, json};
 use tokio::{sync::Notify, task::JoinSet};
 
-use crate::support::{Api, Behaviour, Folder, Receiver, WITH_CLIENT, in_time};
+use crate::support::{Api, Behaviour, Folder, Receiver, WITH_CLIENT, in_time, random};
 
 const ROUNDS: usize = 10;
 const EVENTS: usize = 20_000;
@@ -23,12 +23,7 @@ const ARRAY: usize = 40;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_acknowledged_event_arrives_with_its_first_id_whenever_the_server_is_killed() {
-    let seed = match std::env::var("ESL_TEST_SEED") {
-        Ok(seed) => seed.parse().expect("ESL_TEST_SEED is a number"),
-        Err(_) => fastrand::u64(..),
-    };
-    println!("ESL_TEST_SEED={seed}");
-    let mut random = fastrand::Rng::with_seed(seed);
+    let mut random = random();
     let folder = Folder::new();
     let receiver = Receiver::start(Behaviour::Accept).await;
     let server = folder.start(&WITH_CLIENT).await;

@@ -12,6 +12,7 @@ mod one_engine;
 mod operations;
 mod options;
 mod quick_start;
+mod replay;
 mod shutdown;
 mod start;
 mod support;

@@ -25,6 +25,16 @@ pub(crate) const WITH_CLIENT: [(&str, &str); 2] = [
     ("ESL_ALLOW_PRIVATE_CALLBACKS", "true"),
 ];
 
+/// Chance that can be repeated: it says what it begins with, and takes that from `ESL_TEST_SEED`.
+pub(crate) fn random() -> fastrand::Rng {
+    let seed = match std::env::var("ESL_TEST_SEED") {
+        Ok(seed) => seed.parse().expect("ESL_TEST_SEED is a number"),
+        Err(_) => fastrand::u64(..),
+    };
+    println!("ESL_TEST_SEED={seed}");
+    fastrand::Rng::with_seed(seed)
+}
+
 /// Waits for what must happen; a machine that takes longer than this has stopped.
 pub(crate) async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(PATIENCE, future).await {
