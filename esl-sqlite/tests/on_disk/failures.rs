@@ -31,8 +31,8 @@ async fn an_error_fails_the_whole_group_and_leaves_nothing() {
     world.publish(1).await;
     // A row where the third event belongs, which ESL has not put there.
     let connection = world.connection();
-    let misplace = "INSERT INTO esl_events
-        SELECT key + 2, randomblob(16), event_type, timestamp, NULL, 0, NULL, body, NULL FROM esl_events";
+    let misplace = "INSERT INTO esl_events (key, id, event_type, timestamp, deliveries, body)
+        SELECT key + 2, randomblob(16), event_type, timestamp, 0, body FROM esl_events";
     connection.execute(misplace, []).unwrap();
     let units: Vec<_> = [2, 3].map(|number| world.unit(world.event(number, b"{}"))).to_vec();
     let error = world.storage.commit(units.clone()).await.unwrap_err();

@@ -34,8 +34,8 @@ async fn a_slice_that_was_rolled_back_is_done_again() {
     world.storage.commit(vec![Unit::settle(settle)]).await.unwrap();
     // A row where the next event belongs, which ESL has not put there.
     let connection = world.connection();
-    let misplace = "INSERT INTO esl_events
-        SELECT key + 1, randomblob(16), event_type, timestamp, NULL, 0, NULL, body, NULL
+    let misplace = "INSERT INTO esl_events (key, id, event_type, timestamp, deliveries, body)
+        SELECT key + 1, randomblob(16), event_type, timestamp, 0, body
         FROM esl_events ORDER BY key DESC LIMIT 1";
     connection.execute(misplace, []).unwrap();
 
