@@ -1,11 +1,11 @@
 //! What lanes fetch from storage, and what comes of it.
 
-use super::{Errands, Lanes, Now, ROOM_MIN, TAKEN_MAX};
+use super::{Errands, Lanes, Now, ROOM_MIN};
 use std::sync::Arc;
 
 use crate::{
     LaneId, Monotonic, Seq,
-    engine::lane::{Claim, Job, Reading},
+    engine::lane::{Claim, Job},
     storage::{Claimed, Want},
 };
 
@@ -55,26 +55,6 @@ impl Lanes {
             });
         }
         errands
-    }
-
-    /// Lanes to be read; those of which nobody has said whose they are take turns with the others.
-    fn next_to_take(&mut self) -> Vec<LaneId> {
-        let mut take = Vec::new();
-        while take.len() < TAKEN_MAX {
-            let (known, unknown) = (self.to_take.pop(), self.unknown.pop_first());
-            if known.is_none() && unknown.is_none() {
-                break;
-            }
-            for id in known.into_iter().chain(unknown) {
-                if let Some(lane) = self.lanes.get_mut(&id) {
-                    lane.reading = Reading::Asked;
-                }
-                take.push(id);
-            }
-        }
-        take.sort_unstable();
-        take.dedup();
-        take
     }
 
     /// What a claim brought for one of its wants; `None` if the lane was left out.

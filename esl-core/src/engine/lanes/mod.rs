@@ -19,16 +19,18 @@ use std::{
 };
 
 mod claims;
+mod keeping;
 mod sends;
+mod takes;
 
 use super::{
     breadth::Breadth,
-    lane::{Claim, Job, Lane, Reading},
+    lane::{Claim, Job, Lane},
     target::Target,
     turn::Turn,
 };
 use crate::{
-    LaneId, Monotonic, OrganizationId, RetryPolicy, SealedEvent, Seq, Subscription, Timestamp,
+    LaneId, Monotonic, OrganizationId, RetryPolicy, SealedEvent, Seq, Timestamp,
     storage::{LaneState, Waiting, Want, Worker},
 };
 
@@ -61,15 +63,6 @@ impl Default for Limits {
         }
     }
 }
-
-/// So many lanes are taken at once at most, so that very many keep the others waiting for none of
-/// theirs.
-const TAKEN_MAX: usize = 256;
-
-/// So many lanes are remembered although there is nothing to do for them. Some kilobytes each.
-const KEPT_MAX: usize = 16 * 1024;
-/// Beyond that, whenever one comes, so many others are looked at whether they can be forgotten.
-const LOOKED_AT: usize = 4;
 
 /// While so many of its lanes wait for their turn, an organization waits with its fan-outs.
 const ENOUGH: usize = 4096;
@@ -383,96 +376,9 @@ impl Lanes {
         }
     }
 
-    /// The subscriptions of an organization have changed: its lanes are read anew.
-    pub(crate) fn take_again(&mut self, organization: OrganizationId) {
-        let lanes = self.organizations.get(&organization).map(|entry| entry.lanes.clone());
-        lanes.into_iter().flatten().for_each(|id| self.read(id));
-    }
-
-    /// The subscription of a lane is read, unless it is about to be.
-    pub(crate) fn read(&mut self, id: LaneId) {
-        match self.lanes.get_mut(&id) {
-            Some(lane) if lane.reading == Reading::Queued => {}
-            Some(lane) => {
-                lane.reading = Reading::Queued;
-                self.to_take.push(lane.organization, id);
-            }
-            None => {
-                self.unknown.insert(id);
-            }
-        }
-    }
-
     /// Begins no more sends.
     pub(crate) fn stop(&mut self) {
         self.is_stopped = true;
-    }
-
-    /// A lane is this worker's, or is so still; its subscription is as `target` says.
-    pub(crate) fn taken(&mut self, target: Arc<Target>, state: LaneState, now: Now) {
-        let id = target.subscription.lane;
-        let lane = self.admit(id, target.subscription.organization);
-        if lane.reading == Reading::Queued {
-            // It has changed since this was asked for, and is about to be read again.
-            return;
-        }
-        lane.reading = Reading::Done;
-        if lane.target.is_some() {
-            lane.follow_update(&target.subscription);
-            lane.told = None;
-        } else {
-            lane.state = state;
-            lane.blocked = state.not_before.filter(|at| *at > now.utc).map(|at| now.until(at));
-        }
-        self.set_target(id, target, now.monotonic);
-    }
-
-    /// The subscription of a lane was changed. Nothing is sent there until it was read again: of two
-    /// changes that are told of at once, nobody can say here which came first.
-    pub(crate) fn changed(&mut self, after: &Subscription) {
-        if let Some(lane) = self.lanes.get_mut(&after.lane) {
-            lane.follow_update(after);
-            lane.told = lane.target.is_some().then(|| after.clone());
-        }
-        // One that is not known was perhaps resumed, with deliveries in storage.
-        self.read(after.lane);
-    }
-
-    /// A lane that was to be taken is another worker's, or gone.
-    pub(crate) fn foreign(&mut self, id: LaneId) {
-        match self.lanes.get_mut(&id) {
-            Some(lane) if lane.reading == Reading::Asked => lane.reading = Reading::Done,
-            Some(_) | None => return,
-        }
-        self.not_taken(id);
-        let lane = self.lanes.get_mut(&id).expect("it is there");
-        lane.is_foreign = true;
-        self.to_tell.push(id);
-    }
-
-    /// Lanes could not be taken: that is tried again.
-    pub(crate) fn take_failed(&mut self, lanes: &[LaneId]) {
-        lanes.iter().for_each(|id| self.read(*id));
-    }
-
-    /// A lane is not, or no longer, this worker's to send.
-    fn not_taken(&mut self, id: LaneId) {
-        if self.lanes.contains_key(&id) {
-            self.drop_jobs(id);
-            self.lanes.get_mut(&id).expect("it is there").target = None;
-        }
-    }
-
-    /// Forgets a lane whose subscription was deleted.
-    pub(crate) fn remove(&mut self, id: LaneId) {
-        self.not_taken(id);
-        let Some(lane) = self.lanes.remove(&id) else { return };
-        if let Some(alarm) = lane.alarm {
-            self.alarms.remove(&(alarm, id));
-        }
-        if let Some(entry) = self.organizations.get_mut(&lane.organization) {
-            entry.lanes.remove(&id);
-        }
     }
 
     /// Who is to be woken.
@@ -533,86 +439,6 @@ impl Lanes {
     /// How many sends are over that are not settled.
     pub(crate) const fn unsettled(&self) -> usize {
         self.unsettled
-    }
-
-    fn set_target(&mut self, id: LaneId, target: Arc<Target>, now: Monotonic) {
-        let in_flight_default = self.limits.lane_in_flight;
-        let lane = self.lanes.get_mut(&id).expect("the caller has looked it up");
-        let (was_sending, was_strict) = (lane.is_sending(), lane.is_strict());
-        lane.target = Some(target);
-        lane.is_foreign = false;
-        lane.follow_options(in_flight_default, now);
-        let (is_sending, is_strict) = (lane.is_sending(), lane.is_strict());
-        if was_sending && (!is_sending || was_strict != is_strict) {
-            self.drop_jobs(id);
-        }
-        if is_sending && (!was_sending || was_strict != is_strict) {
-            self.wake(id);
-        }
-        self.set_alarm(id);
-        self.offer(id);
-    }
-
-    /// Forgets some lanes of which there is nothing to remember and that were not used since they were
-    /// last looked at; they come back by being taken.
-    fn forget_some(&mut self) {
-        for _ in 0..LOOKED_AT {
-            let Some(id) = self.rounds.pop_front() else { return };
-            let Some(lane) = self.lanes.get_mut(&id) else { continue };
-            let was_used = std::mem::replace(&mut lane.was_used, false);
-            if was_used || !lane.is_idle() {
-                self.rounds.push_back(id);
-                continue;
-            }
-            if let Some(entry) = self.organizations.get_mut(&lane.organization) {
-                entry.lanes.remove(&id);
-            }
-            self.lanes.remove(&id);
-        }
-    }
-
-    /// A lane that something was committed for is remembered, and read if it was not known.
-    fn enter(&mut self, id: LaneId, organization: OrganizationId) {
-        match self.lanes.get_mut(&id) {
-            Some(lane) => lane.was_used = true,
-            None => {
-                self.admit(id, organization);
-                self.read(id);
-            }
-        }
-    }
-
-    fn admit(&mut self, id: LaneId, organization: OrganizationId) -> &mut Lane {
-        if self.lanes.len() >= KEPT_MAX {
-            self.forget_some();
-        }
-        self.lanes.entry(id).or_insert_with(|| {
-            self.organizations.entry(organization).or_default().lanes.insert(id);
-            self.rounds.push_back(id);
-            Lane::new(organization)
-        })
-    }
-
-    /// How many more deliveries of an organization there may be in windows.
-    fn room(&self, organization: OrganizationId) -> usize {
-        let windows = self.limits.windows;
-        let its_own = self.organizations.get(&organization).map_or(0, |entry| entry.jobs);
-        windows.saturating_sub(self.jobs).min((windows / 4 * 3).max(1).saturating_sub(its_own))
-    }
-
-    /// A delivery comes into a window.
-    fn count_in(&mut self, organization: OrganizationId, event: &SealedEvent) {
-        self.bytes += event.body.len();
-        self.jobs += 1;
-        self.organizations.entry(organization).or_default().jobs += 1;
-    }
-
-    /// A delivery leaves a window, to be sent; its bytes count until it is over.
-    fn count_out(&mut self, organization: OrganizationId) {
-        self.jobs -= 1;
-        if let Some(entry) = self.organizations.get_mut(&organization) {
-            entry.jobs -= 1;
-        }
     }
 
     fn set_alarm(&mut self, id: LaneId) {

@@ -1,0 +1,73 @@
+//! What is kept in memory: which lanes, and how much in their windows.
+
+use super::Lanes;
+use crate::{LaneId, OrganizationId, SealedEvent, engine::lane::Lane};
+
+impl Lanes {
+    /// A lane that something was committed for is remembered, and read if it was not known.
+    pub(super) fn enter(&mut self, id: LaneId, organization: OrganizationId) {
+        match self.lanes.get_mut(&id) {
+            Some(lane) => lane.was_used = true,
+            None => {
+                self.admit(id, organization);
+                self.read(id);
+            }
+        }
+    }
+
+    pub(super) fn admit(&mut self, id: LaneId, organization: OrganizationId) -> &mut Lane {
+        if self.lanes.len() >= KEPT_MAX {
+            self.forget_some();
+        }
+        self.lanes.entry(id).or_insert_with(|| {
+            self.organizations.entry(organization).or_default().lanes.insert(id);
+            self.rounds.push_back(id);
+            Lane::new(organization)
+        })
+    }
+
+    /// Forgets some lanes of which there is nothing to remember and that were not used since they were
+    /// last looked at; they come back by being taken.
+    fn forget_some(&mut self) {
+        for _ in 0..LOOKED_AT {
+            let Some(id) = self.rounds.pop_front() else { return };
+            let Some(lane) = self.lanes.get_mut(&id) else { continue };
+            let was_used = std::mem::replace(&mut lane.was_used, false);
+            if was_used || !lane.is_idle() {
+                self.rounds.push_back(id);
+                continue;
+            }
+            if let Some(entry) = self.organizations.get_mut(&lane.organization) {
+                entry.lanes.remove(&id);
+            }
+            self.lanes.remove(&id);
+        }
+    }
+
+    /// How many more deliveries of an organization there may be in windows.
+    pub(super) fn room(&self, organization: OrganizationId) -> usize {
+        let windows = self.limits.windows;
+        let its_own = self.organizations.get(&organization).map_or(0, |entry| entry.jobs);
+        windows.saturating_sub(self.jobs).min((windows / 4 * 3).max(1).saturating_sub(its_own))
+    }
+
+    /// A delivery comes into a window.
+    pub(super) fn count_in(&mut self, organization: OrganizationId, event: &SealedEvent) {
+        self.bytes += event.body.len();
+        self.jobs += 1;
+        self.organizations.entry(organization).or_default().jobs += 1;
+    }
+
+    /// A delivery leaves a window, to be sent; its bytes count until it is over.
+    pub(super) fn count_out(&mut self, organization: OrganizationId) {
+        self.jobs -= 1;
+        if let Some(entry) = self.organizations.get_mut(&organization) {
+            entry.jobs -= 1;
+        }
+    }
+}
+
+/// So many lanes are remembered although there is nothing to do for them. Some kilobytes each.
+const KEPT_MAX: usize = 16 * 1024;
+/// Beyond that, whenever one comes, so many others are looked at whether they can be forgotten.
+const LOOKED_AT: usize = 4;

@@ -1,0 +1,141 @@
+//! Which lanes are this worker's, and what their subscriptions say.
+
+use std::sync::Arc;
+
+use super::{Lanes, Now};
+use crate::{
+    LaneId, Monotonic, OrganizationId, Subscription,
+    engine::{lane::Reading, target::Target},
+    storage::LaneState,
+};
+
+impl Lanes {
+    /// The subscriptions of an organization have changed: its lanes are read anew.
+    pub(crate) fn take_again(&mut self, organization: OrganizationId) {
+        let lanes = self.organizations.get(&organization).map(|entry| entry.lanes.clone());
+        lanes.into_iter().flatten().for_each(|id| self.read(id));
+    }
+
+    /// The subscription of a lane is read, unless it is about to be.
+    pub(crate) fn read(&mut self, id: LaneId) {
+        match self.lanes.get_mut(&id) {
+            Some(lane) if lane.reading == Reading::Queued => {}
+            Some(lane) => {
+                lane.reading = Reading::Queued;
+                self.to_take.push(lane.organization, id);
+            }
+            None => {
+                self.unknown.insert(id);
+            }
+        }
+    }
+
+    /// A lane is this worker's, or is so still; its subscription is as `target` says.
+    pub(crate) fn taken(&mut self, target: Arc<Target>, state: LaneState, now: Now) {
+        let id = target.subscription.lane;
+        let lane = self.admit(id, target.subscription.organization);
+        if lane.reading == Reading::Queued {
+            // It has changed since this was asked for, and is about to be read again.
+            return;
+        }
+        lane.reading = Reading::Done;
+        if lane.target.is_some() {
+            lane.follow_update(&target.subscription);
+            lane.told = None;
+        } else {
+            lane.state = state;
+            lane.blocked = state.not_before.filter(|at| *at > now.utc).map(|at| now.until(at));
+        }
+        self.set_target(id, target, now.monotonic);
+    }
+
+    /// The subscription of a lane was changed. Nothing is sent there until it was read again: of two
+    /// changes that are told of at once, nobody can say here which came first.
+    pub(crate) fn changed(&mut self, after: &Subscription) {
+        if let Some(lane) = self.lanes.get_mut(&after.lane) {
+            lane.follow_update(after);
+            lane.told = lane.target.is_some().then(|| after.clone());
+        }
+        // One that is not known was perhaps resumed, with deliveries in storage.
+        self.read(after.lane);
+    }
+
+    /// A lane that was to be taken is another worker's, or gone.
+    pub(crate) fn foreign(&mut self, id: LaneId) {
+        match self.lanes.get_mut(&id) {
+            Some(lane) if lane.reading == Reading::Asked => lane.reading = Reading::Done,
+            Some(_) | None => return,
+        }
+        self.not_taken(id);
+        let lane = self.lanes.get_mut(&id).expect("it is there");
+        lane.is_foreign = true;
+        self.to_tell.push(id);
+    }
+
+    /// Lanes could not be taken: that is tried again.
+    pub(crate) fn take_failed(&mut self, lanes: &[LaneId]) {
+        lanes.iter().for_each(|id| self.read(*id));
+    }
+
+    /// A lane is not, or no longer, this worker's to send.
+    fn not_taken(&mut self, id: LaneId) {
+        if self.lanes.contains_key(&id) {
+            self.drop_jobs(id);
+            self.lanes.get_mut(&id).expect("it is there").target = None;
+        }
+    }
+
+    /// Forgets a lane whose subscription was deleted.
+    pub(crate) fn remove(&mut self, id: LaneId) {
+        self.not_taken(id);
+        let Some(lane) = self.lanes.remove(&id) else { return };
+        if let Some(alarm) = lane.alarm {
+            self.alarms.remove(&(alarm, id));
+        }
+        if let Some(entry) = self.organizations.get_mut(&lane.organization) {
+            entry.lanes.remove(&id);
+        }
+    }
+
+    fn set_target(&mut self, id: LaneId, target: Arc<Target>, now: Monotonic) {
+        let in_flight_default = self.limits.lane_in_flight;
+        let lane = self.lanes.get_mut(&id).expect("the caller has looked it up");
+        let (was_sending, was_strict) = (lane.is_sending(), lane.is_strict());
+        lane.target = Some(target);
+        lane.is_foreign = false;
+        lane.follow_options(in_flight_default, now);
+        let (is_sending, is_strict) = (lane.is_sending(), lane.is_strict());
+        if was_sending && (!is_sending || was_strict != is_strict) {
+            self.drop_jobs(id);
+        }
+        if is_sending && (!was_sending || was_strict != is_strict) {
+            self.wake(id);
+        }
+        self.set_alarm(id);
+        self.offer(id);
+    }
+
+    /// Lanes to be read; those of which nobody has said whose they are take turns with the others.
+    pub(super) fn next_to_take(&mut self) -> Vec<LaneId> {
+        let mut take = Vec::new();
+        while take.len() < TAKEN_MAX {
+            let (known, unknown) = (self.to_take.pop(), self.unknown.pop_first());
+            if known.is_none() && unknown.is_none() {
+                break;
+            }
+            for id in known.into_iter().chain(unknown) {
+                if let Some(lane) = self.lanes.get_mut(&id) {
+                    lane.reading = Reading::Asked;
+                }
+                take.push(id);
+            }
+        }
+        take.sort_unstable();
+        take.dedup();
+        take
+    }
+}
+
+/// So many lanes are taken at once at most, so that very many keep the others waiting for none of
+/// theirs.
+const TAKEN_MAX: usize = 256;
