@@ -109,6 +109,7 @@ fn commit(session: &mut Session<'_>, unit: &Unit) -> Result<Committed, Declined>
         if publish.route_version != organization.route_version {
             return Err(Refused::Rerouted.into());
         }
+        demand_intake(session, publish, organization)?;
         events = store(session, publish, organization)?;
     }
     if let Some(settle) = &unit.settle {
@@ -119,6 +120,26 @@ fn commit(session: &mut Session<'_>, unit: &Unit) -> Result<Committed, Declined>
     }
     Ok(Committed { events })
 }
+
+/// Refuses a unit if an event of it was erased from the intake meanwhile.
+fn demand_intake(
+    session: &mut Session<'_>,
+    publish: &Publish,
+    organization: OrganizationRow,
+) -> Result<(), Declined> {
+    for routed in &publish.events {
+        let Some(IntakeRow(row)) = routed.intake else { continue };
+        let mut is_there = session.connection.prepare_cached(IS_IN_INTAKE)?;
+        if !is_there.exists((row, routed.event.id.to_bytes()))?
+            && find(session, &routed.event, organization)?.is_none()
+        {
+            return Err(Refused::IntakeGone(routed.event.id).into());
+        }
+    }
+    Ok(())
+}
+
+const IS_IN_INTAKE: &str = "SELECT 1 FROM esl_intake WHERE id = ?1 AND event_id = ?2";
 
 /// Stores the events of a checked unit.
 fn store(
