@@ -152,9 +152,13 @@ fn store(
     if let [routed] = &*publish.events {
         // The only event of a unit need not be looked up first: if its id is taken, the insertion
         // does nothing.
+        remove_intake(session, routed)?;
         events.push(store_alone(session, &mut organization, routed)?);
     } else {
         let places = places(session, publish, organization)?;
+        for routed in &publish.events {
+            remove_intake(session, routed)?;
+        }
         for (routed, place) in publish.events.iter().zip(places) {
             events.push(match place {
                 Place::Known(accepted) => accepted,
@@ -163,11 +167,6 @@ fn store(
                     accepted.expect("the id was looked up in this transaction")
                 }
             });
-        }
-    }
-    for routed in &publish.events {
-        if let Some(row) = routed.intake {
-            remove_intake(session, row, routed.event.id)?;
         }
     }
     if organization != before {
@@ -323,13 +322,14 @@ fn deliveries(routed: &Routed) -> u32 {
     u32::try_from(routed.lanes.len()).expect("an organization has fewer lanes")
 }
 
-fn remove_intake(
-    session: &mut Session<'_>,
-    IntakeRow(row): IntakeRow,
-    event: EventId,
-) -> rusqlite::Result<()> {
+/// Removes the intake row of an event that is about to be stored. What it said must be in one place
+/// only, for the day it is erased there: what is freed here is overwritten. Most of it is used again by
+/// the event itself, which therefore comes afterwards.
+fn remove_intake(session: &mut Session<'_>, routed: &Routed) -> rusqlite::Result<()> {
+    let Some(IntakeRow(row)) = routed.intake else { return Ok(()) };
+    session.overwrite_freed()?;
     let sql = "DELETE FROM esl_intake WHERE id = ?1 AND event_id = ?2";
-    session.connection.prepare_cached(sql)?.execute((row, event.to_bytes()))?;
+    session.connection.prepare_cached(sql)?.execute((row, routed.event.id.to_bytes()))?;
     Ok(())
 }
 
