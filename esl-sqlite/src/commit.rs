@@ -109,6 +109,7 @@ fn commit(session: &mut Session<'_>, unit: &Unit) -> Result<Committed, Declined>
         if publish.route_version != organization.route_version {
             return Err(Refused::Rerouted.into());
         }
+        demand_intake(session, publish, organization)?;
         events = store(session, publish, organization)?;
     }
     if let Some(settle) = &unit.settle {
@@ -119,6 +120,26 @@ fn commit(session: &mut Session<'_>, unit: &Unit) -> Result<Committed, Declined>
     }
     Ok(Committed { events })
 }
+
+/// Refuses a unit if an event of it was erased from the intake meanwhile.
+fn demand_intake(
+    session: &mut Session<'_>,
+    publish: &Publish,
+    organization: OrganizationRow,
+) -> Result<(), Declined> {
+    for routed in &publish.events {
+        let Some(IntakeRow(row)) = routed.intake else { continue };
+        let mut is_there = session.connection.prepare_cached(IS_IN_INTAKE)?;
+        if !is_there.exists((row, routed.event.id.to_bytes()))?
+            && find(session, &routed.event, organization)?.is_none()
+        {
+            return Err(Refused::IntakeGone(routed.event.id).into());
+        }
+    }
+    Ok(())
+}
+
+const IS_IN_INTAKE: &str = "SELECT 1 FROM esl_intake WHERE id = ?1 AND event_id = ?2";
 
 /// Stores the events of a checked unit.
 fn store(
@@ -132,9 +153,13 @@ fn store(
     if let [routed] = &*publish.events {
         // The only event of a unit need not be looked up first: if its id is taken, the insertion
         // does nothing.
+        remove_intake(session, routed)?;
         events.push(store_alone(session, &mut organization, routed, is_large_unit)?);
     } else {
         let places = places(session, publish, organization)?;
+        for routed in &publish.events {
+            remove_intake(session, routed)?;
+        }
         for (routed, place) in publish.events.iter().zip(places) {
             events.push(match place {
                 Place::Known(accepted) => accepted,
@@ -143,11 +168,6 @@ fn store(
                     accepted.expect("the id was looked up in this transaction")
                 }
             });
-        }
-    }
-    for routed in &publish.events {
-        if let Some(row) = routed.intake {
-            remove_intake(session, row, routed.event.id)?;
         }
     }
     if organization != before {
@@ -306,13 +326,14 @@ fn deliveries(routed: &Routed) -> u32 {
     u32::try_from(routed.lanes.len()).expect("an organization has fewer lanes")
 }
 
-fn remove_intake(
-    session: &mut Session<'_>,
-    IntakeRow(row): IntakeRow,
-    event: EventId,
-) -> rusqlite::Result<()> {
+/// Removes the intake row of an event that is about to be stored. What it said must be in one place
+/// only, for the day it is erased there: what is freed here is overwritten. Most of it is used again by
+/// the event itself, which therefore comes afterwards.
+fn remove_intake(session: &mut Session<'_>, routed: &Routed) -> rusqlite::Result<()> {
+    let Some(IntakeRow(row)) = routed.intake else { return Ok(()) };
+    session.overwrite_freed()?;
     let sql = "DELETE FROM esl_intake WHERE id = ?1 AND event_id = ?2";
-    session.connection.prepare_cached(sql)?.execute((row, event.to_bytes()))?;
+    session.connection.prepare_cached(sql)?.execute((row, routed.event.id.to_bytes()))?;
     Ok(())
 }
 

@@ -93,6 +93,10 @@ async fn move_page(driver: &Driver, mut events: Vec<Sealed>) -> Result<(), Publi
                 Err(CommitFailure::Refused(Refused::UnknownOrganization(_))) => {
                     report_unknown(&event);
                 }
+                Err(CommitFailure::Refused(Refused::IntakeGone(id))) => {
+                    tracing::info!(event = %id, "not moved from the intake: erased meanwhile");
+                    blobs::discard(driver, &event.0).await;
+                }
                 Err(failure) => return Err(failure.into()),
             }
         }

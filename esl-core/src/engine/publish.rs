@@ -304,8 +304,12 @@ impl From<CommitFailure> for PublishError {
                 Refused::EventConflict(id) => Self::EventConflict(id),
                 Refused::IdempotencyConflict => Self::IdempotencyConflict,
                 Refused::UnknownOrganization(_) => Self::UnknownOrganization,
-                // The first is tried again by the callers; the others are refused to workers alone.
-                Refused::Rerouted | Refused::OutOfTurn | Refused::StaleEpoch => Self::Stopped,
+                // The first is tried again by the callers, the next is refused to the intake; the others
+                // are refused to workers alone.
+                Refused::Rerouted
+                | Refused::IntakeGone(_)
+                | Refused::OutOfTurn
+                | Refused::StaleEpoch => Self::Stopped,
             },
         }
     }

@@ -113,6 +113,9 @@ impl State {
             let known = in_this_unit.get(&event.id).copied();
             let known = known.or_else(|| self.known(event));
             places.push(match known {
+                None if routed.intake.is_some_and(|row| !self.intake.has(row, event)) => {
+                    return Err(Refused::IntakeGone(event.id));
+                }
                 None => {
                     last_seq = last_seq.next();
                     in_this_unit.insert(event.id, Known::new(routed, last_seq));

@@ -69,9 +69,14 @@ impl Intake {
         self.rows.extract_if(.., is_of).map(|(_, event)| event).collect()
     }
 
+    /// Whether a row is there, and that event's.
+    pub(super) fn has(&self, row: IntakeRow, event: &SealedEvent) -> bool {
+        self.rows.get(&row.0).is_some_and(|held| held.id == event.id)
+    }
+
     /// Removes a row, if it is that event's.
     pub(super) fn remove(&mut self, row: IntakeRow, event: &SealedEvent) {
-        if self.rows.get(&row.0).is_some_and(|held| held.id == event.id) {
+        if self.has(row, event) {
             self.rows.remove(&row.0);
         }
     }

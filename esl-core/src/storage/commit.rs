@@ -42,7 +42,9 @@ pub trait Commit: fmt::Debug + Send + Sync + 'static {
     ///   otherwise [`Refused::Rerouted`].
     /// - A unit that carries an [`IntakeRow`] removes that row, also when its event is repeated or
     ///   conflicts (then the unit counts as committed, with the event `repeated`): the embedder has
-    ///   committed it, and nobody is left to be told. A refused unit leaves the row.
+    ///   committed it, and nobody is left to be told. A refused unit leaves the row. If the row is not
+    ///   there any more, and no event of that id either, it was erased meanwhile, and the unit is
+    ///   [`Refused::IntakeGone`].
     ///
     /// # Errors
     /// An error fails the whole group, and its outcome is unknown: all of it was committed, or
@@ -306,6 +308,9 @@ pub enum Refused {
     /// An event of that id exists with other content.
     #[error("event {0} exists with other content")]
     EventConflict(EventId),
+    /// The event was in the intake, and was erased there before it was moved.
+    #[error("event {0} is not in the intake any more")]
+    IntakeGone(EventId),
     /// The idempotency key was used for another request.
     #[error("the idempotency key was used for another request")]
     IdempotencyConflict,

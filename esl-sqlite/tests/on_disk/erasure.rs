@@ -2,7 +2,7 @@
 
 use std::{fs, time::Duration};
 
-use esl_core::storage::Removal;
+use esl_core::storage::{Commit, Lanes, Publish, Removal, RouteVersion, Routed, Unit};
 use esl_sqlite::SqliteStorage;
 use tokio::time::timeout;
 
@@ -44,5 +44,36 @@ impl World {
         files
             .map(|file| fs::read(file.unwrap().path()).unwrap())
             .any(|file| file.windows(bytes.len()).any(|window| window == bytes))
+    }
+}
+
+#[tokio::test]
+async fn an_event_that_came_through_the_intake_leaves_nothing_there() {
+    for (organization, length) in (2..).zip([40, 900, 3_000, 20_000, 300_000]) {
+        let mut world = World::new().await;
+        world.organization = world.beside(organization).await;
+        let mut body = SAID.repeat(length / SAID.len() + 1);
+        body.truncate(length);
+        // Others around it, so that its pages are not the only ones.
+        let events: Vec<_> = (10..20)
+            .map(|number| {
+                let body = if number == 15 { body.clone() } else { vec![b' '; length] };
+                crate::event(world.organization, number, body.into())
+            })
+            .collect();
+        world.storage.enqueue(events).await.unwrap();
+        for (row, event) in world.storage.intake(None, 100).await.unwrap() {
+            let routed = Routed { intake: Some(row), ..Routed::new(event, [].into()) };
+            let publish = Publish {
+                organization: world.organization,
+                route_version: RouteVersion(0),
+                events: vec![routed],
+                idempotency: None,
+            };
+            world.storage.commit(vec![Unit::publish(publish)]).await.unwrap().remove(0).unwrap();
+        }
+        assert!(world.files_hold(&body[..30]));
+        world.storage.erase_event(world.organization, world.event(15, b"").id).await.unwrap();
+        assert!(!world.files_hold(&body[..30]), "{length} bytes");
     }
 }

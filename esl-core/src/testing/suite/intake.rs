@@ -109,11 +109,45 @@ pub(super) async fn an_intake_row_is_removed_only_for_its_own_event(world: World
     let organization = world.organization().await;
     let rows = enqueued(&world, &world.events(organization, 2)).await;
     let mut publish = world.route(&[world.event(organization), world.event(organization)]).await;
+    let ids = [0, 1].map(|index: usize| publish.events[index].event.id);
+    // Another event's row, and one that never was: these events are not in the intake.
+    for (index, row) in [(0, rows[0].0), (1, IntakeRow(i64::MAX))] {
+        let before = publish.events[index].intake.replace(row);
+        let refused = world.commit(Unit::publish(publish.clone())).await;
+        assert_eq!(refused, Err(Refused::IntakeGone(ids[index])));
+        publish.events[index].intake = before;
+    }
+    let stored = world.storage.event(organization, ids[0]).await.expect(WORKS);
+    assert_eq!(stored, None, "a unit stores all or nothing");
+    // Known already, they are repetitions, and the row is still not theirs.
+    world.commit(Unit::publish(publish.clone())).await.expect("in order");
     publish.events[0].intake = Some(rows[0].0);
-    publish.events[1].intake = Some(IntakeRow(i64::MAX));
     let committed = world.commit(Unit::publish(publish)).await.expect("in order");
-    assert_eq!(committed.events.len(), 2);
+    assert!(committed.events.iter().all(|accepted| accepted.repeated));
     assert_eq!(world.storage.intake(None, 9).await.expect(WORKS), rows);
+}
+
+pub(super) async fn what_is_erased_from_the_intake_while_it_is_moved_is_not_stored(world: World) {
+    let organization = world.organization().await;
+    let subscription = world.subscription(organization).await;
+    let rows = enqueued(&world, &world.events(organization, 3)).await;
+    // An engine has read them all, and then one is erased.
+    let units = [
+        moving(&world, &rows[..1]).await,
+        moving(&world, &rows[1..2]).await,
+        moving(&world, &rows[1..]).await,
+        moving(&world, &rows[2..]).await,
+    ];
+    let erased = rows[1].1.id;
+    world.storage.erase_event(organization, erased).await.expect(WORKS);
+    let results = world.storage.commit(units.to_vec()).await.expect(WORKS);
+    let gone = Err(Refused::IntakeGone(erased));
+    assert_eq!((&results[1], &results[2]), (&gone, &gone));
+    let seqs = [&results[0], &results[3]]
+        .map(|result| result.as_ref().expect("the others are moved").events[0].seq);
+    assert_eq!(seqs.to_vec(), numbers([1, 2]));
+    assert_eq!(world.storage.event(organization, erased).await.expect(WORKS), None);
+    assert_eq!(world.deliveries(&subscription).await.len(), 2);
 }
 
 pub(super) async fn an_empty_intake_is_nothing(world: World) {
