@@ -10,9 +10,12 @@
 //! - `isolation`: a healthy receiver beside 100 that never answer
 //! - `fan_out`: many events to 1 000 subscriptions, and a few to very many
 //! - `replay`: 50 000 events to a new subscription, at a pace
+//! - `pause`: pausing and resuming a subscription that very many deliveries wait for
+//! - `lanes`: a start with deliveries waiting in very many lanes
 //!
-//! `ESL_BENCH_EVENTS` says how many events go through each (default 1 000 000, in rounds of 50 000, the
-//! two in turn), `ESL_BENCH_CONNECTIONS` over how many connections (default 128),
+//! `ESL_BENCH_EVENTS` says how many events there are (default 1 000 000): how many go through ESL and
+//! the relay, in rounds of 50 000; how many deliveries wait in `pause` and `lanes`.
+//! `ESL_BENCH_CONNECTIONS` says over how many connections they come (default 128),
 //! `ESL_BENCH_SUBSCRIPTIONS` how many subscriptions are very many in `fan_out` (default 100 000), and
 //! `ESL_BENCH_DIR` where the database lies.
 //!
@@ -22,11 +25,14 @@ mod bystander;
 mod disk;
 mod embedded;
 mod fan_out;
+mod filled;
 mod isolation;
+mod lanes;
 mod latency;
 mod load;
 mod memory;
 mod one_to_one;
+mod pause;
 mod receiver;
 mod relay;
 mod replay;
@@ -39,6 +45,9 @@ use std::{path::PathBuf, time::Duration};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> anyhow::Result<()> {
+    if filled::is_done()? {
+        return Ok(());
+    }
     // `cargo test --benches` only wants to know whether it starts.
     let is_test = std::env::args().any(|argument| argument == "--test");
     let settings = Settings::from_env(is_test)?;
@@ -55,13 +64,15 @@ fn main() -> anyhow::Result<()> {
 
 type Measure = fn(&Settings) -> anyhow::Result<()>;
 
-const PARTS: [(&str, Measure); 6] = [
+const PARTS: [(&str, Measure); 8] = [
     ("throughput", relay::compare),
     ("latency", latency::compare),
     ("embedded", embedded::measure),
     ("isolation", isolation::measure),
     ("fan_out", fan_out::measure),
     ("replay", replay::measure),
+    ("pause", pause::measure),
+    ("lanes", lanes::measure),
 ];
 
 /// What the run is made of.

@@ -1,5 +1,10 @@
 //! The memory of this process: the service, and the receivers and publishers beside it.
 
+/// What it uses now, in MiB.
+pub(crate) fn now() -> Option<u64> {
+    read("VmRSS:")
+}
+
 /// The most that it has used since [`forget_peak`], in MiB.
 pub(crate) fn peak() -> Option<u64> {
     read("VmHWM:")
