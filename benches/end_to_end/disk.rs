@@ -4,15 +4,25 @@ use std::{
     fs::File,
     io::{Seek, SeekFrom, Write},
     path::Path,
+    process::Command,
+    thread,
     time::{Duration, Instant},
 };
 
-use crate::percentile;
+use crate::{Settings, percentile};
 
 pub(crate) fn measure(folder: &Path) -> anyhow::Result<String> {
     let times = fsyncs(folder, 500)?;
     let show = |percent| percentile(&times, percent);
     Ok(format!("fdatasync p50 {:.0?}, p99 {:.0?}", show(50), show(99)))
+}
+
+/// Brings onto the disk what was written so far, so that it does not weigh on what is measured next.
+pub(crate) fn settle(folder: &Path, settings: &Settings) {
+    // In a process of its own: to open and close the database here would take SQLite's locks away.
+    // Where there is no such program, the rest has to do.
+    let _unknown = Command::new("sync").arg("-f").arg(folder).status();
+    thread::sleep(settings.quiet);
 }
 
 /// How long each of so many synced writes of a page takes, in a file that has its size already.

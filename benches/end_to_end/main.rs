@@ -1,22 +1,45 @@
-//! ESL beside a bare relay, in one run: `cargo bench --bench end_to_end`
+//! ESL beside a bare relay, and under what weighs on it: `cargo bench --bench end_to_end`
 //!
 //! The relay is the least that any webhook service does: it takes an event by HTTP, signs it and POSTs
 //! it on, with the same client, and stores nothing. Publishers, service and receiver share the machine.
 //!
-//! `ESL_BENCH_EVENTS` says how many events go through each (default 1 000 000, in rounds of 50 000, the
-//! two in turn), `ESL_BENCH_CONNECTIONS` over how many connections (default 128),
-//! `ESL_BENCH_SUBSCRIPTIONS` how many subscriptions one event fans out to (default 100 000), and
-//! `ESL_BENCH_DIR` where the database lies. An argument names the one part to run.
+//! An argument names the one part to run:
+//!
+//! - `throughput` and `latency`: from publish to delivery, ESL and the relay in turn
+//! - `embedded`: durable publishing in the process, with nothing sent
+//! - `isolation`: a healthy receiver beside 100 that never answer
+//! - `fan_out`: many events to 1 000 subscriptions, and a few to very many
+//! - `replay`: 50 000 events to a new subscription, at a pace
+//! - `pause`: pausing and resuming a subscription that very many deliveries wait for
+//! - `retention`: publishing while very many old events are removed
+//! - `lanes`: a start with deliveries waiting in very many lanes
+//!
+//! `ESL_BENCH_EVENTS` says how many events there are (default 1 000 000): how many go through ESL and
+//! the relay, in rounds of 50 000; how many deliveries wait in `pause` and `lanes`; how many events are
+//! old in `retention`. `ESL_BENCH_CONNECTIONS` says over how many connections they come (default 128),
+//! `ESL_BENCH_SUBSCRIPTIONS` how many subscriptions are very many in `fan_out` (default 100 000), and
+//! `ESL_BENCH_DIR` where the database lies.
+//!
+//! What is said of memory is said of the whole process: such a part is to be run alone.
 
+mod bystander;
 mod disk;
 mod embedded;
 mod fan_out;
+mod filled;
 mod isolation;
+mod lanes;
 mod latency;
 mod load;
+mod memory;
+mod one_to_one;
+mod pause;
 mod receiver;
 mod relay;
+mod replay;
+mod retention;
 mod service;
+mod tally;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -24,30 +47,36 @@ use std::{path::PathBuf, time::Duration};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> anyhow::Result<()> {
+    if filled::is_done()? {
+        return Ok(());
+    }
     // `cargo test --benches` only wants to know whether it starts.
     let is_test = std::env::args().any(|argument| argument == "--test");
     let settings = Settings::from_env(is_test)?;
     let chosen = std::env::args().nth(1).filter(|argument| !argument.starts_with('-'));
-    let runs = |part: &str| chosen.as_deref().is_none_or(|chosen| chosen == part);
 
     println!("disk: {}", disk::measure(&settings.folder)?);
-    if runs("throughput") {
-        relay::compare(&settings)?;
-    }
-    if runs("latency") {
-        latency::compare(&settings)?;
-    }
-    if runs("embedded") {
-        embedded::measure(&settings)?;
-    }
-    if runs("isolation") {
-        isolation::measure(&settings)?;
-    }
-    if runs("fan_out") {
-        fan_out::measure(&settings)?;
+    for (part, measure) in PARTS {
+        if chosen.as_deref().is_none_or(|chosen| chosen == part) {
+            measure(&settings)?;
+        }
     }
     Ok(())
 }
+
+type Measure = fn(&Settings) -> anyhow::Result<()>;
+
+const PARTS: [(&str, Measure); 9] = [
+    ("throughput", relay::compare),
+    ("latency", latency::compare),
+    ("embedded", embedded::measure),
+    ("isolation", isolation::measure),
+    ("fan_out", fan_out::measure),
+    ("replay", replay::measure),
+    ("pause", pause::measure),
+    ("retention", retention::measure),
+    ("lanes", lanes::measure),
+];
 
 /// What the run is made of.
 #[derive(Debug)]
@@ -57,7 +86,7 @@ struct Settings {
     connections: usize,
     paced: usize,
     subscriptions: usize,
-    /// How long the other organization is watched before the fan-out.
+    /// How long others are watched before something heavy, and a rate is taken.
     quiet: Duration,
     folder: PathBuf,
     _keep: tempfile::TempDir,

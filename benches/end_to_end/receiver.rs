@@ -6,20 +6,27 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    thread,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
-use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{
+    Request, Response, body::Incoming, http::request::Parts, server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpListener, sync::mpsc};
+use tokio::{net::TcpListener, runtime::Builder, sync::mpsc};
 
 #[derive(Debug, Clone)]
 pub(crate) struct Receiver {
     pub(crate) url: String,
     count: Arc<AtomicUsize>,
 }
+
+/// What becomes of a request before it is answered.
+type Note = Arc<dyn Fn(&Parts, &Bytes) + Send + Sync>;
 
 impl Receiver {
     /// Answers at once.
@@ -34,13 +41,36 @@ impl Receiver {
 
     /// Tells when each event came.
     pub(crate) async fn telling(times: mpsc::UnboundedSender<Instant>) -> anyhow::Result<Self> {
-        Self::listen(Some(times), false).await
+        let note = move |_: &_, _: &_| {
+            let _nobody_listens = times.send(Instant::now());
+        };
+        Self::noting(note).await
     }
 
-    async fn listen(
-        times: Option<mpsc::UnboundedSender<Instant>>,
-        is_hung: bool,
+    /// Notes each request.
+    pub(crate) async fn noting(
+        note: impl Fn(&Parts, &Bytes) + Send + Sync + 'static,
     ) -> anyhow::Result<Self> {
+        Self::listen(Some(Arc::new(note)), false).await
+    }
+
+    /// One with a thread of its own.
+    pub(crate) fn on_a_thread<F>(start: impl FnOnce() -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = anyhow::Result<Self>>,
+    {
+        let (tell, told) = std::sync::mpsc::channel();
+        thread::spawn(move || {
+            let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                tell.send(start().await.expect("a receiver")).expect("somebody waits");
+                std::future::pending::<()>().await;
+            });
+        });
+        told.recv().expect("it starts")
+    }
+
+    async fn listen(note: Option<Note>, is_hung: bool) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}/webhooks", listener.local_addr()?);
         let count = Arc::new(AtomicUsize::new(0));
@@ -48,18 +78,19 @@ impl Receiver {
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let _ = stream.set_nodelay(true);
-                let (count, times) = (Arc::clone(&count), times.clone());
+                let (count, note) = (Arc::clone(&count), note.clone());
                 let service = service_fn(move |request: Request<Incoming>| {
-                    let (count, times) = (Arc::clone(&count), times.clone());
+                    let (count, note) = (Arc::clone(&count), note.clone());
                     async move {
-                        let _body = request.into_body().collect().await;
+                        let (head, body) = request.into_parts();
+                        let body = body.collect().await;
                         if is_hung {
                             std::future::pending::<()>().await;
                         }
-                        count.fetch_add(1, Ordering::Relaxed);
-                        if let Some(times) = times {
-                            let _ = times.send(Instant::now());
+                        if let (Some(note), Ok(body)) = (note, body) {
+                            note(&head, &body.to_bytes());
                         }
+                        count.fetch_add(1, Ordering::Relaxed);
                         Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
                     }
                 });

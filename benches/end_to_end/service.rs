@@ -3,14 +3,14 @@
 use std::{path::Path, time::Duration};
 
 use esl::{
-    CallbackPolicy, CallbackUrl, Client, Digest, Esl, HttpTransport, NewEvent, NewSubscription,
+    CallbackPolicy, CallbackUrl, Client, Digest, Esl, EventType, HttpTransport, NewSubscription,
     Organization, OrganizationId, Scopes, SqliteStorage, Timestamp, Token, TokenKind,
     api::{self, ApiConfig, ServerLimits},
     storage::Tenancy,
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, task::JoinSet};
 
-use crate::{load::Load, receiver::Receiver};
+use crate::{load::Load, receiver::Receiver, tally::numbered};
 
 pub(crate) const ORGANIZATION: OrganizationId = OrganizationId::from_bytes([7; 16]);
 /// Another organization on the same service.
@@ -25,11 +25,13 @@ pub(crate) struct Service {
 impl Service {
     /// On a new database, with a token.
     pub(crate) async fn start(folder: &Path) -> anyhow::Result<Self> {
+        let storage = new_storage(folder).await?;
+        Self::over(storage).await
+    }
+
+    /// On a database that is there.
+    pub(crate) async fn over(storage: SqliteStorage) -> anyhow::Result<Self> {
         let policy = CallbackPolicy::allow_private();
-        let storage = SqliteStorage::open(folder.join("esl.db"))?;
-        for organization in [ORGANIZATION, BYSTANDER] {
-            prepare(&storage, organization).await?;
-        }
         let transport = HttpTransport::new(policy.clone());
         let builder = Esl::builder(storage).callbacks(policy).transport(transport);
         let esl = builder.grace(Duration::from_secs(1)).build().await?;
@@ -60,15 +62,13 @@ impl Service {
         receiver: &Receiver,
         pattern: &str,
     ) -> anyhow::Result<()> {
-        let url = CallbackUrl::parse(&receiver.url, self.esl.callback_policy())?;
-        let new = NewSubscription::new(url, vec![pattern.parse()?]);
-        self.esl.subscribe(organization, new).await?;
+        self.esl.subscribe(organization, wish(&receiver.url, pattern)?).await?;
         Ok(())
     }
 
+    /// Publishes an event that is a number.
     pub(crate) async fn publish(&self, event_type: &str, number: usize) -> anyhow::Result<()> {
-        let event = NewEvent::new(ORGANIZATION, event_type.parse()?, &number)?;
-        self.esl.publish(event).await?;
+        self.esl.publish(numbered(&event_type.parse()?, number, 0)?).await?;
         Ok(())
     }
 
@@ -87,6 +87,57 @@ impl Service {
         }
     }
 }
+
+/// A new database with both organizations.
+pub(crate) async fn new_storage(folder: &Path) -> anyhow::Result<SqliteStorage> {
+    let storage = SqliteStorage::open(folder.join("esl.db"))?;
+    for organization in [ORGANIZATION, BYSTANDER] {
+        prepare(&storage, organization).await?;
+    }
+    Ok(storage)
+}
+
+/// A subscription to be made, which may be to a receiver here.
+pub(crate) fn wish(url: &str, pattern: &str) -> anyhow::Result<NewSubscription> {
+    let url = CallbackUrl::parse(url, &CallbackPolicy::allow_private())?;
+    Ok(NewSubscription::new(url, vec![pattern.parse()?]))
+}
+
+/// Publishes so many numbered events in arrays, a few at a time, with so much text in each.
+pub(crate) async fn publish_many(
+    esl: &Esl,
+    event_type: &str,
+    count: usize,
+    padding: usize,
+) -> anyhow::Result<()> {
+    let event_type: EventType = event_type.parse()?;
+    let mut publishers = JoinSet::new();
+    for publisher in 0..PUBLISHERS {
+        let (esl, event_type) = (esl.clone(), event_type.clone());
+        publishers.spawn(async move {
+            for first in (publisher * ARRAY..count).step_by(PUBLISHERS * ARRAY) {
+                let numbers = first..(first + ARRAY).min(count);
+                let events = numbers.map(|number| numbered(&event_type, number, padding));
+                let events = events.collect::<Result<_, _>>()?;
+                esl.publish_batch(ORGANIZATION, events, None).await?;
+            }
+            anyhow::Ok(())
+        });
+    }
+    all(publishers).await
+}
+
+/// Waits until all have done it.
+pub(crate) async fn all(mut tasks: JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
+    while let Some(done) = tasks.join_next().await {
+        done??;
+    }
+    Ok(())
+}
+
+/// As many as the API takes at once.
+const ARRAY: usize = 1000;
+const PUBLISHERS: usize = 4;
 
 async fn prepare(storage: &SqliteStorage, id: OrganizationId) -> anyhow::Result<()> {
     let name = id.to_string();

@@ -1,0 +1,123 @@
+//! A start with deliveries waiting in very many lanes: when the first goes out, how fast the rest do,
+//! and in how much memory.
+
+use std::{
+    path::Path,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
+
+use esl::{
+    Esl, SqliteStorage, Subscription, SubscriptionUpdate,
+    storage::{Page, Records, Subscriptions},
+};
+use tokio::{runtime::Builder, task::JoinSet};
+
+use crate::{
+    Settings, filled, memory, one_to_one,
+    receiver::Receiver,
+    service::{ORGANIZATION, Service, all, new_storage, publish_many, wish},
+    tally::{Tally, numbered_url},
+};
+
+pub(crate) fn measure(settings: &Settings) -> anyhow::Result<()> {
+    let folder = settings.folder.join("lanes");
+    std::fs::create_dir(&folder)?;
+    let lanes = (settings.events / EACH).max(1);
+    let tally = Arc::new(Tally::new(lanes, EACH));
+    let first = Arc::new(OnceLock::new());
+    let receiver = {
+        let (tally, first) = (Arc::clone(&tally), Arc::clone(&first));
+        Receiver::on_a_thread(|| {
+            Receiver::noting(move |head, body| {
+                first.get_or_init(Instant::now);
+                tally.note(head, body);
+            })
+        })
+    };
+    filled::fill("lanes", &folder, &receiver, lanes)?;
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    memory::forget_peak();
+
+    let began = Instant::now();
+    let service = runtime.block_on(async {
+        let service = Service::over(SqliteStorage::open(folder.join("esl.db"))?).await?;
+        receiver.wait_for(lanes * EACH).await;
+        anyhow::Ok(service)
+    })?;
+    let ended = Instant::now();
+    let peak = memory::peak();
+    runtime.block_on(async {
+        service.wait_until_settled().await;
+        service.esl.shutdown().await;
+    });
+    tally.check_all()?;
+    let one_to_one = one_to_one::rate(settings, &folder.join("one_to_one"))?;
+
+    let first = *first.get().expect("all have come");
+    let rate = (lanes * EACH) as f64 / (ended - first).as_secs_f64();
+    println!(
+        "lanes: {EACH} deliveries in each of {lanes} lanes: the first after {:.0?} (budget 1 s), then \
+         {rate:.0}/s ({:.2} of one to one, budget 0.8), at most {} in all (budget 120)",
+        first - began,
+        rate / one_to_one,
+        memory::show(peak),
+    );
+    std::fs::remove_dir_all(&folder)?;
+    Ok(())
+}
+
+/// Publishes to paused subscriptions, and resumes them while no engine runs.
+pub(crate) async fn fill(folder: &Path, receiver: &str, lanes: usize) -> anyhow::Result<()> {
+    let storage = new_storage(folder).await?;
+    let esl = Esl::builder(storage.clone()).build().await?;
+    let mut tasks = JoinSet::new();
+    for first in 0..AT_ONCE {
+        let (esl, receiver) = (esl.clone(), receiver.to_owned());
+        tasks.spawn(async move {
+            for number in (first..lanes).step_by(AT_ONCE) {
+                let paused = wish(&numbered_url(&receiver, number), "crowd.*")?.with_active(false);
+                esl.subscribe(ORGANIZATION, paused).await?;
+            }
+            anyhow::Ok(())
+        });
+    }
+    all(tasks).await?;
+    let page = Page { after: None, limit: lanes };
+    let subscriptions = storage.subscriptions(ORGANIZATION, page).await?.items;
+    publish_many(&esl, "crowd.told", EACH, 470).await?;
+    // Lanes get what is fanned out in their order.
+    let last = subscriptions.last().expect("there are some");
+    while count(&storage, last).await? < EACH {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    esl.shutdown().await;
+    drop(esl);
+
+    let mut tasks = JoinSet::new();
+    for first in 0..AT_ONCE {
+        let storage = storage.clone();
+        let ids: Vec<_> =
+            subscriptions.iter().skip(first).step_by(AT_ONCE).map(|one| one.id).collect();
+        tasks.spawn(async move {
+            for id in ids {
+                let mut update = SubscriptionUpdate::default();
+                update.active = Some(true);
+                storage.update_subscription(ORGANIZATION, id, update).await?;
+            }
+            anyhow::Ok(())
+        });
+    }
+    all(tasks).await
+}
+
+/// How many deliveries a subscription has.
+async fn count(storage: &SqliteStorage, subscription: &Subscription) -> anyhow::Result<usize> {
+    let page = Page { after: None, limit: EACH };
+    let deliveries = storage.deliveries(ORGANIZATION, subscription.id, None, page).await?;
+    Ok(deliveries.map_or(0, |page| page.items.len()))
+}
+
+/// Deliveries in each lane.
+const EACH: usize = 100;
+const AT_ONCE: usize = 256;
