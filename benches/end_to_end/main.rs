@@ -11,11 +11,12 @@
 //! - `fan_out`: many events to 1 000 subscriptions, and a few to very many
 //! - `replay`: 50 000 events to a new subscription, at a pace
 //! - `pause`: pausing and resuming a subscription that very many deliveries wait for
+//! - `retention`: publishing while very many old events are removed
 //! - `lanes`: a start with deliveries waiting in very many lanes
 //!
 //! `ESL_BENCH_EVENTS` says how many events there are (default 1 000 000): how many go through ESL and
-//! the relay, in rounds of 50 000; how many deliveries wait in `pause` and `lanes`.
-//! `ESL_BENCH_CONNECTIONS` says over how many connections they come (default 128),
+//! the relay, in rounds of 50 000; how many deliveries wait in `pause` and `lanes`; how many events are
+//! old in `retention`. `ESL_BENCH_CONNECTIONS` says over how many connections they come (default 128),
 //! `ESL_BENCH_SUBSCRIPTIONS` how many subscriptions are very many in `fan_out` (default 100 000), and
 //! `ESL_BENCH_DIR` where the database lies.
 //!
@@ -36,6 +37,7 @@ mod pause;
 mod receiver;
 mod relay;
 mod replay;
+mod retention;
 mod service;
 mod tally;
 
@@ -64,7 +66,7 @@ fn main() -> anyhow::Result<()> {
 
 type Measure = fn(&Settings) -> anyhow::Result<()>;
 
-const PARTS: [(&str, Measure); 8] = [
+const PARTS: [(&str, Measure); 9] = [
     ("throughput", relay::compare),
     ("latency", latency::compare),
     ("embedded", embedded::measure),
@@ -72,6 +74,7 @@ const PARTS: [(&str, Measure); 8] = [
     ("fan_out", fan_out::measure),
     ("replay", replay::measure),
     ("pause", pause::measure),
+    ("retention", retention::measure),
     ("lanes", lanes::measure),
 ];
 
