@@ -32,77 +32,79 @@ pub(crate) fn measure(settings: &Settings) -> anyhow::Result<()> {
     let folder = settings.folder.join("retention");
     std::fs::create_dir(&folder)?;
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let last = runtime.block_on(fill(&folder, settings.events))?;
+    let each = settings.events / ROUNDS;
+    let last: Vec<EventId> = (0..ROUNDS)
+        .map(|batch| runtime.block_on(fill(&folder, batch, each)))
+        .collect::<Result<_, _>>()?;
 
     let clock = Arc::new(ShiftedClock::behind(Duration::ZERO));
     let (esl, storage) = runtime.block_on(async {
         let storage = open(&folder, &clock)?;
         let builder = Esl::builder(storage.clone()).clock(Arc::clone(&clock) as Arc<dyn Clock>);
         // Without a transport nothing is sent.
-        let esl = builder.retention(Some(AGE / 2)).build().await?;
+        let esl = builder.retention(Some(AGE)).build().await?;
         anyhow::Ok((esl, storage))
     })?;
-    let is_there = || {
-        let event = storage.event(ORGANIZATION, last);
-        anyhow::Ok(runtime.block_on(event)?.is_some())
-    };
-    let slots = || -> anyhow::Result<[f64; SLOTS]> {
-        let mut rates = [0.0; SLOTS];
-        for rate in &mut rates {
-            *rate = publish_for(&runtime, &esl, settings.quiet)?;
-        }
-        Ok(rates)
-    };
-
     disk::settle(&folder, settings);
-    let mut before = slots()?;
-    // A round begins a minute after the start. The strides are shorter than an epoch, so that it is
-    // renewed in between.
-    for _ in 0..3 {
-        clock.move_on(Duration::from_secs(20));
-        thread::sleep(Duration::from_millis(100));
+    let (mut rates, mut others, mut ratios) = (vec![], vec![], vec![]);
+    let mut took = Duration::ZERO;
+    for last in last {
+        let find = || runtime.block_on(storage.event(ORGANIZATION, last));
+        let other = publish_for(&runtime, &esl, settings.quiet)?;
+        let event = find()?.expect("nothing of this batch was removed while the rate was taken");
+        clock.move_on_to(event.timestamp + AGE + ROUND_EVERY);
+        let began = Instant::now();
+        let rate = publish_for(&runtime, &esl, settings.quiet)?;
+        while find()?.is_some() {
+            thread::sleep(Duration::from_millis(5));
+        }
+        took += began.elapsed();
+        rates.push(rate);
+        others.push(other);
+        ratios.push(rate / other);
     }
-    let began = Instant::now();
-    let mut during = slots()?;
-    let was_under_way = is_there()?;
-    while is_there()? {
-        thread::sleep(Duration::from_millis(5));
-    }
-    let took = began.elapsed();
-    let mut after = slots()?;
     runtime.block_on(esl.shutdown());
 
     println!(
-        "retention: {} old events, with a delivery each, are gone after {took:.1?}{}",
-        settings.events,
-        if was_under_way { "" } else { ", before the load had ended" }
+        "retention: {} old events, with a delivery each, were removed in {took:.1?}, at {:.0} rows/s",
+        each * ROUNDS,
+        (2 * each * ROUNDS) as f64 / took.as_secs_f64(),
     );
-    let [before, during, after] = [&mut before, &mut during, &mut after].map(|rates| median(rates));
     println!(
-        "retention: {PUBLISHERS} publishers: {before:.0} events/s before, {during:.0}/s meanwhile, \
-         {after:.0}/s after; ratio {:.2} (budget 0.9)",
-        during / before
+        "retention: {PUBLISHERS} publishers: {:.0} events/s meanwhile, {:.0}/s otherwise, in turn, \
+         ratio {:.2} (min {:.2}, max {:.2}, budget 0.9); medians of {ROUNDS} rounds",
+        median(&mut rates),
+        median(&mut others),
+        median(&mut ratios),
+        ratios.first().copied().unwrap_or_default(),
+        ratios.last().copied().unwrap_or_default(),
     );
     drop((esl, storage));
     std::fs::remove_dir_all(&folder)?;
     Ok(())
 }
 
-/// Publishes events that are old, and delivers them; gives the last one.
-async fn fill(folder: &Path, events: usize) -> anyhow::Result<EventId> {
-    let clock = Arc::new(ShiftedClock::behind(AGE));
+/// Publishes a batch of events that are nearly old, and delivers them; gives the last one. Each batch is
+/// younger than the one before by more than it takes to remove that.
+async fn fill(folder: &Path, batch: usize, events: usize) -> anyhow::Result<EventId> {
+    let younger = APART * u32::try_from(batch + 1)?;
+    let clock = Arc::new(ShiftedClock::behind(AGE - younger));
     let storage = open(folder, &clock)?;
-    let organization =
-        Organization { id: ORGANIZATION, name: "bench".into(), created_at: Timestamp::EPOCH };
-    storage.create_organization(organization).await?;
     let accepted = Arc::new(AtomicU64::new(0));
+    if batch == 0 {
+        let organization =
+            Organization { id: ORGANIZATION, name: "bench".into(), created_at: Timestamp::EPOCH };
+        storage.create_organization(organization).await?;
+    }
     let builder = Esl::builder(storage).clock(clock).callbacks(CallbackPolicy::public());
     let esl = builder.transport(Accepting(Arc::clone(&accepted))).build().await?;
-    let new = wish("https://example.com/webhooks", "crowd.*")?;
-    esl.subscribe(ORGANIZATION, new).await?;
-    publish_many(&esl, "crowd.told", events, 470).await?;
+    if batch == 0 {
+        let new = wish("https://example.com/webhooks", "crowd.*")?;
+        esl.subscribe(ORGANIZATION, new).await?;
+    }
+    publish_many(&esl, "crowd.told", events - 1, 470).await?;
     let last = esl.publish(numbered(&"crowd.told".parse()?, events, 470)?).await?.id;
-    while accepted.load(Ordering::Relaxed) <= events as u64 || esl.unsettled() > 0 {
+    while accepted.load(Ordering::Relaxed) < events as u64 || esl.unsettled() > 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     esl.shutdown().await;
@@ -153,8 +155,12 @@ impl ShiftedClock {
         Self { system: SystemClock::new(), behind, moved_on }
     }
 
-    fn move_on(&self, by: Duration) {
-        self.moved_on.send_modify(|moved_on| *moved_on += by);
+    /// Moves on in strides that are shorter than an epoch, so that it is renewed in between.
+    fn move_on_to(&self, time: Timestamp) {
+        while self.utc() < time {
+            self.moved_on.send_modify(|moved_on| *moved_on += Duration::from_secs(20));
+            thread::sleep(Duration::from_millis(30));
+        }
     }
 }
 
@@ -199,8 +205,12 @@ impl Transport for Accepting {
     }
 }
 
-/// How old the events are.
+/// Events are removed at this age.
 const AGE: Duration = Duration::from_secs(60 * 24 * 60 * 60);
-/// Slots in which the rate is taken, before, during and after.
-const SLOTS: usize = 2;
+/// The engine begins to remove so often.
+const ROUND_EVERY: Duration = Duration::from_secs(60);
+/// How much younger each batch is.
+const APART: Duration = Duration::from_secs(240);
+/// So often the rate is taken without removing and while a batch is removed.
+const ROUNDS: usize = 4;
 const PUBLISHERS: usize = 256;
