@@ -40,8 +40,9 @@ struct Claim<'c> {
     untried: CachedStatement<'c>,
     tried_by_seq: CachedStatement<'c>,
     event: CachedStatement<'c>,
-    /// One event often goes to many lanes.
-    events: HashMap<EventKey, Arc<SealedEvent>>,
+    /// One event often goes to many lanes. `None` is one that was erased: what is owed of it is about to
+    /// be cancelled.
+    events: HashMap<EventKey, Option<Arc<SealedEvent>>>,
 }
 
 /// Whose lane it is.
@@ -61,8 +62,9 @@ impl<'c> Claim<'c> {
             tried: connection.prepare_cached(TRIED)?,
             untried: connection.prepare_cached(UNTRIED)?,
             tried_by_seq: connection.prepare_cached(TRIED_BY_SEQ)?,
-            event: connection
-                .prepare_cached(&format!("SELECT {SEALED_EVENT} FROM esl_events WHERE key = ?1"))?,
+            event: connection.prepare_cached(&format!(
+                "SELECT {SEALED_EVENT}, erased_at IS NOT NULL FROM esl_events WHERE key = ?1"
+            ))?,
             events: HashMap::new(),
         })
     }
@@ -106,13 +108,14 @@ impl<'c> Claim<'c> {
                 break;
             }
             let Found { seq, attempts, charged, .. } = found;
-            let event = event(&mut self.event, &mut self.events, owner, seq)?;
-            let due = Due { seq, event, is_retry, attempts, charged };
-            if !fits(&mut self.bytes_left, &due, &claimed.due) {
-                claimed.is_all = false;
-                break;
+            if let Some(event) = event(&mut self.event, &mut self.events, owner, seq)? {
+                let due = Due { seq, event, is_retry, attempts, charged };
+                if !fits(&mut self.bytes_left, &due, &claimed.due) {
+                    claimed.is_all = false;
+                    break;
+                }
+                claimed.due.push(due);
             }
-            claimed.due.push(due);
             if is_retry {
                 retry = Found::next(&mut tried)?;
             } else {
@@ -149,6 +152,7 @@ impl<'c> Claim<'c> {
                     return Ok(Some(due_at));
                 }
                 let event = event(&mut self.event, &mut self.events, owner, seq)?;
+                let Some(event) = event else { continue };
                 let retry = open(row, seq, event, true)?;
                 if !fits(&mut self.bytes_left, &retry, due) {
                     *is_cut_short = true;
@@ -179,8 +183,9 @@ impl<'c> Claim<'c> {
                 return Ok(false);
             }
             let seq = rows::seq(row, 1)?;
-            let first =
-                open(row, seq, event(&mut self.event, &mut self.events, owner, seq)?, false)?;
+            let event = event(&mut self.event, &mut self.events, owner, seq)?;
+            let Some(event) = event else { continue };
+            let first = open(row, seq, event, false)?;
             if !fits(&mut self.bytes_left, &first, due) {
                 return Ok(false);
             }
@@ -229,27 +234,32 @@ fn open(row: &Row<'_>, seq: Seq, event: Arc<SealedEvent>, is_retry: bool) -> rus
 
 fn event(
     select: &mut CachedStatement<'_>,
-    events: &mut HashMap<EventKey, Arc<SealedEvent>>,
+    events: &mut HashMap<EventKey, Option<Arc<SealedEvent>>>,
     owner: Owner,
     seq: Seq,
-) -> rusqlite::Result<Arc<SealedEvent>> {
+) -> rusqlite::Result<Option<Arc<SealedEvent>>> {
     let key = EventKey::new(owner.key, seq);
     if let Some(event) = events.get(&key) {
-        return Ok(Arc::clone(event));
+        return Ok(event.clone());
     }
-    let event = select.query_row([key.0], |row| rows::sealed_event(row, 0, owner.id)).optional()?;
+    let read = |row: &Row<'_>| {
+        let is_erased: bool = row.get(6)?;
+        Ok(if is_erased { None } else { Some(rows::sealed_event(row, 0, owner.id)?) })
+    };
+    let event = select.query_row([key.0], read).optional()?;
     let event = event.ok_or_else(|| {
         let message = format!("an open delivery of an event that is gone, seq {}", seq.get());
         damaged(0, rusqlite::types::Type::Null, message)
     })?;
-    events.insert(key, Arc::clone(&event));
+    events.insert(key, event.clone());
     Ok(event)
 }
 
 const OWNER: &str = "
 SELECT o.key, o.id
 FROM esl_subscriptions s JOIN esl_organizations o ON o.key = s.organization
-WHERE s.lane = ?1 AND s.active AND s.expiring IS NULL AND s.deleted_at IS NULL";
+WHERE s.lane = ?1 AND s.active AND s.expiring IS NULL AND s.deleted_at IS NULL
+    AND o.deleted_at IS NULL";
 
 const TRIED: &str = "
 SELECT due_at, seq, attempts, charged FROM esl_open

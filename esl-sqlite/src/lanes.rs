@@ -187,7 +187,7 @@ fn take(connection: &Connection, lane: LaneId) -> rusqlite::Result<Option<Taken>
          FROM esl_subscriptions s
          JOIN esl_organizations o ON o.key = s.organization
          LEFT JOIN esl_lanes l ON l.lane = s.lane
-         WHERE s.lane = ?1 AND s.deleted_at IS NULL"
+         WHERE s.lane = ?1 AND s.deleted_at IS NULL AND o.deleted_at IS NULL"
     );
     let mut select = connection.prepare_cached(&sql)?;
     let taken = select.query_row([lane_number(lane)], |row| {
@@ -233,7 +233,10 @@ fn waiting(
 const NEXT_LANE: &str = "
 SELECT lane, due_at FROM esl_open WHERE lane > ?1 ORDER BY lane, due_at, seq LIMIT 1";
 
-pub(crate) const IS_ACTIVE: &str = "SELECT 1 FROM esl_subscriptions WHERE lane = ?1 AND active AND expiring IS NULL AND deleted_at IS NULL";
+const IS_ACTIVE: &str = "
+SELECT 1 FROM esl_subscriptions s JOIN esl_organizations o ON o.key = s.organization
+WHERE s.lane = ?1 AND s.active AND s.expiring IS NULL AND s.deleted_at IS NULL
+    AND o.deleted_at IS NULL";
 
 fn reopen(
     session: &mut Session<'_>,
@@ -308,7 +311,7 @@ mod tests {
         crate::schema::migrate(&connection, Timestamp::EPOCH).unwrap();
         // No sort, and one row at a time: the cost is that of a search for each lane.
         assert_plan(&connection, NEXT_LANE, &["SEARCH esl_open USING PRIMARY KEY (lane>?)"]);
-        let key = "SEARCH esl_subscriptions USING INTEGER PRIMARY KEY (rowid=?)";
-        assert_plan(&connection, IS_ACTIVE, &[key]);
+        let keys = ["s", "o"].map(|it| format!("SEARCH {it} USING INTEGER PRIMARY KEY (rowid=?)"));
+        assert_plan(&connection, IS_ACTIVE, &keys.each_ref().map(String::as_str));
     }
 }

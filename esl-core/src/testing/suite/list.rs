@@ -231,6 +231,8 @@ macro_rules! storage_suite {
                 the_organizations_of_an_event_are_found_by_its_id;
             deletion:
                 a_deleted_organization_is_gone_at_once_and_its_rows_in_slices,
+                nothing_of_a_deleted_organization_is_handed_out_or_opens_anything,
+                an_organization_may_be_called_as_one_that_was_deleted,
                 deleting_an_organization_leaves_the_others_where_they_are;
             blobs:
                 the_blobs_of_removed_events_are_named,
