@@ -105,7 +105,8 @@ pub trait Lanes: fmt::Debug + Send + Sync + 'static {
     ) -> Result<(), StorageError>;
 
     /// The intake rows after `after`, in their order, at most `limit`. They stay until a unit that
-    /// carries them is committed; one whose organization does not exist stays until it does.
+    /// carries them is committed; one whose organization does not exist stays until it does, or until it
+    /// is [old](super::Removal::remove_old).
     async fn intake(
         &self,
         after: Option<IntakeRow>,
