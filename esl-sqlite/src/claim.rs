@@ -12,6 +12,7 @@ use esl_core::{
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row};
 
 use crate::{
+    error::is_damage,
     readers::Snapshot,
     rows::{self, EventKey, SEALED_EVENT, damaged, lane_number, seq_number},
 };
@@ -27,7 +28,22 @@ pub(crate) fn claim(
     for want in wants {
         // Each lane is read as of one moment, which is all that its answer says.
         snapshot.refresh()?;
-        claimed.extend(claim.lane(want)?);
+        let bytes_left = claim.bytes_left;
+        claim.at = None;
+        match claim.lane(want) {
+            Ok(lane) => claimed.extend(lane),
+            // The others go on.
+            Err(error) if is_damage(&error) => {
+                claim.bytes_left = bytes_left;
+                tracing::error!(
+                    lane = want.lane.get(),
+                    seq = claim.at.map(Seq::get),
+                    %error,
+                    "a lane is left out: what the database has of it is damaged"
+                );
+            }
+            Err(error) => return Err(error),
+        }
     }
     Ok(claimed)
 }
@@ -35,6 +51,8 @@ pub(crate) fn claim(
 struct Claim<'c> {
     now: Timestamp,
     bytes_left: usize,
+    /// The delivery that is being read.
+    at: Option<Seq>,
     owner: CachedStatement<'c>,
     tried: CachedStatement<'c>,
     untried: CachedStatement<'c>,
@@ -58,6 +76,7 @@ impl<'c> Claim<'c> {
         Ok(Self {
             now: snapshot.now,
             bytes_left,
+            at: None,
             owner: connection.prepare_cached(OWNER)?,
             tried: connection.prepare_cached(TRIED)?,
             untried: connection.prepare_cached(UNTRIED)?,
@@ -108,6 +127,7 @@ impl<'c> Claim<'c> {
                 break;
             }
             let Found { seq, attempts, charged, .. } = found;
+            self.at = Some(seq);
             if let Some(event) = event(&mut self.event, &mut self.events, owner, seq)? {
                 let due = Due { seq, event, is_retry, attempts, charged };
                 if !fits(&mut self.bytes_left, &due, &claimed.due) {
@@ -151,6 +171,7 @@ impl<'c> Claim<'c> {
                 if due.len() == want.room {
                     return Ok(Some(due_at));
                 }
+                self.at = Some(seq);
                 let event = event(&mut self.event, &mut self.events, owner, seq)?;
                 let Some(event) = event else { continue };
                 let retry = open(row, seq, event, true)?;
@@ -183,6 +204,7 @@ impl<'c> Claim<'c> {
                 return Ok(false);
             }
             let seq = rows::seq(row, 1)?;
+            self.at = Some(seq);
             let event = event(&mut self.event, &mut self.events, owner, seq)?;
             let Some(event) = event else { continue };
             let first = open(row, seq, event, false)?;

@@ -16,7 +16,7 @@ use crate::{
     SqliteStorage,
     changes::News,
     claim,
-    error::Stop,
+    error::{Stop, is_damage},
     fan_out, outbox,
     readers::Snapshot,
     rows::{self, Ending, EventKey, LANE_STATE, LANE_STATE_COLUMNS, lane_number, seq_number},
@@ -67,7 +67,15 @@ impl Lanes for SqliteStorage {
             let mut taken = Vec::with_capacity(lanes.len());
             for lane in lanes {
                 snapshot.refresh()?;
-                taken.extend(take(snapshot.connection, lane)?);
+                match take(snapshot.connection, lane) {
+                    Ok(lane) => taken.extend(lane),
+                    // The others go on.
+                    Err(error) if is_damage(&error) => {
+                        let lane = lane.get();
+                        tracing::error!(lane, %error, "not taken: its subscription is damaged");
+                    }
+                    Err(error) => return Err(error.into()),
+                }
             }
             Ok(taken)
         };

@@ -62,6 +62,8 @@ pub trait Lanes: fmt::Debug + Send + Sync + 'static {
     ///   subscription is not [sending](Subscription::is_sending) or was deleted, is left out. Nothing
     ///   due is a [`Claimed`] without deliveries.
     /// - The answer shows every commit that was over before the call began.
+    /// - A lane of which something cannot be read as it was written is left out, and the storage logs
+    ///   which: the others go on.
     /// - The bodies of one answer have at most `bytes_max` bytes together, but each lane that has
     ///   something due gets one delivery at least.
     ///
