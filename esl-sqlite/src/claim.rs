@@ -12,6 +12,7 @@ use esl_core::{
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row};
 
 use crate::{
+    error::is_damage,
     readers::Snapshot,
     rows::{self, EventKey, SEALED_EVENT, damaged, lane_number, seq_number},
 };
@@ -27,7 +28,22 @@ pub(crate) fn claim(
     for want in wants {
         // Each lane is read as of one moment, which is all that its answer says.
         snapshot.refresh()?;
-        claimed.extend(claim.lane(want)?);
+        let bytes_left = claim.bytes_left;
+        claim.at = None;
+        match claim.lane(want) {
+            Ok(lane) => claimed.extend(lane),
+            // The others go on.
+            Err(error) if is_damage(&error) => {
+                claim.bytes_left = bytes_left;
+                tracing::error!(
+                    lane = want.lane.get(),
+                    seq = claim.at.map(Seq::get),
+                    %error,
+                    "a lane is left out: what the database has of it is damaged"
+                );
+            }
+            Err(error) => return Err(error),
+        }
     }
     Ok(claimed)
 }
@@ -35,13 +51,16 @@ pub(crate) fn claim(
 struct Claim<'c> {
     now: Timestamp,
     bytes_left: usize,
+    /// The delivery that is being read.
+    at: Option<Seq>,
     owner: CachedStatement<'c>,
     tried: CachedStatement<'c>,
     untried: CachedStatement<'c>,
     tried_by_seq: CachedStatement<'c>,
     event: CachedStatement<'c>,
-    /// One event often goes to many lanes.
-    events: HashMap<EventKey, Arc<SealedEvent>>,
+    /// One event often goes to many lanes. `None` is one that was erased: what is owed of it is about to
+    /// be cancelled.
+    events: HashMap<EventKey, Option<Arc<SealedEvent>>>,
 }
 
 /// Whose lane it is.
@@ -57,12 +76,14 @@ impl<'c> Claim<'c> {
         Ok(Self {
             now: snapshot.now,
             bytes_left,
+            at: None,
             owner: connection.prepare_cached(OWNER)?,
             tried: connection.prepare_cached(TRIED)?,
             untried: connection.prepare_cached(UNTRIED)?,
             tried_by_seq: connection.prepare_cached(TRIED_BY_SEQ)?,
-            event: connection
-                .prepare_cached(&format!("SELECT {SEALED_EVENT} FROM esl_events WHERE key = ?1"))?,
+            event: connection.prepare_cached(&format!(
+                "SELECT {SEALED_EVENT}, erased_at IS NOT NULL FROM esl_events WHERE key = ?1"
+            ))?,
             events: HashMap::new(),
         })
     }
@@ -106,13 +127,15 @@ impl<'c> Claim<'c> {
                 break;
             }
             let Found { seq, attempts, charged, .. } = found;
-            let event = event(&mut self.event, &mut self.events, owner, seq)?;
-            let due = Due { seq, event, is_retry, attempts, charged };
-            if !fits(&mut self.bytes_left, &due, &claimed.due) {
-                claimed.is_all = false;
-                break;
+            self.at = Some(seq);
+            if let Some(event) = event(&mut self.event, &mut self.events, owner, seq)? {
+                let due = Due { seq, event, is_retry, attempts, charged };
+                if !fits(&mut self.bytes_left, &due, &claimed.due) {
+                    claimed.is_all = false;
+                    break;
+                }
+                claimed.due.push(due);
             }
-            claimed.due.push(due);
             if is_retry {
                 retry = Found::next(&mut tried)?;
             } else {
@@ -148,7 +171,9 @@ impl<'c> Claim<'c> {
                 if due.len() == want.room {
                     return Ok(Some(due_at));
                 }
+                self.at = Some(seq);
                 let event = event(&mut self.event, &mut self.events, owner, seq)?;
+                let Some(event) = event else { continue };
                 let retry = open(row, seq, event, true)?;
                 if !fits(&mut self.bytes_left, &retry, due) {
                     *is_cut_short = true;
@@ -179,8 +204,10 @@ impl<'c> Claim<'c> {
                 return Ok(false);
             }
             let seq = rows::seq(row, 1)?;
-            let first =
-                open(row, seq, event(&mut self.event, &mut self.events, owner, seq)?, false)?;
+            self.at = Some(seq);
+            let event = event(&mut self.event, &mut self.events, owner, seq)?;
+            let Some(event) = event else { continue };
+            let first = open(row, seq, event, false)?;
             if !fits(&mut self.bytes_left, &first, due) {
                 return Ok(false);
             }
@@ -229,27 +256,32 @@ fn open(row: &Row<'_>, seq: Seq, event: Arc<SealedEvent>, is_retry: bool) -> rus
 
 fn event(
     select: &mut CachedStatement<'_>,
-    events: &mut HashMap<EventKey, Arc<SealedEvent>>,
+    events: &mut HashMap<EventKey, Option<Arc<SealedEvent>>>,
     owner: Owner,
     seq: Seq,
-) -> rusqlite::Result<Arc<SealedEvent>> {
+) -> rusqlite::Result<Option<Arc<SealedEvent>>> {
     let key = EventKey::new(owner.key, seq);
     if let Some(event) = events.get(&key) {
-        return Ok(Arc::clone(event));
+        return Ok(event.clone());
     }
-    let event = select.query_row([key.0], |row| rows::sealed_event(row, 0, owner.id)).optional()?;
+    let read = |row: &Row<'_>| {
+        let is_erased: bool = row.get(6)?;
+        Ok(if is_erased { None } else { Some(rows::sealed_event(row, 0, owner.id)?) })
+    };
+    let event = select.query_row([key.0], read).optional()?;
     let event = event.ok_or_else(|| {
         let message = format!("an open delivery of an event that is gone, seq {}", seq.get());
         damaged(0, rusqlite::types::Type::Null, message)
     })?;
-    events.insert(key, Arc::clone(&event));
+    events.insert(key, event.clone());
     Ok(event)
 }
 
 const OWNER: &str = "
 SELECT o.key, o.id
 FROM esl_subscriptions s JOIN esl_organizations o ON o.key = s.organization
-WHERE s.lane = ?1 AND s.active AND s.expiring IS NULL AND s.deleted_at IS NULL";
+WHERE s.lane = ?1 AND s.active AND s.expiring IS NULL AND s.deleted_at IS NULL
+    AND o.deleted_at IS NULL";
 
 const TRIED: &str = "
 SELECT due_at, seq, attempts, charged FROM esl_open

@@ -1,45 +1,57 @@
 //! Deleting an organization: at once for everybody who asks, and its rows in slices.
 
-use esl_core::{OrganizationId, Seq, storage::StorageErrorKind};
+use esl_core::{
+    OrganizationId, Seq,
+    storage::{StorageError, StorageErrorKind},
+};
 use rusqlite::OptionalExtension;
 
 use crate::{
+    SqliteStorage,
     changes::News,
     error::Stop,
     removal::{Doomed, Slice, remove_closed_of, remove_events},
     session::Session,
 };
 
-pub(crate) const DELETE: &str = "delete an organization";
+const DELETE: &str = "delete an organization";
 
-/// Makes an organization one that nobody can name. Its subscriptions are deleted, and its clients and
-/// tokens removed; the rest of its rows are left to [`remove`].
-pub(crate) fn delete(session: &mut Session<'_>, id: OrganizationId) -> Result<(), Stop> {
+impl SqliteStorage {
+    /// Deletes an organization at once for everybody who asks.
+    pub(crate) async fn delete(&self, id: OrganizationId) -> Result<(), StorageError> {
+        // Between the slices the writer does what others want.
+        let slice = move |session: &mut Session<'_>| delete(session, id);
+        while !self.writer().run(DELETE, INTAKE_MAX, slice).await? {}
+        Ok(())
+    }
+}
+
+/// Makes an organization one that nobody can name, once nothing of it is left in the intake; before that
+/// removes some of what is there, and gives false. Its clients are removed, whose names are free from
+/// now on; the rest of its rows are left to [`remove`], and no statement goes by them while its row
+/// says that it is deleted.
+fn delete(session: &mut Session<'_>, id: OrganizationId) -> Result<bool, Stop> {
     let row = session.organization(id)?;
     let row = row.ok_or(Stop::refused(StorageErrorKind::NotFound, DELETE))?;
     let connection = session.connection;
-    let now = session.now.as_millis();
-    // Under an id that is nobody's, no statement that is bound to an organization finds it.
-    let unname = "UPDATE esl_organizations
-                  SET id = randomblob(16), name = 'deleted ' || key, deleted_at = ?2, fan_outs = 0
-                  WHERE key = ?1";
-    connection.prepare_cached(unname)?.execute((row.key, now))?;
-    let subscriptions = "UPDATE esl_subscriptions SET deleted_at = ?2, is_swept = 1
-                         WHERE organization = ?1 AND deleted_at IS NULL";
-    connection.prepare_cached(subscriptions)?.execute((row.key, now))?;
-    for sql in [
-        "DELETE FROM esl_tokens WHERE organization = ?1",
-        "DELETE FROM esl_clients WHERE organization = ?1",
-        "DELETE FROM esl_fan_outs WHERE organization = ?1",
-    ] {
-        connection.prepare_cached(sql)?.execute([row.key])?;
+    let limit = i64::try_from(INTAKE_MAX).unwrap_or(i64::MAX);
+    let removed = connection.prepare_cached(INTAKE)?.execute((id.to_bytes(), limit))?;
+    if removed == INTAKE_MAX {
+        return Ok(false);
     }
-    let intake = "DELETE FROM esl_intake WHERE organization = ?1";
-    connection.prepare_cached(intake)?.execute([id.to_bytes()])?;
+    // Under an id that is nobody's, no statement that is bound to an organization finds it. Its name is
+    // one that nobody will think of.
+    let unname = "UPDATE esl_organizations
+                  SET id = randomblob(16), name = 'deleted ' || hex(randomblob(16)),
+                      deleted_at = ?2, fan_outs = 0
+                  WHERE key = ?1";
+    connection.prepare_cached(unname)?.execute((row.key, session.now.as_millis()))?;
+    let clients = "DELETE FROM esl_clients WHERE organization = ?1";
+    connection.prepare_cached(clients)?.execute([row.key])?;
     session.forget_organization(id);
     session.tell_others(News::Tenancy)?;
     session.tell_others(News::Subscriptions(id))?;
-    Ok(())
+    Ok(true)
 }
 
 /// Removes rows of deleted organizations; true when none is left.
@@ -71,11 +83,15 @@ pub(crate) fn remove(session: &Session<'_>, slice: &mut Slice) -> rusqlite::Resu
             remove_events(connection, &doomed, slice)?;
             continue;
         }
-        let keys = connection.prepare_cached(IDEMPOTENCY_KEYS)?.execute((key, slice.limit()))?;
-        if keys > 0 {
-            slice.use_up(keys);
+        let mut others = 0;
+        for sql in [IDEMPOTENCY_KEYS, TOKENS, FAN_OUTS] {
+            others += connection.prepare_cached(sql)?.execute((key, slice.limit()))?;
+        }
+        if others > 0 {
+            slice.use_up(others);
             continue;
         }
+        connection.prepare_cached(ERASURES)?.execute((first, last))?;
         connection
             .prepare_cached("DELETE FROM esl_organizations WHERE key = ?1")?
             .execute([key])?;
@@ -129,6 +145,27 @@ DELETE FROM esl_idempotency WHERE (organization, key) IN (
     SELECT organization, key FROM esl_idempotency WHERE organization = ?1 LIMIT ?2
 )";
 
+const TOKENS: &str = "
+DELETE FROM esl_tokens WHERE digest IN (
+    SELECT digest FROM esl_tokens WHERE organization = ?1 LIMIT ?2
+)";
+
+const FAN_OUTS: &str = "
+DELETE FROM esl_fan_outs WHERE (organization, seq) IN (
+    SELECT organization, seq FROM esl_fan_outs WHERE organization = ?1 LIMIT ?2
+)";
+
+/// Few: one for each event that is being erased.
+const ERASURES: &str = "DELETE FROM esl_erasures WHERE event >= ?1 AND event < ?2";
+
+const INTAKE: &str = "
+DELETE FROM esl_intake WHERE id IN (
+    SELECT id FROM esl_intake WHERE organization = ?1 LIMIT ?2
+)";
+
+/// Intake rows that are removed in one transaction.
+const INTAKE_MAX: usize = 500;
+
 const OPEN: &str = "
 DELETE FROM esl_open WHERE (lane, due_at, seq) IN (
     SELECT lane, due_at, seq FROM esl_open WHERE lane = ?1 LIMIT ?2
@@ -155,15 +192,22 @@ mod tests {
         assert_plan(&connection, NEXT_LANE, &[lanes]);
         let events = "SEARCH esl_events USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)";
         assert_plan(&connection, EVENTS, &[events]);
-        for (sql, table) in
-            [(OPEN, "esl_open"), (ATTEMPTS, "esl_attempts"), (IDEMPOTENCY_KEYS, "esl_idempotency")]
-        {
+        for (sql, table) in [
+            (OPEN, "esl_open"),
+            (ATTEMPTS, "esl_attempts"),
+            (IDEMPOTENCY_KEYS, "esl_idempotency"),
+            (TOKENS, "esl_tokens"),
+            (FAN_OUTS, "esl_fan_outs"),
+            (ERASURES, "esl_erasures"),
+            (INTAKE, "esl_intake"),
+        ] {
             let search = format!("SEARCH {table} USING PRIMARY KEY (");
             let index = format!("SEARCH {table} USING COVERING INDEX");
+            let row = format!("SEARCH {table} USING INTEGER PRIMARY KEY (");
             assert_plan(
                 &connection,
                 sql,
-                &[&search, &index, "LIST SUBQUERY", "CREATE BLOOM FILTER"],
+                &[&search, &index, &row, "LIST SUBQUERY", "CREATE BLOOM FILTER"],
             );
         }
     }

@@ -78,6 +78,11 @@ pub(crate) fn closed(operation: &'static str) -> StorageError {
     StorageError::new(StorageErrorKind::Unavailable, operation).with_source("the storage is closed")
 }
 
+/// Whether what was read cannot be what was written.
+pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
+    kind(error) == StorageErrorKind::Corrupt
+}
+
 fn kind(error: &rusqlite::Error) -> StorageErrorKind {
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StorageErrorKind::Busy,

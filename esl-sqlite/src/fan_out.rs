@@ -141,7 +141,7 @@ const END: &str = "DELETE FROM esl_fan_outs WHERE organization = ?1 AND seq = ?2
 
 const NEXT: &str = "
 SELECT o.key, o.id FROM esl_fan_outs f JOIN esl_organizations o ON o.key = f.organization
-WHERE f.organization > ?1 ORDER BY f.organization LIMIT 1";
+WHERE f.organization > ?1 AND o.deleted_at IS NULL ORDER BY f.organization LIMIT 1";
 
 const OPEN: &str = "
 SELECT seq, after_lane, last_lane, except_lane FROM esl_fan_outs

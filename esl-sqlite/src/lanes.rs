@@ -16,7 +16,7 @@ use crate::{
     SqliteStorage,
     changes::News,
     claim,
-    error::Stop,
+    error::{Stop, is_damage},
     fan_out, outbox,
     readers::Snapshot,
     rows::{self, Ending, EventKey, LANE_STATE, LANE_STATE_COLUMNS, lane_number, seq_number},
@@ -67,7 +67,15 @@ impl Lanes for SqliteStorage {
             let mut taken = Vec::with_capacity(lanes.len());
             for lane in lanes {
                 snapshot.refresh()?;
-                taken.extend(take(snapshot.connection, lane)?);
+                match take(snapshot.connection, lane) {
+                    Ok(lane) => taken.extend(lane),
+                    // The others go on.
+                    Err(error) if is_damage(&error) => {
+                        let lane = lane.get();
+                        tracing::error!(lane, %error, "not taken: its subscription is damaged");
+                    }
+                    Err(error) => return Err(error.into()),
+                }
             }
             Ok(taken)
         };
@@ -187,7 +195,7 @@ fn take(connection: &Connection, lane: LaneId) -> rusqlite::Result<Option<Taken>
          FROM esl_subscriptions s
          JOIN esl_organizations o ON o.key = s.organization
          LEFT JOIN esl_lanes l ON l.lane = s.lane
-         WHERE s.lane = ?1 AND s.deleted_at IS NULL"
+         WHERE s.lane = ?1 AND s.deleted_at IS NULL AND o.deleted_at IS NULL"
     );
     let mut select = connection.prepare_cached(&sql)?;
     let taken = select.query_row([lane_number(lane)], |row| {
@@ -233,7 +241,10 @@ fn waiting(
 const NEXT_LANE: &str = "
 SELECT lane, due_at FROM esl_open WHERE lane > ?1 ORDER BY lane, due_at, seq LIMIT 1";
 
-pub(crate) const IS_ACTIVE: &str = "SELECT 1 FROM esl_subscriptions WHERE lane = ?1 AND active AND expiring IS NULL AND deleted_at IS NULL";
+const IS_ACTIVE: &str = "
+SELECT 1 FROM esl_subscriptions s JOIN esl_organizations o ON o.key = s.organization
+WHERE s.lane = ?1 AND s.active AND s.expiring IS NULL AND s.deleted_at IS NULL
+    AND o.deleted_at IS NULL";
 
 fn reopen(
     session: &mut Session<'_>,
@@ -308,7 +319,7 @@ mod tests {
         crate::schema::migrate(&connection, Timestamp::EPOCH).unwrap();
         // No sort, and one row at a time: the cost is that of a search for each lane.
         assert_plan(&connection, NEXT_LANE, &["SEARCH esl_open USING PRIMARY KEY (lane>?)"]);
-        let key = "SEARCH esl_subscriptions USING INTEGER PRIMARY KEY (rowid=?)";
-        assert_plan(&connection, IS_ACTIVE, &[key]);
+        let keys = ["s", "o"].map(|it| format!("SEARCH {it} USING INTEGER PRIMARY KEY (rowid=?)"));
+        assert_plan(&connection, IS_ACTIVE, &keys.each_ref().map(String::as_str));
     }
 }

@@ -102,6 +102,7 @@ mod session;
 mod settle;
 mod statements;
 mod storage;
+mod strays;
 mod subscription_row;
 mod subscriptions;
 mod sweep;

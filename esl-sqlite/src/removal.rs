@@ -44,10 +44,7 @@ impl Removal for SqliteStorage {
         organization: OrganizationId,
         id: EventId,
     ) -> Result<Erased, StorageError> {
-        let work = move |session: &mut Session<'_>| erasure::erase(session, organization, id);
-        let erased = self.writer().run(erasure::ERASE, 1, work).await?;
-        self.wash().await?;
-        Ok(erased)
+        self.erase(organization, id).await
     }
 
     async fn organizations_of_event(
@@ -77,8 +74,7 @@ impl Removal for SqliteStorage {
     }
 
     async fn delete_organization(&self, id: OrganizationId) -> Result<(), StorageError> {
-        let work = move |session: &mut Session<'_>| deletion::delete(session, id);
-        self.writer().run(deletion::DELETE, 1, work).await
+        self.delete(id).await
     }
 }
 
@@ -98,6 +94,9 @@ fn remove(
     age: Option<Duration>,
     slice: &mut Slice,
 ) -> rusqlite::Result<bool> {
+    if !erasure::resume(session, slice)? {
+        return Ok(false);
+    }
     let is_deletions_turn = !session.removal.is_deletions_turn;
     let (mut is_deleted, mut is_round_over) = (false, session.removal.is_round_over);
     for is_deletion in [is_deletions_turn, !is_deletions_turn] {

@@ -392,6 +392,7 @@ fn running_sql() -> String {
     format!(
         "SELECT {REPLAY}
          WHERE r.state = 'running' AND r.number > ?1 AND s.deleted_at IS NULL
+             AND o.deleted_at IS NULL
          ORDER BY r.number LIMIT ?2"
     )
 }

@@ -62,6 +62,10 @@ impl EventKey {
         Self(organization << Self::SEQ_BITS | seq.get().cast_signed())
     }
 
+    pub(crate) const fn organization(self) -> i64 {
+        self.0 >> Self::SEQ_BITS
+    }
+
     pub(crate) const fn seq(self) -> Seq {
         Seq::new(self.0.cast_unsigned() & Seq::MAX.get())
     }
@@ -313,7 +317,7 @@ mod tests {
         for (organization, seq) in [(1, 1), (1, Seq::MAX.get()), ((1 << 23) - 1, 77)] {
             let key = EventKey::new(organization, Seq::new(seq));
             assert!(key.0 > 0);
-            assert_eq!((key.0 >> EventKey::SEQ_BITS, key.seq().get()), (organization, seq));
+            assert_eq!((key.organization(), key.seq().get()), (organization, seq));
         }
     }
 

@@ -6,6 +6,7 @@
 //!   route_version     │                             ├─ esl_attempts  what was tried, from a failure on
 //!                     │                             └─ esl_lanes     how its receiver fares
 //!                     ├─ esl_events (organization << 40 | seq)
+//!                     ├─ esl_erasures  what is being erased, and how far that is
 //!                     ├─ esl_fan_outs  events whose deliveries are made in slices
 //!                     ├─ esl_idempotency
 //!                     └─ esl_clients ── esl_tokens
@@ -98,6 +99,12 @@ CREATE TABLE esl_events (
 );
 -- An id belongs to its organization: nobody learns of, or takes, another's.
 CREATE UNIQUE INDEX esl_events_by_id ON esl_events (id, key >> 40);
+
+-- Events that are erased, of which lanes above this one may still owe or tell something.
+CREATE TABLE esl_erasures (
+    event INTEGER PRIMARY KEY,
+    after_lane INTEGER NOT NULL
+);
 
 CREATE TABLE esl_fan_outs (
     organization INTEGER NOT NULL,
@@ -204,6 +211,8 @@ CREATE TABLE esl_intake (
     changes BLOB
 );
 
+CREATE INDEX esl_intake_by_event ON esl_intake (organization, event_id);
+
 CREATE TABLE esl_link_keys (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     key BLOB NOT NULL,
@@ -234,7 +243,7 @@ CREATE TABLE esl_tokens (
     scopes TEXT NOT NULL,
     expires_at INTEGER NOT NULL
 ) WITHOUT ROWID;
-CREATE INDEX esl_tokens_by_client ON esl_tokens (client);
+CREATE INDEX esl_tokens_by_client ON esl_tokens (organization, client);
 CREATE INDEX esl_tokens_by_expiry ON esl_tokens (expires_at);
 
 CREATE TABLE esl_engine (

@@ -357,7 +357,9 @@ const UPDATE_ORGANIZATION: &str = "UPDATE esl_organizations
      SET last_seq = ?2, route_version = ?3, fan_outs = ?4, removed_to = ?5 WHERE key = ?1";
 const UPDATE_EPOCH: &str =
     "UPDATE esl_engine SET worker = ?1, epoch = ?2, lapses_at = ?3 WHERE one = 1";
-const IS_LIVE: &str = "SELECT 1 FROM esl_subscriptions WHERE lane = ?1 AND deleted_at IS NULL";
+const IS_LIVE: &str = "
+SELECT 1 FROM esl_subscriptions s JOIN esl_organizations o ON o.key = s.organization
+WHERE s.lane = ?1 AND s.deleted_at IS NULL AND o.deleted_at IS NULL";
 
 /// Entries in each cache, at which it begins anew: some megabytes.
 const CACHED_MAX: usize = 1 << 16;

@@ -142,7 +142,8 @@ fn delete_client(
     if session.connection.prepare_cached(sql)?.execute((id, organization.key))? == 0 {
         return Err(not_found());
     }
-    session.connection.prepare_cached("DELETE FROM esl_tokens WHERE client = ?1")?.execute([id])?;
+    let tokens = "DELETE FROM esl_tokens WHERE organization = ?1 AND client = ?2";
+    session.connection.prepare_cached(tokens)?.execute((organization.key, id))?;
     Ok(session.tell_others(News::Tenancy)?)
 }
 
@@ -232,4 +233,4 @@ ORDER BY c.id";
 const TOKEN: &str = "
 SELECT t.digest, t.kind, t.client, o.id, t.scopes, t.expires_at
 FROM esl_tokens t JOIN esl_organizations o ON o.key = t.organization
-WHERE t.digest = ?1 AND t.expires_at > ?2";
+WHERE t.digest = ?1 AND t.expires_at > ?2 AND o.deleted_at IS NULL";

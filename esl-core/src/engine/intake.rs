@@ -1,6 +1,6 @@
 //! The intake: moving what applications committed in their own transactions into ordinary commits.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
@@ -10,15 +10,16 @@ use super::{
     inbox::CommitFailure,
     publish::{PublishError, Sealed, route, submit},
 };
-use crate::storage::{IntakeRow, Refused};
+use crate::{OrganizationId, storage::Refused};
 
 const PAGE: usize = 500;
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Moves intake rows until it is stopped.
 pub(crate) async fn run(driver: Arc<Driver>, stop: CancellationToken) {
+    let mut unknown = Unknown::default();
     loop {
-        let wait = match move_all(&driver, &stop).await {
+        let wait = match move_all(&driver, &mut unknown, &stop).await {
             Ok(()) => None,
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "intake not moved");
@@ -41,14 +42,18 @@ pub(crate) async fn run(driver: Arc<Driver>, stop: CancellationToken) {
     }
 }
 
-async fn move_all(driver: &Driver, stop: &CancellationToken) -> Result<(), PublishError> {
+async fn move_all(
+    driver: &Driver,
+    unknown: &mut Unknown,
+    stop: &CancellationToken,
+) -> Result<(), PublishError> {
     let mut after = None;
     while !stop.is_cancelled() {
         let rows = driver.storage.intake(after, PAGE).await?;
         let is_last = rows.len() < PAGE;
         after = rows.last().map(|(row, _)| *row);
         let events = rows.into_iter().map(|(row, event)| (event, Some(row))).collect();
-        move_page(driver, events).await?;
+        move_page(driver, events, unknown).await?;
         if is_last {
             break;
         }
@@ -60,7 +65,11 @@ async fn move_all(driver: &Driver, stop: &CancellationToken) -> Result<(), Publi
 ///
 /// Those of one organization are routed with one version, so that, when it is outdated, none of
 /// them overtakes another: the page is done when every row is.
-async fn move_page(driver: &Driver, mut events: Vec<Sealed>) -> Result<(), PublishError> {
+async fn move_page(
+    driver: &Driver,
+    mut events: Vec<Sealed>,
+    unknown: &mut Unknown,
+) -> Result<(), PublishError> {
     let mut stale = None;
     while !events.is_empty() {
         let mut answers = Vec::with_capacity(events.len());
@@ -73,7 +82,7 @@ async fn move_page(driver: &Driver, mut events: Vec<Sealed>) -> Result<(), Publi
                     let version = publish.route_version;
                     answers.push((event, version, submit(driver, publish)));
                 }
-                Err(PublishError::UnknownOrganization) => report_unknown(&event),
+                Err(PublishError::UnknownOrganization) => unknown.report(&event),
                 Err(error) => return Err(error),
             }
         }
@@ -91,7 +100,7 @@ async fn move_page(driver: &Driver, mut events: Vec<Sealed>) -> Result<(), Publi
                     events.push(event);
                 }
                 Err(CommitFailure::Refused(Refused::UnknownOrganization(_))) => {
-                    report_unknown(&event);
+                    unknown.report(&event);
                 }
                 Err(CommitFailure::Refused(Refused::IntakeGone(id))) => {
                     tracing::info!(event = %id, "not moved from the intake: erased meanwhile");
@@ -104,10 +113,28 @@ async fn move_page(driver: &Driver, mut events: Vec<Sealed>) -> Result<(), Publi
     Ok(())
 }
 
-fn report_unknown((event, _): &(Arc<crate::SealedEvent>, Option<IntakeRow>)) {
-    tracing::error!(
-        event = %event.id,
-        organization = %event.organization,
-        "stays in the intake: there is no such organization"
-    );
+/// The organizations that events wait for although there are none. What waits is met again at every wake,
+/// until the organization is made or retention removes it; it is said once.
+#[derive(Default)]
+struct Unknown(HashSet<OrganizationId>);
+
+impl Unknown {
+    fn report(&mut self, (event, _): &Sealed) {
+        let organization = event.organization;
+        if self.0.len() >= UNKNOWN_MAX {
+            self.0.clear();
+        }
+        if self.0.insert(organization) {
+            tracing::error!(
+                event = %event.id,
+                %organization,
+                "stays in the intake, as do others like it: there is no such organization"
+            );
+        } else {
+            tracing::debug!(event = %event.id, %organization, "stays in the intake");
+        }
+    }
 }
+
+/// So many are remembered.
+const UNKNOWN_MAX: usize = 1024;

@@ -25,6 +25,7 @@ impl Removal for MemoryStorage {
         let mut removed = Removed { blobs, ..Removed::default() };
         let Some(age) = age else { return Ok(removed) };
         state.remove_replays(now - age, limit, &mut removed);
+        state.remove_strays(now - age, limit, &mut removed);
         let mut organizations: Vec<_> = state.organizations.keys().copied().collect();
         // Another one comes first each time.
         state.removals += 1;
@@ -148,6 +149,20 @@ impl State {
         }
     }
 
+    /// Removes what waits in the intake for organizations that there are not.
+    fn remove_strays(&mut self, before: Timestamp, limit: usize, removed: &mut Removed) {
+        let is_stray = |event: &SealedEvent| !self.organizations.contains_key(&event.organization);
+        let rows = self.intake.rows.iter();
+        let strays = rows.filter(|(_, event)| event.timestamp <= before && is_stray(event));
+        let strays: Vec<i64> = strays.map(|(row, _)| *row).collect();
+        removed.more |= strays.len() > limit;
+        for row in strays.into_iter().take(limit) {
+            let event = self.intake.rows.remove(&row).expect("it was there just now");
+            removed.events += 1;
+            removed.bytes += bytes_of(&event);
+        }
+    }
+
     fn remove_old_of(
         &mut self,
         organization: OrganizationId,
@@ -170,17 +185,22 @@ impl State {
         let has_delivery = |seq: &Seq| lanes.iter().any(|lane| lane.deliveries.contains_key(seq));
         let old = row.events.range(..=to).map(|(seq, _)| *seq);
         let mut old: Vec<Seq> = old.filter(|seq| !has_delivery(seq)).collect();
-        removed.more |= old.len() > limit - removed.events;
-        old.truncate(limit - removed.events);
+        let left = limit.saturating_sub(removed.events);
+        removed.more |= old.len() > left;
+        old.truncate(left);
         for seq in old {
             let event = row.events.remove(&seq).expect("it was there just now");
             self.events_by_id.remove(&(organization, event.event.id));
             removed.blobs.extend(BlobKey::named_by(&event.event.body));
             removed.events += 1;
-            let changes = event.event.changes.as_ref().map_or(0, |changes| changes.len());
-            removed.bytes += (event.event.body.len() + changes) as u64;
+            removed.bytes += bytes_of(&event.event);
         }
     }
+}
+
+fn bytes_of(event: &SealedEvent) -> u64 {
+    let changes = event.changes.as_ref().map_or(0, |changes| changes.len());
+    (event.body.len() + changes) as u64
 }
 
 impl OrganizationRow {

@@ -62,6 +62,8 @@ pub trait Lanes: fmt::Debug + Send + Sync + 'static {
     ///   subscription is not [sending](Subscription::is_sending) or was deleted, is left out. Nothing
     ///   due is a [`Claimed`] without deliveries.
     /// - The answer shows every commit that was over before the call began.
+    /// - A lane of which something cannot be read as it was written is left out, and the storage logs
+    ///   which: the others go on.
     /// - The bodies of one answer have at most `bytes_max` bytes together, but each lane that has
     ///   something due gets one delivery at least.
     ///
@@ -105,7 +107,8 @@ pub trait Lanes: fmt::Debug + Send + Sync + 'static {
     ) -> Result<(), StorageError>;
 
     /// The intake rows after `after`, in their order, at most `limit`. They stay until a unit that
-    /// carries them is committed; one whose organization does not exist stays until it does.
+    /// carries them is committed; one whose organization does not exist stays until it does, or until it
+    /// is [old](super::Removal::remove_old).
     async fn intake(
         &self,
         after: Option<IntakeRow>,
@@ -120,7 +123,8 @@ pub trait Lanes: fmt::Debug + Send + Sync + 'static {
     /// says what to look at. Several causes may come as one; one may come twice.
     ///
     /// Intake rows are the exception: they are reported whoever added them, for their adder has no
-    /// other way to reach an engine.
+    /// other way to reach an engine. An erasure may be, too, since the call that erases comes back
+    /// later than the event is erased.
     ///
     /// # Cancellation
     /// A dropped call loses nothing: what it would have said, the next one says.

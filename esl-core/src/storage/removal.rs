@@ -9,7 +9,8 @@ use crate::{BlobKey, EventId, InstallationId, LinkKey, OrganizationId};
 #[async_trait]
 pub trait Removal: fmt::Debug + Send + Sync + 'static {
     /// Does one slice of removing events that were sealed longer than `age` ago, with their deliveries
-    /// and attempts, and replays that have been over for so long; `None` removes none of them. Rows that a deleted organization has left are
+    /// and attempts, replays that have been over for so long, and what
+    /// waits in the intake for an organization that does not exist; `None` removes none of them. Rows that a deleted organization has left are
     /// removed, too. At most `limit` rows, and fewer large ones, so that a publish never waits long
     /// behind it.
     ///

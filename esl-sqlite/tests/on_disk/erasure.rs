@@ -2,11 +2,14 @@
 
 use std::{fs, time::Duration};
 
-use esl_core::storage::{Commit, Lanes, Publish, Removal, RouteVersion, Routed, Unit};
+use esl_core::{
+    DeliveryId, DeliveryState, Seq,
+    storage::{Commit, Lanes, Publish, Records, Removal, RouteVersion, Routed, Unit, Want},
+};
 use esl_sqlite::SqliteStorage;
 use tokio::time::timeout;
 
-use crate::World;
+use crate::{World, worker_id};
 
 /// Longer than any commit, and ends a test that would wait for what never comes.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -76,4 +79,39 @@ async fn an_event_that_came_through_the_intake_leaves_nothing_there() {
         world.storage.erase_event(world.organization, world.event(15, b"").id).await.unwrap();
         assert!(!world.files_hold(&body[..30]), "{length} bytes");
     }
+}
+
+#[tokio::test]
+async fn an_erasure_that_was_cut_off_is_finished_with_the_chores() {
+    let world = World::new().await;
+    let accepted = world.publish_saying(1, SAID).await;
+    let worker = world.storage.enlist(worker_id(1)).await.unwrap();
+    world.storage.take(&worker, &[world.lane]).await.unwrap();
+    let mut erasing = Box::pin(world.storage.erase_event(world.organization, accepted.id));
+    // Asked once, it waits in line for its first transaction, and a publish behind it.
+    let turn = world.storage.turn().await.unwrap();
+    tokio::select! {
+        biased;
+        erased = &mut erasing => panic!("the writer is not there: {erased:?}"),
+        () = std::future::ready(()) => {}
+    }
+    tokio::join!(world.publish(2), async { drop(turn) });
+    drop(erasing);
+    let due = async |in_order| {
+        let want =
+            Want { lane: world.lane, room: 9, after: Some(Seq::ZERO), held: Vec::new(), in_order };
+        let claimed = world.storage.claim(&worker, &[want], usize::MAX).await.unwrap();
+        claimed[0].due.iter().map(|due| due.seq.get()).collect::<Vec<_>>()
+    };
+    // It is owed still, and not handed out.
+    assert_eq!((due(false).await, due(true).await), (vec![2], vec![2]));
+    let id = DeliveryId::new(accepted.id, accepted.seq, world.lane);
+    let state = async || {
+        let found = world.storage.delivery(world.organization, id).await.unwrap();
+        found.unwrap().0.state
+    };
+    assert_eq!(state().await, DeliveryState::Pending);
+    while world.storage.remove_old(&worker, None, 100).await.unwrap().more {}
+    assert_eq!(state().await, DeliveryState::Cancelled);
+    assert_eq!((due(false).await, due(true).await), (vec![2], vec![2]));
 }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use super::{
     removal::{deliver, history},
-    world::{PLENTY, WORKS, World, first, kind, numbers, want},
+    world::{PLENTY, SECOND, WORKS, World, first, kind, numbers, want},
 };
 use crate::{
-    Organization,
+    Client, Digest, NewReplay, Organization, Replay, ReplayId, ReplayNumber, ReplayOf, Scopes,
+    Token, TokenKind,
     storage::{StorageErrorKind, Unit},
 };
 
@@ -57,6 +58,74 @@ pub(super) async fn a_deleted_organization_is_gone_at_once_and_its_rows_in_slice
     }
     assert_eq!(world.deliveries(&fresh).await.len(), 1);
     assert_eq!(world.deliveries(&kept).await.len(), 2);
+}
+
+pub(super) async fn nothing_of_a_deleted_organization_is_handed_out_or_opens_anything(
+    world: World,
+) {
+    let (subscription, worker) = history(&world, 3).await;
+    let (organization, lane) = (subscription.organization, subscription.lane);
+    let client = |organization| Client {
+        id: "client".into(),
+        organization,
+        secret: Digest::of(b"secret"),
+        scopes: Scopes::all(),
+        created_at: world.now(),
+    };
+    let token = Token {
+        digest: Digest::of(b"token"),
+        kind: TokenKind::Access,
+        client: "client".into(),
+        organization,
+        scopes: Scopes::all(),
+        expires_at: world.now() + SECOND * 3_600,
+    };
+    world.storage.create_client(client(organization)).await.expect(WORKS);
+    world.storage.store_tokens(vec![token.clone()]).await.expect(WORKS);
+    let replay = ReplayId::from_ulid(ulid::Ulid::from_bytes(world.event_id().to_bytes()));
+    let replay = Replay::new(
+        replay,
+        organization,
+        subscription.id,
+        NewReplay::new(ReplayOf::UNDELIVERED),
+        world.now(),
+    );
+    world.storage.create_replay(replay).await.expect(WORKS);
+    let many: Vec<_> = (0..2_000).map(|_| world.event(organization)).collect();
+    world.storage.enqueue(many).await.expect(WORKS);
+    world.storage.delete_organization(organization).await.expect(WORKS);
+
+    // Whether or not the rows have gone.
+    let mut more = true;
+    while more {
+        assert_eq!(world.storage.client("client").await.expect(WORKS), None);
+        assert_eq!(world.storage.token(&token.digest).await.expect(WORKS), None);
+        assert_eq!(world.storage.waiting(&worker, None, 9).await.expect(WORKS), []);
+        assert_eq!(world.take(&worker, &[lane]).await, []);
+        let claimed = world.storage.claim(&worker, &[want(lane)], PLENTY).await.expect(WORKS);
+        assert!(claimed.is_empty());
+        let running = world.storage.running_replays(ReplayNumber(0), 9).await.expect(WORKS);
+        assert_eq!(running, []);
+        assert_eq!(world.storage.intake(None, 9).await.expect(WORKS), []);
+        assert_eq!(world.storage.organizations().await.expect(WORKS), []);
+        more = world.storage.remove_old(&worker, None, 1).await.expect(WORKS).more;
+    }
+    // Whoever comes next may have the names, and the old tokens are not theirs.
+    let other = world.organization().await;
+    world.storage.create_client(client(other)).await.expect(WORKS);
+    assert_eq!(world.storage.token(&token.digest).await.expect(WORKS), None);
+}
+
+pub(super) async fn an_organization_may_be_called_as_one_that_was_deleted(world: World) {
+    let names = (1..=9).rev().map(|number| format!("deleted {number}"));
+    for name in names {
+        let id = world.organization_id();
+        let organization = Organization { id, name, created_at: world.now() };
+        world.storage.create_organization(organization).await.expect(WORKS);
+    }
+    for organization in world.storage.organizations().await.expect(WORKS) {
+        world.storage.delete_organization(organization.id).await.expect(WORKS);
+    }
 }
 
 pub(super) async fn deleting_an_organization_leaves_the_others_where_they_are(world: World) {

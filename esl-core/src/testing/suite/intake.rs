@@ -1,6 +1,6 @@
 //! Events on their way from somebody else's transaction into ordinary commits.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::world::{WORKS, World, numbers};
 use crate::{
@@ -148,6 +148,34 @@ pub(super) async fn what_is_erased_from_the_intake_while_it_is_moved_is_not_stor
     assert_eq!(seqs.to_vec(), numbers([1, 2]));
     assert_eq!(world.storage.event(organization, erased).await.expect(WORKS), None);
     assert_eq!(world.deliveries(&subscription).await.len(), 2);
+}
+
+pub(super) async fn what_waits_for_an_organization_that_is_not_there_goes_when_it_is_old(
+    world: World,
+) {
+    const AGE: Duration = Duration::from_secs(100);
+    let (organization, gone) = (world.organization().await, world.organization().await);
+    world.storage.delete_organization(gone).await.expect(WORKS);
+    // Committed by an application that has not heard of it.
+    let events = [gone, organization, gone, world.organization_id()];
+    let old = enqueued(&world, &events.map(|organization| world.event(organization))).await;
+    world.clock.advance(AGE);
+    world.storage.enqueue(vec![world.event(gone)]).await.expect(WORKS);
+    let worker = world.worker_of(&[]).await;
+    let remove = async |age| {
+        let mut events = 0;
+        loop {
+            let removed = world.storage.remove_old(&worker, age, 2).await.expect(WORKS);
+            events += removed.events;
+            if !removed.more {
+                return events;
+            }
+        }
+    };
+    assert_eq!(remove(None).await, 0);
+    assert_eq!(remove(Some(AGE)).await, 3);
+    let left = world.storage.intake(None, 9).await.expect(WORKS);
+    assert_eq!((left.len(), &left[0]), (2, &old[1]));
 }
 
 pub(super) async fn an_empty_intake_is_nothing(world: World) {

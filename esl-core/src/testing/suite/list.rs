@@ -153,6 +153,7 @@ macro_rules! storage_suite {
                 a_refused_unit_leaves_its_intake_rows,
                 an_intake_row_is_removed_only_for_its_own_event,
                 what_is_erased_from_the_intake_while_it_is_moved_is_not_stored,
+                what_waits_for_an_organization_that_is_not_there_goes_when_it_is_old,
                 an_empty_intake_is_nothing;
             reopen:
                 a_reopened_delivery_is_due_now_with_a_fresh_budget,
@@ -233,6 +234,8 @@ macro_rules! storage_suite {
                 the_organizations_of_an_event_are_found_by_its_id;
             deletion:
                 a_deleted_organization_is_gone_at_once_and_its_rows_in_slices,
+                nothing_of_a_deleted_organization_is_handed_out_or_opens_anything,
+                an_organization_may_be_called_as_one_that_was_deleted,
                 deleting_an_organization_leaves_the_others_where_they_are;
             blobs:
                 the_blobs_of_removed_events_are_named,
