@@ -210,7 +210,7 @@ pub(crate) fn page_bytes(connection: &Connection) -> Result<usize, StorageError>
 const NAP: Duration = Duration::from_micros(500);
 const SAFE_VERSION: i32 = 3_051_003;
 /// Enough for the inner pages and the growing ends of every tree of a large database.
-const WRITER_CACHE_KIB: u32 = 32 * 1024;
+const WRITER_CACHE_KIB: u32 = 16 * 1024;
 const READER_CACHE_KIB: u32 = 2 * 1024;
 const WAL_FILE_BYTES_MAX: u32 = 64 * 1024 * 1024;
 /// More than there are, so that each is prepared once.

@@ -43,7 +43,7 @@ pub(super) struct Lane {
     pub(super) target: Option<Arc<Target>>,
     pub(super) reading: Reading,
     /// What its subscription was changed to since it was read.
-    pub(super) told: Option<Subscription>,
+    pub(super) told: Option<Box<Subscription>>,
     /// Another worker had it when we last asked.
     pub(super) is_foreign: bool,
     pub(super) state: LaneState,
@@ -141,7 +141,7 @@ impl Lane {
     /// Somebody has changed its subscription to this.
     pub(super) fn follow_update(&mut self, after: &Subscription) {
         let Some(target) = &self.target else { return };
-        let before = self.told.as_ref().unwrap_or(&target.subscription);
+        let before = self.told.as_deref().unwrap_or(&target.subscription);
         let state = self.state.after_update(before, after);
         if before.callback_url != after.callback_url {
             self.meet_receiver();
@@ -242,18 +242,24 @@ impl Lane {
             {
                 return self.retries.remove(index).expect("the index was just found");
             }
-            if let Some(job) = self.window.pop_front() {
+            if let Some(job) = self.pop_window() {
                 return job;
             }
-        }
-        if self.window.is_empty() && self.window.capacity() > WINDOW_KEPT {
-            // Very many lanes have had much at some time.
-            self.window = VecDeque::new();
         }
         let is_retrys_turn = self.window.is_empty() || !self.was_retry;
         let retry = if is_retrys_turn { self.retries.pop_front() } else { None };
         self.was_retry = retry.is_some();
-        retry.or_else(|| self.window.pop_front()).expect("a lane that can send has a job")
+        retry.or_else(|| self.pop_window()).expect("a lane that can send has a job")
+    }
+
+    fn pop_window(&mut self) -> Option<Job> {
+        let job = self.window.pop_front();
+        // Very many lanes have had much at some time.
+        let capacity = self.window.capacity();
+        if capacity > WINDOW_KEPT && self.window.len() <= capacity / 4 {
+            self.window.shrink_to(capacity / 2);
+        }
+        job
     }
 
     /// Whether its receiver has taken most of what it was given.
@@ -334,8 +340,8 @@ impl Lane {
     }
 }
 
-/// An empty window of no more than this is kept as it is.
-const WINDOW_KEPT: usize = 64;
+/// A window with room for no more than this keeps it.
+const WINDOW_KEPT: usize = 16;
 /// Sends under way in a lane of which nothing is known.
 const LANE_IN_FLIGHT_START: u32 = 4;
 /// After so long without a success a lane that was tried is no longer sure of its share.

@@ -20,8 +20,8 @@ pub(crate) struct Defaults {
 pub(crate) struct Target {
     pub(crate) subscription: Subscription,
     pub(crate) signer: Signer,
-    /// Signs with the secret before the last rotation, until then.
-    retiring: Option<(Signer, Timestamp)>,
+    /// Signs with the secret before the last rotation, until then. Few have one, and it is large.
+    retiring: Option<Box<(Signer, Timestamp)>>,
     pub(crate) headers: Vec<(HeaderName, String)>,
     pub(crate) retry: RetryPolicy,
     pub(crate) timeout: Duration,
@@ -39,7 +39,7 @@ impl Target {
             retiring: subscription
                 .retiring
                 .as_ref()
-                .map(|retiring| (signer(&retiring.secret), retiring.until)),
+                .map(|retiring| Box::new((signer(&retiring.secret), retiring.until))),
             headers: headers.collect(),
             retry: retry_policy(options, &defaults.retry),
             timeout: options.timeout.unwrap_or(defaults.attempt_timeout),
@@ -49,7 +49,8 @@ impl Target {
 
     /// Signs with the old secret, while there is one.
     pub(crate) fn retiring_at(&self, now: Timestamp) -> Option<&Signer> {
-        self.retiring.as_ref().filter(|(_, until)| now < *until).map(|(signer, _)| signer)
+        let (signer, until) = self.retiring.as_deref()?;
+        (now < *until).then_some(signer)
     }
 }
 

@@ -54,7 +54,7 @@ impl Lanes {
     pub(crate) fn changed(&mut self, after: &Subscription) {
         if let Some(lane) = self.lanes.get_mut(&after.lane) {
             lane.follow_update(after);
-            lane.told = lane.target.is_some().then(|| after.clone());
+            lane.told = lane.target.is_some().then(|| Box::new(after.clone()));
         }
         // One that is not known was perhaps resumed, with deliveries in storage.
         self.read(after.lane);
