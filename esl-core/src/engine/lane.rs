@@ -180,17 +180,17 @@ impl Lane {
         self.in_flight == 0 && self.unsettled == 0
     }
 
-    /// Whether storage has something for the lane, and it has room for it.
-    pub(super) fn wants_claim(&self, window_max: usize) -> bool {
+    /// Whether storage has something for the lane, and it has no more than `low` in hand.
+    pub(super) fn wants_claim(&self, window_max: usize, low: usize) -> bool {
         let is_due = self.due == Some(Monotonic::ZERO);
         let is_wanted = if self.is_strict() {
             // A retry that is due later blocks what has come since.
             let has_more = is_due || (self.is_spilled && self.due_later().is_none());
             has_more && !self.has_jobs() && self.is_settled()
         } else {
-            let is_low = self.window.len() + self.retries.len() <= window_max / 2;
+            let is_low = self.window.len() + self.retries.len() <= low;
             // So that however many are due, memory holds a window's worth of them.
-            let has_few_retries = self.retries.len() <= window_max / 4;
+            let has_few_retries = self.retries.len() <= low.min(window_max / 4);
             (self.is_spilled && is_low) || (is_due && has_few_retries)
         };
         is_wanted && self.is_sending() && self.blocked.is_none() && self.claim == Claim::Idle

@@ -1,6 +1,6 @@
 //! What lanes fetch from storage, and what comes of it.
 
-use super::{Errands, Lanes, Now, ROOM_MIN};
+use super::{Errands, Lanes, Now};
 use std::sync::Arc;
 
 use crate::{
@@ -38,8 +38,14 @@ impl Lanes {
                 (self.limits.window / 2, lane.retries.len())
             };
             let organization = lane.organization;
-            let room = room.saturating_sub(in_hand).min(self.room(organization)).max(ROOM_MIN);
+            let most = self.room(organization).max(self.room_min().saturating_sub(in_hand));
+            let room = room.saturating_sub(in_hand).min(most);
             let lane = self.lanes.get_mut(&id).expect("it was just there");
+            if room == 0 {
+                // It asks again when it has less in hand.
+                lane.claim = Claim::Idle;
+                continue;
+            }
             lane.claim = Claim::Running { with_new };
             lane.arrivals.clear();
             lane.is_incomplete = false;
@@ -138,8 +144,11 @@ impl Lanes {
 
     /// Asks for a claim if storage has something for the lane and there is room for it.
     pub(super) fn refill(&mut self, id: LaneId) {
-        let Some(lane) = self.lanes.get_mut(&id) else { return };
-        if lane.wants_claim(self.limits.window) {
+        let Some(lane) = self.lanes.get(&id) else { return };
+        let is_roomy = self.room(lane.organization) >= self.limits.window;
+        let low = if is_roomy { self.limits.window / 2 } else { self.room_min() / 2 };
+        let lane = self.lanes.get_mut(&id).expect("it was just there");
+        if lane.wants_claim(self.limits.window, low) {
             lane.claim = Claim::Queued;
             self.to_claim.push(lane.organization, id);
         }
@@ -167,5 +176,105 @@ impl Lanes {
             self.bytes = self.bytes.saturating_sub(job.event.body.len());
             self.count_out(organization);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        Algorithm, NewSubscription, OrganizationId, RetryPolicy, SealedEvent, Secret, Subscription,
+        SubscriptionId, Timestamp, WorkerId,
+        engine::{
+            headers::HeaderNames,
+            lanes::Limits,
+            target::{Defaults, Target},
+        },
+        storage::{Due, LaneState, Worker},
+    };
+
+    const ORGANIZATION: OrganizationId = OrganizationId::from_bytes([1; 16]);
+    const NOW: Now = Now { utc: Timestamp::EPOCH, monotonic: Monotonic::ZERO };
+
+    fn target(number: u64) -> Arc<Target> {
+        let url = crate::CallbackUrl::from_stored("https://example.com/");
+        let new = NewSubscription::new(url, vec!["*".parse().expect("a pattern")]);
+        let secret = Secret::new("0123456789abcdef0123456789abcdef").expect("a secret");
+        let id = SubscriptionId::from_bytes([2; 16]);
+        let mut subscription = Subscription::new(id, ORGANIZATION, new, secret, Timestamp::EPOCH);
+        subscription.lane = LaneId::new(number);
+        let defaults = Defaults {
+            algorithm: Algorithm::Sha256,
+            headers: HeaderNames::new("X-Sapien"),
+            retry: RetryPolicy::default(),
+            attempt_timeout: Duration::from_secs(15),
+        };
+        Arc::new(Target::new(subscription, &defaults))
+    }
+
+    fn event(body: usize) -> Arc<SealedEvent> {
+        Arc::new(SealedEvent {
+            id: crate::EventId::from_bytes([3; 16]),
+            organization: ORGANIZATION,
+            event_type: "person.updated".parse().expect("a type"),
+            timestamp: Timestamp::EPOCH,
+            digest: None,
+            body: vec![b' '; body].into(),
+            changes: None,
+        })
+    }
+
+    /// Lanes with no end of deliveries claim until nothing more is asked for; how many they have then.
+    fn fill(limits: Limits, lanes: u64, body: usize) -> Vec<usize> {
+        let mut all = Lanes::new(limits);
+        let worker = Worker { id: WorkerId::from_bytes([4; 16]), epoch: 1 };
+        all.extend_epoch(worker, NOW.monotonic + Duration::from_secs(30));
+        for number in 0..lanes {
+            all.taken(target(number), LaneState::default(), NOW);
+            all.lanes.get_mut(&LaneId::new(number)).expect("taken").spill();
+            all.refill(LaneId::new(number));
+        }
+        let event = event(body);
+        for _ in 0..10_000 {
+            let errands = all.errands(8);
+            if errands.wants.is_empty() {
+                let lanes = (0..lanes).map(|number| all.lanes[&LaneId::new(number)].window.len());
+                return lanes.collect();
+            }
+            for want in errands.wants {
+                let first = want.after.expect("new ones are wanted").get() + 1;
+                let seqs = first..first + want.room as u64;
+                let new = |seq| Due {
+                    seq: Seq::new(seq),
+                    event: Arc::clone(&event),
+                    is_retry: false,
+                    attempts: 0,
+                    charged: 0,
+                };
+                let due = seqs.map(new).collect();
+                let claimed = Claimed { lane: want.lane, due, is_all: false, next_due: None };
+                all.claimed(want.lane, Some(claimed), NOW);
+            }
+        }
+        panic!("they claim for ever");
+    }
+
+    #[test]
+    fn however_many_lanes_have_much_to_do_memory_holds_a_part_of_it() {
+        let limits = Limits { window: 64, windows: 1024, ..Limits::default() };
+        let lanes = fill(limits, 200, 100);
+        assert!(lanes.iter().all(|&jobs| jobs > 0), "{lanes:?}");
+        // Those that were there first have what is allowed, and one round of claims; each other a few.
+        let all: usize = lanes.iter().sum();
+        assert!(all <= 1024 + 8 * 64 + 200 * 8, "{all}: {lanes:?}");
+    }
+
+    #[test]
+    fn of_what_is_large_each_lane_has_one_at_least_and_no_more_when_memory_is_full() {
+        let limits = Limits { window: 64, bytes: 1_000_000, ..Limits::default() };
+        let lanes = fill(limits, 200, 100_000);
+        assert!(lanes[8..].iter().all(|&jobs| jobs == 1), "{lanes:?}");
     }
 }

@@ -46,9 +46,17 @@ impl Lanes {
 
     /// How many more deliveries of an organization there may be in windows.
     pub(super) fn room(&self, organization: OrganizationId) -> usize {
+        if self.bytes >= self.limits.bytes {
+            return 0;
+        }
         let windows = self.limits.windows;
         let its_own = self.organizations.get(&organization).map_or(0, |entry| entry.jobs);
         windows.saturating_sub(self.jobs).min((windows / 4 * 3).max(1).saturating_sub(its_own))
+    }
+
+    /// How many deliveries a lane may have in hand even when all windows together are full.
+    pub(super) const fn room_min(&self) -> usize {
+        if self.bytes < self.limits.bytes { ROOM_MIN } else { 1 }
     }
 
     /// A delivery comes into a window.
@@ -67,6 +75,7 @@ impl Lanes {
     }
 }
 
+const ROOM_MIN: usize = 8;
 /// So many lanes are remembered although there is nothing to do for them. Some kilobytes each.
 const KEPT_MAX: usize = 16 * 1024;
 /// Beyond that, whenever one comes, so many others are looked at whether they can be forgotten.

@@ -67,9 +67,6 @@ impl Default for Limits {
 /// While so many of its lanes wait for their turn, an organization waits with its fan-outs.
 const ENOUGH: usize = 4096;
 
-/// A lane may claim so many even when all windows together are full.
-const ROOM_MIN: usize = 4;
-
 /// The time, on both clocks.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Now {
@@ -258,7 +255,7 @@ impl Lanes {
     pub(crate) fn expanded(&mut self, seq: Seq, event: &Arc<SealedEvent>, lanes: &[LaneId]) {
         for &id in lanes {
             self.enter(id, event.organization);
-            let has_room = self.room(event.organization) > 0 && self.bytes < self.limits.bytes;
+            let has_room = self.room(event.organization) > 0;
             let lane = self.lanes.get_mut(&id).expect("it has just entered");
             if seq <= lane.after {
                 continue;
