@@ -44,7 +44,7 @@ pub(super) async fn create(
     let subscription = api.esl.subscribe(caller.organization, new).await?;
     // The only answer that holds a secret, and only one that its reader did not choose.
     let secret = is_generated.then(|| subscription.secret.expose());
-    let mut response = answer(StatusCode::CREATED, &View::of(&subscription, secret));
+    let mut response = answer(StatusCode::CREATED, &View::of(&subscription, secret, api.esl.now()));
     let location = format!("{}/{}", path.as_str(), subscription.id);
     let headers = response.headers_mut();
     headers.insert(LOCATION, HeaderValue::try_from(location).expect("paths and ids are ASCII"));
@@ -61,7 +61,8 @@ pub(super) async fn list(
     let page = parameters.page();
     parameters.finish()?;
     let page = api.esl.storage().subscriptions(caller.organization, page).await?;
-    let view = |subscription| View::of(subscription, None);
+    let now = api.esl.now();
+    let view = |subscription| View::of(subscription, None, now);
     Ok(answer(StatusCode::OK, &List::of(&page, |last| last.lane, view)))
 }
 
@@ -77,8 +78,10 @@ pub(super) async fn one(
     let subscription = storage.subscription(caller.organization, id).await?;
     let subscription = subscription.ok_or_else(not_found)?;
     let health = storage.health(caller.organization, id).await?.ok_or_else(not_found)?;
-    let view =
-        DetailView { subscription: View::of(&subscription, None), health: HealthView::of(&health) };
+    let view = DetailView {
+        subscription: View::of(&subscription, None, api.esl.now()),
+        health: HealthView::of(&health),
+    };
     Ok(answer(StatusCode::OK, &view))
 }
 
@@ -93,7 +96,7 @@ pub(super) async fn update(
     let update = read_update(&body, &api.esl)?;
     let updated = api.esl.update_subscription(caller.organization, id, update).await;
     let subscription = updated.map_err(|error| Problem::about(SubscriptionId::NAME, &error))?;
-    Ok(answer(StatusCode::OK, &View::of(&subscription, None)))
+    Ok(answer(StatusCode::OK, &View::of(&subscription, None, api.esl.now())))
 }
 
 /// `DELETE /api/v1/subscriptions/{id}`
@@ -137,7 +140,7 @@ pub(super) async fn rotate_secret(
         _ => Problem::about(SubscriptionId::NAME, &error),
     })?;
     let secret = is_generated.then(|| subscription.secret.expose());
-    let mut response = answer(StatusCode::OK, &View::of(&subscription, secret));
+    let mut response = answer(StatusCode::OK, &View::of(&subscription, secret, api.esl.now()));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }
@@ -286,7 +289,7 @@ struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    fn of(subscription: &'a Subscription, secret: Option<&'a str>) -> Self {
+    fn of(subscription: &'a Subscription, secret: Option<&'a str>, now: Timestamp) -> Self {
         Self {
             id: subscription.id,
             callback_url: subscription.callback_url.as_str(),
@@ -294,7 +297,7 @@ impl<'a> View<'a> {
             secret,
             active: subscription.active,
             disabled_reason: subscription.disabled_reason.map(|reason| reason.as_str()),
-            rotation_ends_at: subscription.retiring.as_ref().map(|retiring| retiring.until),
+            rotation_ends_at: subscription.retiring_at(now).map(|retiring| retiring.until),
             options: OptionsView::of(&subscription.options),
             created_at: subscription.created_at,
             updated_at: subscription.updated_at,

@@ -11,6 +11,7 @@ mod oauth;
 mod options;
 mod replays;
 mod requests;
+mod rotation;
 mod serve;
 mod subscriptions;
 mod world;
