@@ -178,9 +178,18 @@ enum Rotation {
 fn read_rotation(body: &[u8]) -> Result<Rotation, Problem> {
     let members = json::object(body)?;
     let mut faults = Faults::default();
-    let finish = members.optional("", "finish", &mut faults, json::boolean).unwrap_or(false);
-    if finish {
-        members.finish("", &["finish"], &mut faults);
+    if members.get("finish").is_some() {
+        // `false` is refused: it would begin a rotation, which hardly anybody means by it.
+        members.optional("", "finish", &mut faults, |raw| match json::boolean(raw) {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(_) => Err("expected true; left out, a rotation begins"),
+        });
+        for name in ["secret", "grace_seconds"] {
+            members.optional("", name, &mut faults, |_| {
+                Err::<(), _>("this member does not go together with finish")
+            });
+        }
+        members.finish("", &ROTATION, &mut faults);
         faults.check()?;
         return Ok(Rotation::Finish);
     }
@@ -188,10 +197,12 @@ fn read_rotation(body: &[u8]) -> Result<Rotation, Problem> {
     let grace = members.optional("", "grace_seconds", &mut faults, |raw| {
         json::whole(raw, 0..=SecretChange::GRACE_MAX.as_secs()).map(Duration::from_secs)
     });
-    members.finish("", &["finish", "secret", "grace_seconds"], &mut faults);
+    members.finish("", &ROTATION, &mut faults);
     faults.check()?;
     Ok(Rotation::Begin { secret, grace: grace.unwrap_or(SecretChange::GRACE_DEFAULT) })
 }
+
+const ROTATION: [&str; 3] = ["finish", "secret", "grace_seconds"];
 
 fn read_new(body: &[u8], esl: &Esl) -> Result<NewSubscription, Problem> {
     let policy = esl.callback_policy();

@@ -33,3 +33,31 @@ async fn a_rotation_is_shown_until_its_grace_is_over_and_no_longer() {
     world.clock.advance(Duration::from_millis(1));
     assert_eq!(shown().await, [Value::Null, Value::Null, Value::Null]);
 }
+
+#[tokio::test]
+async fn finish_is_true_or_not_there_and_stands_alone() {
+    let world = World::new().await;
+    let uri = subscribe(&world).await;
+    let not_true = "expected true; left out, a rotation begins";
+    let not_alone = "this member does not go together with finish";
+    for (body, faults) in [
+        (json!({ "finish": false }), vec![("/finish", not_true)]),
+        (json!({ "finish": null }), vec![("/finish", not_true)]),
+        (
+            json!({ "finish": false, "grace_seconds": 3 }),
+            vec![("/finish", not_true), ("/grace_seconds", not_alone)],
+        ),
+        (json!({ "finish": true, "grace_seconds": 3 }), vec![("/grace_seconds", not_alone)]),
+        (
+            json!({ "finish": true, "secret": "x", "grace": 3 }),
+            vec![("/secret", not_alone), ("/grace", "there is no such member")],
+        ),
+    ] {
+        let reply = world.post(&format!("{uri}/rotate-secret")).json(&body).send().await;
+        let faults: Vec<_> =
+            faults.into_iter().map(|(place, detail)| (place.into(), detail.into())).collect();
+        assert_eq!(reply.faults(), faults, "{body}");
+    }
+    let one = world.get(&uri).send().await;
+    assert_eq!(one.body["rotation_ends_at"], Value::Null, "nothing has begun");
+}
