@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 use super::{
     Api, answer,
     auth::{Authorized, MayRead, MaySubscribe},
-    body::{self, JsonBody, NoBody},
+    body::{self, NoBody, OptionalJsonBody},
     fault::{Faults, Place},
     json::{self, Items},
     page::{List, NoParameters, Parameters},
@@ -32,7 +32,7 @@ pub(super) async fn create(
     path: MatchedPath,
     Id(subscription): Id<SubscriptionId>,
     _: NoParameters,
-    JsonBody(body): JsonBody<{ body::SMALL }>,
+    OptionalJsonBody(body): OptionalJsonBody<{ body::SMALL }>,
 ) -> Result<Response, Problem> {
     let Asked { new, is_dry_run } = read(&body)?;
     let organization = caller.organization;

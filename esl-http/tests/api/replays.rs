@@ -136,3 +136,23 @@ async fn everything_that_is_wrong_is_named() {
         assert_eq!(reply.places(), places, "{body}");
     }
 }
+
+#[tokio::test]
+async fn a_replay_needs_no_body() {
+    let world = World::new().await;
+    let id = world.subscribe(&["person.*"]).await;
+    let uri = format!("/api/v1/subscriptions/{id}/replay");
+    // The second as curl sends it with an empty -d.
+    for call in [world.post(&uri), world.post(&uri).form("")] {
+        let reply = call.send().await;
+        assert_eq!(reply.status, StatusCode::ACCEPTED, "{}", reply.text);
+        assert_eq!(reply.body["of"], json!(["exhausted", "expired"]));
+        let replay = reply.body["id"].as_str().expect("an id");
+        world.post(&format!("/api/v1/replays/{replay}/cancel")).send().await;
+    }
+    // What there is has to be JSON.
+    let reply = world.post(&uri).form("dry_run=true").send().await;
+    assert_eq!(reply.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    let reply = world.post(&uri).raw_json(" ").send().await;
+    assert_eq!(reply.status, StatusCode::BAD_REQUEST);
+}
