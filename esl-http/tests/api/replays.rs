@@ -5,7 +5,10 @@ use std::time::Duration;
 use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::world::{Reply, World};
+use crate::{
+    faulty::Mode,
+    world::{Reply, World},
+};
 
 async fn publish(world: &World, count: u64) {
     for number in 0..count {
@@ -155,4 +158,19 @@ async fn a_replay_needs_no_body() {
     assert_eq!(reply.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
     let reply = world.post(&uri).raw_json(" ").send().await;
     assert_eq!(reply.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_count_that_takes_too_long_says_so_and_what_to_do() {
+    let world = World::new().await;
+    // The caller is known from this on, so that what hangs is the count.
+    let id = world.subscribe(&["person.*"]).await;
+    world.fault.set(Mode::Hang);
+    let reply = replay(&world, &id, &json!({ "state": "missing", "dry_run": true })).await;
+    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(reply.body["code"], "timeout");
+    let detail = "counting took too long, and was given up; count a narrower range (from_seq, \
+                  to_seq, from_time, to_time), or begin the replay without counting";
+    assert_eq!(reply.body["detail"], detail);
+    assert_eq!(reply.header("retry-after"), None, "the same count takes as long again");
 }
