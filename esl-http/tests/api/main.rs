@@ -7,6 +7,7 @@ mod events;
 mod faulty;
 mod health;
 mod isolation;
+mod log;
 mod oauth;
 mod options;
 mod replays;
