@@ -8,6 +8,7 @@ mod faulty;
 mod health;
 mod isolation;
 mod log;
+mod lost_blobs;
 mod oauth;
 mod options;
 mod replays;
