@@ -254,7 +254,10 @@ impl From<PublishError> for Problem {
             }
             PublishError::EventConflict(id) => Self::new(
                 Code::EventConflict,
-                format!("event {id} has been published before, with other content"),
+                format!(
+                    "event {id} has been published before, with other content, or under an id \
+                     that was generated for it"
+                ),
             ),
             PublishError::IdempotencyConflict => Self::new(
                 Code::IdempotencyConflict,
