@@ -186,9 +186,9 @@ variables! {
     "ESL_ALLOWED_CALLBACKS" Open, default "" => allowed_callbacks: CallbackAllowList =
         parse::allowed_callbacks;
 
-    /// A proxy through which all deliveries leave: `http://` or `socks5://`, perhaps a user and a
-    /// password, a host and a port. It resolves the receivers' names, so it has to be the one that
-    /// refuses what they must not lead to: see docs/network.md.
+    /// A proxy through which all deliveries leave: `http://` or `socks5://` (`socks5h://` is the same),
+    /// perhaps a user and a password, a host and a port. It resolves the receivers' names, so it has to
+    /// be the one that refuses what they must not lead to: see docs/network.md.
     "ESL_EGRESS_PROXY" Url, default "" => egress_proxy: Option<Proxy> =
         parse::optional(parse::egress_proxy);
 
