@@ -202,12 +202,13 @@ variables! {
     "OAUTH_TOKEN_LIFETIME" Open, default "3600" => access_token_lifetime: Duration =
         parse::units(Duration::from_secs(1), 1..=31_536_000);
 
-    /// Refresh token lifetime, in seconds.
+    /// Refresh token lifetime, in seconds. They are given out, but nothing takes one yet: that comes
+    /// with a later version.
     "OAUTH_REFRESH_LIFETIME" Open, default "86400" => refresh_token_lifetime: Duration =
         parse::units(Duration::from_secs(1), 1..=31_536_000);
 
     /// How many events an organization may publish in an hour, or `unlimited`. Checked, but not
-    /// enforced yet: that comes with a later version.
+    /// enforced yet, and no answer has `X-RateLimit` headers: that comes with a later version.
     "RATE_LIMIT_EVENTS_HOUR" Open, default "10000" => events_per_hour: Option<u64> = parse::events_per_hour;
 
     /// What is logged, to the standard error: a level (`off`, `error`, `warn`, `info`, `debug` or
