@@ -38,7 +38,7 @@ pub(super) async fn one(
     let stored = api.esl.storage().event(organization, event).await?.ok_or_else(not_found)?;
     let (reference, _) = data_ref(&stored.body).ok_or_else(not_found)?;
     let key = BlobKey::named_by(&stored.body).ok_or_else(not_found)?;
-    let store = api.esl.blobs().ok_or_else(not_found)?;
+    let Some(store) = api.esl.blobs() else { return Err(missing(key)) };
 
     // Before the preconditions: they are the store's to go by (RFC 9110, section 13.2.1). Its links
     // are signed for GET alone.
@@ -55,7 +55,7 @@ pub(super) async fn one(
     let read = match &wanted {
         Wanted::Whole if has_body => 0..size,
         Wanted::Part(range) if has_body => range.clone(),
-        // What the store has lost is not found, whatever was asked. One byte tells.
+        // What the store has lost is lost, whatever was asked. One byte tells.
         Wanted::Whole
         | Wanted::Part(_)
         | Wanted::NotModified
@@ -63,7 +63,12 @@ pub(super) async fn one(
         | Wanted::NotSatisfiable => 0..size.min(1),
     };
     let stream = store.read(key, read).await.map_err(|error| unavailable(&error))?;
-    let stream = stream.ok_or_else(not_found)?;
+    let Some(stream) = stream else {
+        // An event that was removed or erased meanwhile has lost nothing: its data goes after it.
+        let stored = api.esl.storage().event(organization, event).await?.ok_or_else(not_found)?;
+        let is_named = BlobKey::named_by(&stored.body) == Some(key);
+        return Err(if is_named { missing(key) } else { not_found() });
+    };
 
     let (status, range) = match wanted {
         Wanted::Whole => (StatusCode::OK, 0..size),
@@ -154,6 +159,18 @@ fn not_satisfiable(size: u64) -> Problem {
     let detail = format!("there is nothing in this range; the blob has {size} bytes");
     let problem = Problem::new(Code::RangeNotSatisfiable, detail);
     problem.with_header(CONTENT_RANGE, value(&format!("bytes */{size}")))
+}
+
+/// A fault of this side, which an operator must learn of: the event is there, and its data is not.
+fn missing(key: BlobKey) -> Problem {
+    let detail = "there is such an event, but its data is not in the store for large payloads";
+    Problem::new(Code::BlobMissing, detail).with_cause(&Missing { key })
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the data of event {} is not in the store: {key}", key.event)]
+struct Missing {
+    key: BlobKey,
 }
 
 fn unavailable(error: &BlobError) -> Problem {

@@ -54,6 +54,7 @@ pub(super) enum Code {
     UnsupportedMediaType,
     RangeNotSatisfiable,
     Invalid,
+    BlobMissing,
     Internal,
     Unavailable,
     Timeout,
@@ -78,6 +79,7 @@ impl Code {
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::RangeNotSatisfiable => "range_not_satisfiable",
             Self::Invalid => "invalid",
+            Self::BlobMissing => "blob_missing",
             Self::Internal => "internal",
             Self::Unavailable => "unavailable",
             Self::Timeout => "timeout",
@@ -101,7 +103,7 @@ impl Code {
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::RangeNotSatisfiable => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::BlobMissing | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable | Self::Timeout => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -252,7 +254,10 @@ impl From<PublishError> for Problem {
             }
             PublishError::EventConflict(id) => Self::new(
                 Code::EventConflict,
-                format!("event {id} has been published before, with other content"),
+                format!(
+                    "event {id} has been published before, with other content, or under an id \
+                     that was generated for it"
+                ),
             ),
             PublishError::IdempotencyConflict => Self::new(
                 Code::IdempotencyConflict,

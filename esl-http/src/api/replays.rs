@@ -17,26 +17,29 @@ use serde_json::value::RawValue;
 use super::{
     Api, answer,
     auth::{Authorized, MayRead, MaySubscribe},
-    body::{self, JsonBody, NoBody},
+    body::{self, NoBody, OptionalJsonBody},
     fault::{Faults, Place},
     json::{self, Items},
     page::{List, NoParameters, Parameters},
     path::{Id, Named},
     problem::{Code, Problem},
+    request::Context,
 };
 
 /// `POST /api/v1/subscriptions/{id}/replay`
 pub(super) async fn create(
     State(api): State<Api>,
     caller: Authorized<MaySubscribe>,
+    context: Context,
     path: MatchedPath,
     Id(subscription): Id<SubscriptionId>,
     _: NoParameters,
-    JsonBody(body): JsonBody<{ body::SMALL }>,
+    OptionalJsonBody(body): OptionalJsonBody<{ body::SMALL }>,
 ) -> Result<Response, Problem> {
     let Asked { new, is_dry_run } = read(&body)?;
     let organization = caller.organization;
     if is_dry_run {
+        context.when_too_slow(COUNT_TOO_SLOW);
         let count = api.esl.count_replay(organization, subscription, new).await?;
         let count = count.ok_or_else(|| Problem::not_found(SubscriptionId::NAME))?;
         return Ok(answer(StatusCode::OK, &CountView { count }));
@@ -188,6 +191,8 @@ fn states(raw: &RawValue, faults: &mut Faults) -> Option<ReplayOf> {
     }
 }
 
+const COUNT_TOO_SLOW: &str = "counting took too long, and was given up; count a narrower range \
+    (from_seq, to_seq, from_time, to_time), or begin the replay without counting";
 const STATES: [&str; 4] = ["missing", "exhausted", "expired", "delivered"];
 const NAMES: [&str; 7] =
     ["state", "from_seq", "to_seq", "from_time", "to_time", "max_per_second", "dry_run"];

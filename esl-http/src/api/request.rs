@@ -29,6 +29,7 @@ pub(super) struct Context(Arc<Facts>);
 struct Facts {
     request_id: HeaderValue,
     client: OnceLock<Arc<str>>,
+    too_slow: OnceLock<&'static str>,
 }
 
 impl Context {
@@ -47,6 +48,12 @@ impl Context {
         // A second extractor of the same request says the same.
         let _ = self.0.client.set(client);
     }
+
+    /// Notes what the answer says, should the time for the request be over before it is done: for
+    /// work that changes nothing, and takes as long when it is asked for again.
+    pub(super) fn when_too_slow(&self, detail: &'static str) {
+        let _ = self.0.too_slow.set(detail);
+    }
 }
 
 /// Answers a request through `next`, whatever happens on the way.
@@ -59,7 +66,8 @@ pub(super) async fn accompany(
     let request_id = given_id(request.headers()).unwrap_or_else(|| {
         HeaderValue::try_from(api.esl.request_id().to_string()).expect("request ids are ASCII")
     });
-    let context = Context(Arc::new(Facts { request_id, client: OnceLock::new() }));
+    let facts = Facts { request_id, client: OnceLock::new(), too_slow: OnceLock::new() };
+    let context = Context(Arc::new(facts));
     let method = request.method().clone();
     let path = request.extensions().get::<MatchedPath>().cloned();
     request.extensions_mut().insert(context.clone());
@@ -69,7 +77,7 @@ pub(super) async fn accompany(
     let mut response = match timeout(api.config.request_timeout, answering).await {
         Ok(Ok(response)) => response,
         Ok(Err(_)) => Problem::internal(&Panicked).into_response(),
-        Err(_) => too_slow().into_response(),
+        Err(_) => too_slow(&context).into_response(),
     };
 
     response.headers_mut().insert(X_REQUEST_ID, context.0.request_id.clone());
@@ -87,7 +95,10 @@ fn given_id(headers: &HeaderMap) -> Option<HeaderValue> {
     is_id.then(|| value.clone())
 }
 
-fn too_slow() -> Problem {
+fn too_slow(context: &Context) -> Problem {
+    if let Some(detail) = context.0.too_slow.get() {
+        return Problem::new(Code::Timeout, *detail);
+    }
     let detail = "the request took too long; whether it was done is not known. Publishing again \
                   with the same Idempotency-Key or the same event ids is safe";
     Problem::new(Code::Timeout, detail).with_header(RETRY_AFTER, HeaderValue::from_static("1"))

@@ -44,7 +44,7 @@ pub(super) async fn create(
     let subscription = api.esl.subscribe(caller.organization, new).await?;
     // The only answer that holds a secret, and only one that its reader did not choose.
     let secret = is_generated.then(|| subscription.secret.expose());
-    let mut response = answer(StatusCode::CREATED, &View::of(&subscription, secret));
+    let mut response = answer(StatusCode::CREATED, &View::of(&subscription, secret, api.esl.now()));
     let location = format!("{}/{}", path.as_str(), subscription.id);
     let headers = response.headers_mut();
     headers.insert(LOCATION, HeaderValue::try_from(location).expect("paths and ids are ASCII"));
@@ -61,7 +61,8 @@ pub(super) async fn list(
     let page = parameters.page();
     parameters.finish()?;
     let page = api.esl.storage().subscriptions(caller.organization, page).await?;
-    let view = |subscription| View::of(subscription, None);
+    let now = api.esl.now();
+    let view = |subscription| View::of(subscription, None, now);
     Ok(answer(StatusCode::OK, &List::of(&page, |last| last.lane, view)))
 }
 
@@ -77,8 +78,10 @@ pub(super) async fn one(
     let subscription = storage.subscription(caller.organization, id).await?;
     let subscription = subscription.ok_or_else(not_found)?;
     let health = storage.health(caller.organization, id).await?.ok_or_else(not_found)?;
-    let view =
-        DetailView { subscription: View::of(&subscription, None), health: HealthView::of(&health) };
+    let view = DetailView {
+        subscription: View::of(&subscription, None, api.esl.now()),
+        health: HealthView::of(&health),
+    };
     Ok(answer(StatusCode::OK, &view))
 }
 
@@ -93,7 +96,7 @@ pub(super) async fn update(
     let update = read_update(&body, &api.esl)?;
     let updated = api.esl.update_subscription(caller.organization, id, update).await;
     let subscription = updated.map_err(|error| Problem::about(SubscriptionId::NAME, &error))?;
-    Ok(answer(StatusCode::OK, &View::of(&subscription, None)))
+    Ok(answer(StatusCode::OK, &View::of(&subscription, None, api.esl.now())))
 }
 
 /// `DELETE /api/v1/subscriptions/{id}`
@@ -137,7 +140,7 @@ pub(super) async fn rotate_secret(
         _ => Problem::about(SubscriptionId::NAME, &error),
     })?;
     let secret = is_generated.then(|| subscription.secret.expose());
-    let mut response = answer(StatusCode::OK, &View::of(&subscription, secret));
+    let mut response = answer(StatusCode::OK, &View::of(&subscription, secret, api.esl.now()));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }
@@ -175,9 +178,18 @@ enum Rotation {
 fn read_rotation(body: &[u8]) -> Result<Rotation, Problem> {
     let members = json::object(body)?;
     let mut faults = Faults::default();
-    let finish = members.optional("", "finish", &mut faults, json::boolean).unwrap_or(false);
-    if finish {
-        members.finish("", &["finish"], &mut faults);
+    if members.get("finish").is_some() {
+        // `false` is refused: it would begin a rotation, which hardly anybody means by it.
+        members.optional("", "finish", &mut faults, |raw| match json::boolean(raw) {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(_) => Err("expected true; left out, a rotation begins"),
+        });
+        for name in ["secret", "grace_seconds"] {
+            members.optional("", name, &mut faults, |_| {
+                Err::<(), _>("this member does not go together with finish")
+            });
+        }
+        members.finish("", &ROTATION, &mut faults);
         faults.check()?;
         return Ok(Rotation::Finish);
     }
@@ -185,10 +197,12 @@ fn read_rotation(body: &[u8]) -> Result<Rotation, Problem> {
     let grace = members.optional("", "grace_seconds", &mut faults, |raw| {
         json::whole(raw, 0..=SecretChange::GRACE_MAX.as_secs()).map(Duration::from_secs)
     });
-    members.finish("", &["finish", "secret", "grace_seconds"], &mut faults);
+    members.finish("", &ROTATION, &mut faults);
     faults.check()?;
     Ok(Rotation::Begin { secret, grace: grace.unwrap_or(SecretChange::GRACE_DEFAULT) })
 }
+
+const ROTATION: [&str; 3] = ["finish", "secret", "grace_seconds"];
 
 fn read_new(body: &[u8], esl: &Esl) -> Result<NewSubscription, Problem> {
     let policy = esl.callback_policy();
@@ -286,7 +300,7 @@ struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    fn of(subscription: &'a Subscription, secret: Option<&'a str>) -> Self {
+    fn of(subscription: &'a Subscription, secret: Option<&'a str>, now: Timestamp) -> Self {
         Self {
             id: subscription.id,
             callback_url: subscription.callback_url.as_str(),
@@ -294,7 +308,7 @@ impl<'a> View<'a> {
             secret,
             active: subscription.active,
             disabled_reason: subscription.disabled_reason.map(|reason| reason.as_str()),
-            rotation_ends_at: subscription.retiring.as_ref().map(|retiring| retiring.until),
+            rotation_ends_at: subscription.retiring_at(now).map(|retiring| retiring.until),
             options: OptionsView::of(&subscription.options),
             created_at: subscription.created_at,
             updated_at: subscription.updated_at,

@@ -73,6 +73,47 @@ async fn a_body_says_that_it_is_json_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_body_is_utf_8_and_does_not_claim_to_be_something_else() {
+    let world = World::new().await;
+    let body = r#"{"type":"a.b","data":{}}"#;
+    let send = async |parameters: &str| {
+        let content_type = format!("application/json{parameters}");
+        let call = world.post("/api/v1/events").header("content-type", &content_type);
+        call.body(body).send().await
+    };
+    for right in [
+        ";charset=utf-8",
+        " ; CharSet=UTF-8",
+        r#"; charset="utf-8""#,
+        r#"; charset="\U\TF-8"; "#,
+        "; version=1; charset=utf-8",
+        // Within quotes, it is no parameter.
+        r#"; title="a; charset=latin1""#,
+        r#"; title="\"; charset=latin1""#,
+        "; my-charset=latin1",
+        "; charset",
+        ";",
+    ] {
+        let reply = send(right).await;
+        assert_eq!(reply.status, StatusCode::ACCEPTED, "{right}: {}", reply.text);
+    }
+    for wrong in [
+        "; charset=latin1",
+        ";CHARSET=ISO-8859-1",
+        r#"; charset="utf-16""#,
+        "; charset=",
+        "; charset=utf-8; charset=latin1",
+        r#"; title="a;b"; charset=latin1"#,
+        r#"; charset="utf-8"#,
+    ] {
+        let reply = send(wrong).await;
+        assert_eq!(reply.status, StatusCode::UNSUPPORTED_MEDIA_TYPE, "{wrong}");
+        assert_eq!(reply.body["code"], "unsupported_media_type");
+        assert_eq!(reply.body["detail"], "a body is in UTF-8: expected charset=utf-8, or none");
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_is_not_json_is_a_400_that_says_where() {
     let world = World::new().await;
     for (body, detail) in [

@@ -220,9 +220,35 @@ async fn the_same_id_is_the_same_event() {
             "status": 409,
             "code": "event_conflict",
             "detail": "event evt_01J00000000000000000000000 has been published before, \
-                       with other content",
+                       with other content, or under an id that was generated for it",
         })
     );
+}
+
+#[tokio::test]
+async fn an_event_that_was_erased_is_still_the_same_event() {
+    let world = World::new().await;
+    let id = "evt_01J00000000000000000000000";
+    let body = |data| json!({ "id": id, "type": "a.b", "data": data });
+    let first = publish(&world, &body(1)).await;
+    let erased = id.parse().expect("an id");
+    world.esl.erase_event(world.organization, erased).await.expect("it is erased");
+    let again = publish(&world, &body(1)).await;
+    assert_eq!((again.status, &again.text), (StatusCode::ACCEPTED, &first.text));
+    let other = publish(&world, &body(2)).await;
+    assert_eq!(other.body["code"], "event_conflict");
+    assert_eq!(envelope(&world, &json!(id)).await["data"], Value::Null, "it stays erased");
+}
+
+#[tokio::test]
+async fn an_id_that_was_generated_is_not_said_to_have_other_content() {
+    let world = World::new().await;
+    let first = publish(&world, &json!({ "type": "a.b", "data": 1 })).await;
+    let id = &first.body["id"];
+    let again = publish(&world, &json!({ "id": id, "type": "a.b", "data": 1 })).await;
+    assert_eq!(again.body["code"], "event_conflict");
+    let detail = again.body["detail"].as_str().expect("a detail");
+    assert!(detail.ends_with("or under an id that was generated for it"), "{detail}");
 }
 
 #[tokio::test]

@@ -5,7 +5,10 @@ use std::time::Duration;
 use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::world::{Reply, World};
+use crate::{
+    faulty::Mode,
+    world::{Reply, World},
+};
 
 async fn publish(world: &World, count: u64) {
     for number in 0..count {
@@ -135,4 +138,39 @@ async fn everything_that_is_wrong_is_named() {
         assert_eq!(reply.status, StatusCode::UNPROCESSABLE_ENTITY, "{body}");
         assert_eq!(reply.places(), places, "{body}");
     }
+}
+
+#[tokio::test]
+async fn a_replay_needs_no_body() {
+    let world = World::new().await;
+    let id = world.subscribe(&["person.*"]).await;
+    let uri = format!("/api/v1/subscriptions/{id}/replay");
+    // The second as curl sends it with an empty -d.
+    for call in [world.post(&uri), world.post(&uri).form("")] {
+        let reply = call.send().await;
+        assert_eq!(reply.status, StatusCode::ACCEPTED, "{}", reply.text);
+        assert_eq!(reply.body["of"], json!(["exhausted", "expired"]));
+        let replay = reply.body["id"].as_str().expect("an id");
+        world.post(&format!("/api/v1/replays/{replay}/cancel")).send().await;
+    }
+    // What there is has to be JSON.
+    let reply = world.post(&uri).form("dry_run=true").send().await;
+    assert_eq!(reply.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    let reply = world.post(&uri).raw_json(" ").send().await;
+    assert_eq!(reply.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_count_that_takes_too_long_says_so_and_what_to_do() {
+    let world = World::new().await;
+    // The caller is known from this on, so that what hangs is the count.
+    let id = world.subscribe(&["person.*"]).await;
+    world.fault.set(Mode::Hang);
+    let reply = replay(&world, &id, &json!({ "state": "missing", "dry_run": true })).await;
+    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(reply.body["code"], "timeout");
+    let detail = "counting took too long, and was given up; count a narrower range (from_seq, \
+                  to_seq, from_time, to_time), or begin the replay without counting";
+    assert_eq!(reply.body["detail"], detail);
+    assert_eq!(reply.header("retry-after"), None, "the same count takes as long again");
 }

@@ -1,11 +1,6 @@
 //! What holds for every request.
 
-use std::{
-    convert::Infallible,
-    io::{self, Write},
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{convert::Infallible, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
@@ -13,9 +8,9 @@ use axum::{
 };
 use esl_core::{CallbackPolicy, storage::StorageErrorKind};
 use esl_http::api::ApiConfig;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::{faulty::Mode, world::World};
+use crate::{faulty::Mode, log::Log, world::World};
 
 #[tokio::test]
 async fn a_clients_request_id_is_kept_if_it_is_one() {
@@ -255,14 +250,7 @@ async fn mounted_below_a_path_it_answers_as_at_the_root() {
 async fn each_request_is_one_line_in_the_log_without_secrets() {
     let world = World::new().await;
     let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .json()
-        .flatten_event(true)
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(move || writer.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let _guard = log.listen();
 
     let secret = "the-secret-of-a-subscription-itself";
     let body = json!({ "callback_url": "https://a.example/", "events": ["*"], "secret": secret });
@@ -277,11 +265,8 @@ async fn each_request_is_one_line_in_the_log_without_secrets() {
     world.get("/api/v1/subscriptions").send().await;
 
     let text = log.text();
-    let lines: Vec<Value> = text
-        .lines()
-        .map(|line| serde_json::from_str(line).expect("JSON"))
-        .filter(|line: &Value| line["target"] == "esl_http::access")
-        .collect();
+    let mut lines = log.lines();
+    lines.retain(|line| line["target"] == "esl_http::access");
     let seen: Vec<_> = lines
         .iter()
         .map(|line| {
@@ -310,25 +295,5 @@ async fn each_request_is_one_line_in_the_log_without_secrets() {
     let refresh = tokens["refresh_token"].as_str().expect("a token");
     for hidden in [secret, &*world.token, access, refresh, "the secret of", "the+secret+of"] {
         assert!(!text.contains(hidden), "{hidden} is in {text}");
-    }
-}
-
-/// What was logged.
-#[derive(Debug, Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().expect("no panic").clone()).expect("UTF-8")
-    }
-}
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("no panic").write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

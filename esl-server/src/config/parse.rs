@@ -526,6 +526,7 @@ mod tests {
         let slip = allowed_callbacks("10.20.0.1/16").unwrap_err();
         assert!(slip.contains("its address is 10.20.0.0"), "{slip}");
         assert!(egress_proxy("socks5://proxy.internal").is_ok());
+        assert!(egress_proxy("socks5h://proxy.internal").is_ok());
         assert!(egress_proxy("https://proxy.internal").is_err());
         for (url, is_right) in [
             ("memory:", true),

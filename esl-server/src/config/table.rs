@@ -109,7 +109,8 @@ fn read<T>(
 
 variables! {
     /// Whether the event system is on. With `false` nothing is recorded or sent: publishing, pings,
-    /// replays and redeliveries are answered with 503; everything else goes on.
+    /// redeliveries and replays, but for a dry run, which only counts, are answered with 503;
+    /// everything else goes on.
     "ESL_ENABLED" Open, default "true" => enabled: bool = parse::boolean;
 
     /// The address and port that the API is served on. Port 0 takes a free one, which the log names.
@@ -186,9 +187,9 @@ variables! {
     "ESL_ALLOWED_CALLBACKS" Open, default "" => allowed_callbacks: CallbackAllowList =
         parse::allowed_callbacks;
 
-    /// A proxy through which all deliveries leave: `http://` or `socks5://`, perhaps a user and a
-    /// password, a host and a port. It resolves the receivers' names, so it has to be the one that
-    /// refuses what they must not lead to: see docs/network.md.
+    /// A proxy through which all deliveries leave: `http://` or `socks5://` (`socks5h://` is the same),
+    /// perhaps a user and a password, a host and a port. It resolves the receivers' names, so it has to
+    /// be the one that refuses what they must not lead to: see docs/network.md.
     "ESL_EGRESS_PROXY" Url, default "" => egress_proxy: Option<Proxy> =
         parse::optional(parse::egress_proxy);
 
@@ -201,12 +202,13 @@ variables! {
     "OAUTH_TOKEN_LIFETIME" Open, default "3600" => access_token_lifetime: Duration =
         parse::units(Duration::from_secs(1), 1..=31_536_000);
 
-    /// Refresh token lifetime, in seconds.
+    /// Refresh token lifetime, in seconds. They are given out, but nothing takes one yet: that comes
+    /// with a later version.
     "OAUTH_REFRESH_LIFETIME" Open, default "86400" => refresh_token_lifetime: Duration =
         parse::units(Duration::from_secs(1), 1..=31_536_000);
 
     /// How many events an organization may publish in an hour, or `unlimited`. Checked, but not
-    /// enforced yet: that comes with a later version.
+    /// enforced yet, and no answer has `X-RateLimit` headers: that comes with a later version.
     "RATE_LIMIT_EVENTS_HOUR" Open, default "10000" => events_per_hour: Option<u64> = parse::events_per_hour;
 
     /// What is logged, to the standard error: a level (`off`, `error`, `warn`, `info`, `debug` or
