@@ -70,7 +70,7 @@ fn routing(c: &mut Criterion) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let esl = runtime.block_on(async {
         let storage = MemoryStorage::new();
-        let organization = Organization { id: ORGANIZATION, name: "acme".into(), created_at: NOW };
+        let organization = Organization::new(ORGANIZATION, "acme", NOW);
         storage.create_organization(organization).await.expect("a new organization");
         let esl = Esl::builder(storage).build().await.expect("an engine");
         let url = "https://example.com/webhooks";
@@ -102,7 +102,7 @@ fn commit_on(
     name: &str,
     storage: &(impl Commit + Tenancy),
 ) {
-    let organization = Organization { id: ORGANIZATION, name: "acme".into(), created_at: NOW };
+    let organization = Organization::new(ORGANIZATION, "acme", NOW);
     runtime.block_on(storage.create_organization(organization)).expect("a new organization");
     let event = event();
     let lanes: Arc<[LaneId]> = [LaneId::new(1)].into();
@@ -119,6 +119,7 @@ fn commit_on(
                     route_version: RouteVersion::default(),
                     events: vec![Routed::new(event, Arc::clone(&lanes))],
                     idempotency: None,
+                    metering: None,
                 })
             });
             let results = runtime.block_on(storage.commit(units.collect())).expect("committed");

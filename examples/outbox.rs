@@ -12,7 +12,7 @@ async fn main() -> anyhow::Result<()> {
     let id: OrganizationId = "org_01J00000000000000000000000".parse()?;
     if storage.organization(id).await?.is_none() {
         let created_at = esl::Timestamp::EPOCH;
-        storage.create_organization(Organization { id, name: "acme".into(), created_at }).await?;
+        storage.create_organization(Organization::new(id, "acme", created_at)).await?;
     }
     let esl = Esl::builder(storage.clone()).build().await?;
 

@@ -12,7 +12,7 @@
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
 //! let storage = MemoryStorage::new(); // or SqliteStorage::open("esl.db")?
 //! let id: OrganizationId = "org_01J00000000000000000000000".parse()?;
-//! let acme = Organization { id, name: "acme".into(), created_at: Timestamp::EPOCH };
+//! let acme = Organization::new(id, "acme", Timestamp::EPOCH);
 //! storage.create_organization(acme).await?;
 //!
 //! let esl = Esl::builder(storage).build().await?; // .transport(HttpTransport::default()) to deliver

@@ -20,7 +20,7 @@ pub(crate) fn measure(settings: &Settings) -> anyhow::Result<()> {
         let policy = CallbackPolicy::public();
         let storage = SqliteStorage::open(folder.join("esl.db"))?;
         let organization =
-            Organization { id: ORGANIZATION, name: "bench".into(), created_at: Timestamp::EPOCH };
+            Organization::new(ORGANIZATION, "bench", Timestamp::EPOCH);
         storage.create_organization(organization).await?;
         // Without a transport nothing is sent.
         let esl = Esl::builder(storage).build().await?;

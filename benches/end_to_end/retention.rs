@@ -92,8 +92,7 @@ async fn fill(folder: &Path, batch: usize, events: usize) -> anyhow::Result<Even
     let storage = open(folder, &clock)?;
     let accepted = Arc::new(AtomicU64::new(0));
     if batch == 0 {
-        let organization =
-            Organization { id: ORGANIZATION, name: "bench".into(), created_at: Timestamp::EPOCH };
+        let organization = Organization::new(ORGANIZATION, "bench", Timestamp::EPOCH);
         storage.create_organization(organization).await?;
     }
     let builder = Esl::builder(storage).clock(clock).callbacks(CallbackPolicy::public());

@@ -141,7 +141,7 @@ const PUBLISHERS: usize = 4;
 
 async fn prepare(storage: &SqliteStorage, id: OrganizationId) -> anyhow::Result<()> {
     let name = id.to_string();
-    let organization = Organization { id, name: name.clone(), created_at: Timestamp::EPOCH };
+    let organization = Organization::new(id, name.clone(), Timestamp::EPOCH);
     storage.create_organization(organization).await?;
     let client = Client {
         id: name.clone(),

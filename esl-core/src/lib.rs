@@ -7,6 +7,7 @@ mod event_type;
 mod id;
 mod signing;
 mod tenancy;
+mod tier;
 mod time;
 mod verify;
 
@@ -58,6 +59,9 @@ pub use id::{
 };
 pub use signing::{Algorithm, Secret, SecretError, Signer};
 pub use tenancy::{Client, Digest, Organization, Scope, Scopes, Token, TokenKind, UnknownScope};
+pub use tier::{
+    Allowance, Crossed, Hour, Limit, NoLimit, Plan, Threshold, Tier, Tiers, UnknownTier, Usage,
+};
 pub use time::{Timestamp, TimestampError};
 pub use verify::{Verifier, VerifyError};
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{OrganizationId, Timestamp};
+use crate::{OrganizationId, Plan, Timestamp};
 
 /// Whose data and subscriptions are kept apart from everybody else's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +13,23 @@ pub struct Organization {
     pub name: String,
     /// When it was made.
     pub created_at: Timestamp,
+    /// What it may use; without one there is no limit to that.
+    pub plan: Option<Plan>,
+}
+
+impl Organization {
+    /// One that may use as much as it likes.
+    #[must_use]
+    pub fn new(id: OrganizationId, name: impl Into<String>, created_at: Timestamp) -> Self {
+        Self { id, name: name.into(), created_at, plan: None }
+    }
+
+    /// With limits.
+    #[must_use]
+    pub const fn with_plan(mut self, plan: Plan) -> Self {
+        self.plan = Some(plan);
+        self
+    }
 }
 
 /// A program that acts for an organization.

@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use async_trait::async_trait;
 use esl_core::{
-    EventId, SealedEvent, Seq, Timestamp,
+    Crossed, EventId, SealedEvent, Seq, Timestamp, Usage,
     storage::{
         Accepted, Audience, Commit, Committed, FAN_OUT_ABOVE, Idempotency, IntakeRow, Publish,
         Refused, Routed, StorageError, Unit,
@@ -92,7 +92,7 @@ fn commit(session: &mut Session<'_>, unit: &Unit) -> Result<Committed, Declined>
         if let Some(idempotency) = &publish.idempotency
             && let Some(answer) = first_answer(session, organization, idempotency)?
         {
-            return Ok(Committed { events: answer });
+            return Ok(Committed { events: answer, ..Committed::default() });
         }
         checked = Some((publish, organization));
     }
@@ -104,13 +104,13 @@ fn commit(session: &mut Session<'_>, unit: &Unit) -> Result<Committed, Declined>
     {
         return Err(Refused::StaleEpoch.into());
     }
-    let mut events = Vec::new();
+    let mut committed = Committed::default();
     if let Some((publish, organization)) = checked {
         if publish.route_version != organization.route_version {
             return Err(Refused::Rerouted.into());
         }
         demand_intake(session, publish, organization)?;
-        events = store(session, publish, organization)?;
+        committed = store(session, publish, organization)?;
     }
     if let Some(settle) = &unit.settle {
         settle::settle(session, settle)?;
@@ -118,7 +118,7 @@ fn commit(session: &mut Session<'_>, unit: &Unit) -> Result<Committed, Declined>
     if let Some(expand) = &unit.expand {
         fan_out::expand(session, expand)?;
     }
-    Ok(Committed { events })
+    Ok(committed)
 }
 
 /// Refuses a unit if an event of it was erased from the intake meanwhile.
@@ -141,22 +141,28 @@ fn demand_intake(
 
 const IS_IN_INTAKE: &str = "SELECT 1 FROM esl_intake WHERE id = ?1 AND event_id = ?2";
 
-/// Stores the events of a checked unit.
+/// Stores the events of a checked unit, and what the organization is told of its usage.
 fn store(
     session: &mut Session<'_>,
     publish: &Publish,
     mut organization: OrganizationRow,
-) -> Result<Vec<Accepted>, Declined> {
+) -> Result<Committed, Declined> {
     let before = organization;
     let is_large_unit = publish.is_large();
     let mut events = Vec::with_capacity(publish.events.len());
+    let metered;
     if let [routed] = &*publish.events {
         // The only event of a unit need not be looked up first: if its id is taken, the insertion
         // does nothing.
+        let as_new = meter_alone(session, publish, organization)?;
         remove_intake(session, routed)?;
-        events.push(store_alone(session, &mut organization, routed, is_large_unit)?);
+        let accepted = store_alone(session, &mut organization, routed, is_large_unit)?;
+        metered = if accepted.repeated { None } else { as_new };
+        events.push(accepted);
     } else {
         let places = places(session, publish, organization)?;
+        let new = places.iter().filter(|place| matches!(place, Place::New(_))).count();
+        metered = meter(session, publish, organization, new)?;
         for routed in &publish.events {
             remove_intake(session, routed)?;
         }
@@ -170,17 +176,58 @@ fn store(
             });
         }
     }
+    let mut committed = Committed { events, ..Committed::default() };
+    if let Some((usage, crossed)) = metered {
+        organization.usage = usage;
+        committed.usage = Some(usage);
+        let notices = publish.metering.iter().flat_map(|metering| &metering.notices);
+        for (threshold, notice) in notices.flat_map(|notices| &notices.events) {
+            if crossed.has(*threshold) {
+                let accepted = store_alone(session, &mut organization, notice, false)?;
+                committed.notices.push((*threshold, accepted));
+            }
+        }
+    }
     if organization != before {
         session.change_organization(publish.organization, |row| *row = organization);
     }
     if let Some(idempotency) = &publish.idempotency {
-        remember(session, organization, idempotency, &events)?;
+        remember(session, organization, idempotency, &committed.events)?;
     }
+    let Committed { events, notices, .. } = &committed;
+    let mut stored = events.iter().chain(notices.iter().map(|(_, accepted)| accepted));
     // Lanes of an engine that this handle does not have.
-    if events.iter().any(|event| !event.repeated && event.deliveries > 0) {
+    if stored.any(|event| !event.repeated && event.deliveries > 0) {
         session.tell_others(News::Lanes)?;
     }
-    Ok(events)
+    Ok(committed)
+}
+
+/// What the organization has used with so many new events, if the unit is metered.
+fn meter(
+    session: &Session<'_>,
+    publish: &Publish,
+    organization: OrganizationRow,
+    new: usize,
+) -> Result<Option<(Usage, Crossed)>, Refused> {
+    let Some(metering) = &publish.metering else { return Ok(None) };
+    metering.meter(organization.usage.at(session.now), new).map(Some)
+}
+
+/// The same for the only event of a unit, as if it were new; if it is not, that changes nothing, but it
+/// must not be refused for that either.
+fn meter_alone(
+    session: &mut Session<'_>,
+    publish: &Publish,
+    organization: OrganizationRow,
+) -> Result<Option<(Usage, Crossed)>, Declined> {
+    match meter(session, publish, organization, 1) {
+        Ok(metered) => Ok(metered),
+        Err(refused) => match find(session, &publish.events[0].event, organization)? {
+            Some(_) => Ok(None),
+            None => Err(refused.into()),
+        },
+    }
 }
 
 fn store_alone(

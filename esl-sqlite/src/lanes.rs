@@ -18,6 +18,7 @@ use crate::{
     claim,
     error::{Stop, is_damage},
     fan_out, outbox,
+    plan::{PLAN, plan},
     readers::Snapshot,
     rows::{self, Ending, EventKey, LANE_STATE, LANE_STATE_COLUMNS, lane_number, seq_number},
     session::Session,
@@ -191,7 +192,7 @@ fn enlist(session: &mut Session<'_>, worker: WorkerId) -> Result<Worker, Stop> {
 
 fn take(connection: &Connection, lane: LaneId) -> rusqlite::Result<Option<Taken>> {
     let sql = format!(
-        "SELECT {SUBSCRIPTION}, {LANE_STATE}, o.id
+        "SELECT {SUBSCRIPTION}, {LANE_STATE}, o.id, {PLAN}
          FROM esl_subscriptions s
          JOIN esl_organizations o ON o.key = s.organization
          LEFT JOIN esl_lanes l ON l.lane = s.lane
@@ -206,6 +207,7 @@ fn take(connection: &Connection, lane: LaneId) -> rusqlite::Result<Option<Taken>
                 OrganizationId::from_bytes(organization),
             )?,
             state: rows::lane_state(row, SUBSCRIPTION_COLUMNS)?,
+            plan: plan(row, SUBSCRIPTION_COLUMNS + LANE_STATE_COLUMNS + 1)?,
         })
     });
     taken.optional()

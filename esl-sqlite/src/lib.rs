@@ -20,7 +20,7 @@
 //! let storage = SqliteStorage::open(&path)?;
 //! let id: OrganizationId = "org_01J00000000000000000000000".parse()?;
 //! let created_at = Timestamp::from_millis(1_705_329_120_000);
-//! storage.create_organization(Organization { id, name: "Acme".into(), created_at }).await?;
+//! storage.create_organization(Organization::new(id, "Acme", created_at)).await?;
 //!
 //! // The application's own connection and table, in the same file.
 //! let mut connection = Connection::open(&path)?;
@@ -89,6 +89,7 @@ mod lanes;
 mod link_keys;
 mod outbox;
 mod ownership;
+mod plan;
 #[cfg(test)]
 mod plans;
 mod readers;

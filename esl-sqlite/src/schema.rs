@@ -37,10 +37,18 @@ CREATE TABLE esl_organizations (
     id BLOB NOT NULL UNIQUE,
     name TEXT NOT NULL UNIQUE,
     created_at INTEGER NOT NULL,
+    tier TEXT,
+    -- Instead of the tier's: a number, or 'unlimited'.
+    subscriptions_max TEXT,
+    events_per_hour TEXT,
+    retries INTEGER,
     last_seq INTEGER NOT NULL DEFAULT 0,
     route_version INTEGER NOT NULL DEFAULT 0,
     fan_outs INTEGER NOT NULL DEFAULT 0,
     removed_to INTEGER NOT NULL DEFAULT 0,
+    -- The last hour in which it published, and how much.
+    used_hour INTEGER NOT NULL DEFAULT 0,
+    used_events INTEGER NOT NULL DEFAULT 0,
     deleted_at INTEGER
 );
 CREATE INDEX esl_organizations_deleted ON esl_organizations (key) WHERE deleted_at IS NOT NULL;

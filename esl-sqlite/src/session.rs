@@ -3,7 +3,7 @@
 use std::collections::{HashMap, hash_map::Entry};
 
 use esl_core::{
-    LaneId, OrganizationId, Seq, Timestamp, WorkerId,
+    Hour, LaneId, OrganizationId, Seq, Timestamp, Usage, WorkerId,
     storage::{Change, RouteVersion, StorageErrorKind, StorageTime, Worker},
 };
 use rusqlite::{Connection, OptionalExtension};
@@ -63,6 +63,8 @@ pub(crate) struct OrganizationRow {
     pub(crate) fan_outs: u32,
     /// Up to here deliveries were removed, and events, but for those that are still owed.
     pub(crate) removed_to: Seq,
+    /// Of the last hour in which it published.
+    pub(crate) usage: Usage,
 }
 
 struct Cached {
@@ -193,6 +195,8 @@ impl<'c> Session<'c> {
                 row.route_version.0.cast_signed(),
                 row.fan_outs,
                 seq_number(row.removed_to),
+                row.usage.hour.number(),
+                row.usage.events.cast_signed(),
             ))?;
         }
         Ok(())
@@ -337,7 +341,7 @@ pub(crate) fn read_organization(
     connection: &Connection,
     id: OrganizationId,
 ) -> rusqlite::Result<Option<OrganizationRow>> {
-    let sql = "SELECT key, last_seq, route_version, fan_outs, removed_to
+    let sql = "SELECT key, last_seq, route_version, fan_outs, removed_to, used_hour, used_events
                FROM esl_organizations WHERE id = ?1";
     let mut select = connection.prepare_cached(sql)?;
     select
@@ -348,13 +352,19 @@ pub(crate) fn read_organization(
                 route_version: RouteVersion(row.get::<_, i64>(2)?.cast_unsigned()),
                 fan_outs: row.get(3)?,
                 removed_to: crate::rows::seq(row, 4)?,
+                usage: Usage {
+                    hour: Hour::from_number(row.get(5)?),
+                    events: row.get::<_, i64>(6)?.cast_unsigned(),
+                },
             })
         })
         .optional()
 }
 
 const UPDATE_ORGANIZATION: &str = "UPDATE esl_organizations
-     SET last_seq = ?2, route_version = ?3, fan_outs = ?4, removed_to = ?5 WHERE key = ?1";
+     SET last_seq = ?2, route_version = ?3, fan_outs = ?4, removed_to = ?5, used_hour = ?6,
+         used_events = ?7
+     WHERE key = ?1";
 const UPDATE_EPOCH: &str =
     "UPDATE esl_engine SET worker = ?1, epoch = ?2, lapses_at = ?3 WHERE one = 1";
 const IS_LIVE: &str = "

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use esl_core::{
-    LaneId, OrganizationId, Subscription, SubscriptionId, SubscriptionUpdate,
+    LaneId, Limit, OrganizationId, Subscription, SubscriptionId, SubscriptionUpdate,
     storage::{LaneState, Page, PageOf, RouteTable, StorageError, StorageErrorKind, Subscriptions},
 };
 use rusqlite::{Connection, OptionalExtension};
@@ -11,6 +11,7 @@ use crate::{
     SqliteStorage,
     changes::News,
     error::Stop,
+    plan::read_plan,
     readers::Snapshot,
     rows::{self, LANE_STATE, lane_number, one_more_than},
     session::{OrganizationRow, Session, read_organization},
@@ -23,8 +24,9 @@ impl Subscriptions for SqliteStorage {
     async fn create_subscription(
         &self,
         subscription: Subscription,
+        limit: Limit,
     ) -> Result<Subscription, StorageError> {
-        let work = move |session: &mut Session<'_>| create(session, subscription);
+        let work = move |session: &mut Session<'_>| create(session, subscription, limit);
         self.writer().run(CREATE, 1, work).await
     }
 
@@ -82,13 +84,27 @@ const CREATE: &str = "create a subscription";
 const UPDATE: &str = "update a subscription";
 const DELETE: &str = "delete a subscription";
 
-fn create(session: &mut Session<'_>, mut subscription: Subscription) -> Result<Subscription, Stop> {
+fn create(
+    session: &mut Session<'_>,
+    mut subscription: Subscription,
+    limit: Limit,
+) -> Result<Subscription, Stop> {
     let organization = session.organization(subscription.organization)?;
     let organization = organization.ok_or(Stop::refused(StorageErrorKind::NotFound, CREATE))?;
     let connection = session.connection;
     let is_used = "SELECT 1 FROM esl_subscriptions WHERE id = ?1";
     if connection.prepare_cached(is_used)?.exists([subscription.id.to_bytes()])? {
         return Err(Stop::refused(StorageErrorKind::Conflict, CREATE));
+    }
+    if let Some(limit) = limit.get() {
+        let count: u64 = connection
+            .prepare_cached(COUNT)?
+            .query_row((organization.key, i64::try_from(limit).unwrap_or(i64::MAX)), |row| {
+                Ok(row.get::<_, i64>(0)?.cast_unsigned())
+            })?;
+        if count >= limit {
+            return Err(Stop::refused(StorageErrorKind::OverLimit, CREATE));
+        }
     }
     subscription.lane = subscription_row::insert(connection, organization.key, &subscription)?;
     session.forget_lane(subscription.lane);
@@ -216,8 +232,15 @@ fn routes(
         version: row.route_version,
         last_seq: row.last_seq,
         lanes: lanes.collect::<Result<_, _>>()?,
+        plan: read_plan(connection, row.key)?,
     }))
 }
+
+/// No more are counted than may be.
+const COUNT: &str = "
+SELECT count(*) FROM (
+    SELECT 1 FROM esl_subscriptions WHERE organization = ?1 AND deleted_at IS NULL LIMIT ?2
+)";
 
 const ROUTES: &str = "
 SELECT lane, events FROM esl_subscriptions

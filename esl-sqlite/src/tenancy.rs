@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use esl_core::{
-    Client, Digest, Organization, OrganizationId, Token, TokenKind,
+    Client, Digest, Organization, OrganizationId, Plan, Token, TokenKind, Usage,
     storage::{StorageError, StorageErrorKind, Tenancy},
 };
 use rusqlite::{OptionalExtension, Row, types::Type};
@@ -11,6 +11,7 @@ use crate::{
     SqliteStorage,
     changes::News,
     error::Stop,
+    plan::{plan, set_plan, write_plan},
     readers::Snapshot,
     rows::{damaged, parsed, time},
     session::{Session, read_organization},
@@ -25,18 +26,37 @@ impl Tenancy for SqliteStorage {
 
     async fn organization(&self, id: OrganizationId) -> Result<Option<Organization>, StorageError> {
         let work = move |snapshot: &Snapshot<'_>| {
-            let sql = "SELECT id, name, created_at FROM esl_organizations WHERE id = ?1";
-            let mut select = snapshot.connection.prepare_cached(sql)?;
+            let sql = format!("{ORGANIZATION} WHERE id = ?1");
+            let mut select = snapshot.connection.prepare_cached(&sql)?;
             Ok(select.query_row([id.to_bytes()], organization).optional()?)
         };
         self.readers().run("read an organization", work).await
     }
 
+    async fn set_plan(
+        &self,
+        organization: OrganizationId,
+        plan: Option<Plan>,
+    ) -> Result<(), StorageError> {
+        let work = move |session: &mut Session<'_>| match set_plan(session, organization, plan)? {
+            true => Ok(()),
+            false => Err(Stop::refused(StorageErrorKind::NotFound, SET_PLAN)),
+        };
+        self.writer().run(SET_PLAN, 1, work).await
+    }
+
+    async fn usage(&self, organization: OrganizationId) -> Result<Option<Usage>, StorageError> {
+        let work = move |snapshot: &Snapshot<'_>| {
+            let row = read_organization(snapshot.connection, organization)?;
+            Ok(row.map(|row| row.usage.at(snapshot.now)))
+        };
+        self.readers().run("read an organization's usage", work).await
+    }
+
     async fn organizations(&self) -> Result<Vec<Organization>, StorageError> {
         let work = |snapshot: &Snapshot<'_>| {
-            let sql = "SELECT id, name, created_at FROM esl_organizations
-                       WHERE deleted_at IS NULL ORDER BY key";
-            let mut select = snapshot.connection.prepare_cached(sql)?;
+            let sql = format!("{ORGANIZATION} WHERE deleted_at IS NULL ORDER BY key");
+            let mut select = snapshot.connection.prepare_cached(&sql)?;
             let organizations = select.query_map([], organization)?.collect::<Result<_, _>>()?;
             Ok(organizations)
         };
@@ -94,6 +114,7 @@ impl Tenancy for SqliteStorage {
 }
 
 const CREATE_ORGANIZATION: &str = "create an organization";
+const SET_PLAN: &str = "set a plan";
 const CREATE_CLIENT: &str = "create a client";
 const DELETE_CLIENT: &str = "delete a client";
 const STORE_TOKENS: &str = "store tokens";
@@ -107,6 +128,7 @@ fn create_organization(session: &mut Session<'_>, organization: &Organization) -
     }
     let sql = "INSERT INTO esl_organizations (id, name, created_at) VALUES (?1, ?2, ?3)";
     connection.prepare_cached(sql)?.execute((id, name, organization.created_at.as_millis()))?;
+    write_plan(connection, organization.id, organization.plan)?;
     Ok(session.tell_others(News::Tenancy)?)
 }
 
@@ -181,8 +203,12 @@ fn organization(row: &Row<'_>) -> rusqlite::Result<Organization> {
         id: OrganizationId::from_bytes(row.get(0)?),
         name: row.get(1)?,
         created_at: time(row, 2)?,
+        plan: plan(row, 3)?,
     })
 }
+
+const ORGANIZATION: &str = "SELECT id, name, created_at, tier, subscriptions_max, events_per_hour,
+    retries FROM esl_organizations";
 
 fn client(row: &Row<'_>) -> rusqlite::Result<Client> {
     Ok(Client {

@@ -27,7 +27,7 @@ pub(crate) fn main(task: &str, database: &Path, receiver: &str) {
 async fn engine(storage: &SqliteStorage, receiver: &str) -> Esl {
     if storage.organization(ORGANIZATION).await.unwrap().is_none() {
         let name = "acme".to_owned();
-        let organization = Organization { id: ORGANIZATION, name, created_at: Timestamp::EPOCH };
+        let organization = Organization::new(ORGANIZATION, name, Timestamp::EPOCH);
         storage.create_organization(organization).await.unwrap();
     }
     let policy = CallbackPolicy::allow_private();

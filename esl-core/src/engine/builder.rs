@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Algorithm, BlobStore, CallbackPolicy, Chance, Clock, InProcessWake, RetryPolicy,
-    SubscriptionOptions, SystemChance, SystemClock, Transport, Wake,
+    SubscriptionOptions, SystemChance, SystemClock, Tiers, Transport, Wake,
     link::Links,
     storage::{Storage, StorageError},
 };
@@ -27,6 +27,7 @@ pub struct EslBuilder {
     clock: Arc<dyn Clock>,
     chance: Arc<dyn Chance>,
     retry: RetryPolicy,
+    tiers: Tiers,
     algorithm: Algorithm,
     header_prefix: String,
     callbacks: CallbackPolicy,
@@ -52,6 +53,7 @@ impl EslBuilder {
             clock: Arc::new(SystemClock::new()),
             chance: Arc::new(SystemChance::default()),
             retry: RetryPolicy::default(),
+            tiers: Tiers::default(),
             algorithm: Algorithm::default(),
             header_prefix: "X-Sapien".to_owned(),
             callbacks: CallbackPolicy::default(),
@@ -111,6 +113,13 @@ impl EslBuilder {
     /// When to try again. Defaults to 5 retries after 1, 2, 4, 8 and 16 s.
     pub fn retry(mut self, retry: RetryPolicy) -> Self {
         self.retry = retry;
+        self
+    }
+
+    /// What the tiers allow, which holds for organizations that have a [`Plan`](crate::Plan). Defaults
+    /// to what is documented.
+    pub fn tiers(mut self, tiers: Tiers) -> Self {
+        self.tiers = tiers;
         self
     }
 
@@ -205,6 +214,7 @@ impl EslBuilder {
             },
             links,
             blobs: self.blobs.clone(),
+            tiers: self.tiers,
             lanes,
         });
         let sealer =

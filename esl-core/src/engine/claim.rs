@@ -63,7 +63,10 @@ async fn run_errands(driver: &Arc<Driver>, errands: Errands) {
             Ok(taken) => {
                 let now = driver.now();
                 let prepare = |taken: Taken| {
-                    (taken.subscription.lane, (driver.target(taken.subscription), taken.state))
+                    (
+                        taken.subscription.lane,
+                        (driver.target(taken.subscription, taken.plan), taken.state),
+                    )
                 };
                 let mut taken: HashMap<LaneId, _> = taken.into_iter().map(prepare).collect();
                 driver.update(|lanes| {

@@ -9,13 +9,13 @@ use std::{
 use super::{
     driver::Driver,
     inbox::{CommitFailure, ExpandRequest, Group, PublishRequest, SettleRequest},
-    publish::{PublishError, route},
+    publish::{PublishError, Terms, route},
 };
 use crate::{
     LaneId, OrganizationId,
     storage::{
-        Audience, Committed, LaneState, Outcome, Publish, Refused, Settle, StorageError, Unit,
-        Worker,
+        Accepted, Audience, Committed, LaneState, Outcome, Publish, Refused, Routed, Settle,
+        StorageError, Unit, Worker,
     },
 };
 
@@ -138,7 +138,7 @@ async fn tell(driver: &Driver, requests: &[SettleRequest]) -> Result<Vec<Told>, 
         let organization = first.event.organization;
         let events: Vec<_> =
             request.notices.iter().map(|notice| (Arc::clone(&notice.event), None)).collect();
-        let publish = match route(driver, organization, &events, None, None).await {
+        let publish = match route(driver, organization, &events, Terms::FREE, None).await {
             Ok(mut publish) => {
                 for (routed, notice) in publish.events.iter_mut().zip(&request.notices) {
                     let others = routed.lanes.iter().filter(|lane| **lane != notice.about);
@@ -236,7 +236,11 @@ fn follow_up(
         let units = units.chain(publishes.iter().map(|request| &request.publish).zip(&results));
         for (publish, result) in units {
             let Ok(committed) = result else { continue };
-            for (accepted, routed) in committed.events.iter().zip(&publish.events) {
+            if let Some(usage) = committed.usage {
+                driver.usages.committed(publish.organization, usage);
+            }
+            let events = committed.events.iter().zip(&publish.events);
+            for (accepted, routed) in events.chain(notices_of(publish, committed)) {
                 if accepted.repeated {
                     continue;
                 }
@@ -262,6 +266,19 @@ fn follow_up(
         let _gone = request.reply.send(result.map_err(CommitFailure::Refused));
     }
     again
+}
+
+/// What was stored of a unit's notices.
+fn notices_of<'a>(
+    publish: &'a Publish,
+    committed: &'a Committed,
+) -> impl Iterator<Item = (&'a Accepted, &'a Routed)> {
+    let carried = publish.metering.iter().flat_map(|metering| &metering.notices);
+    let carried: Vec<_> = carried.flat_map(|notices| &notices.events).collect();
+    committed.notices.iter().filter_map(move |(threshold, accepted)| {
+        let (_, routed) = carried.iter().find(|(carried, _)| carried == threshold)?;
+        Some((accepted, routed))
+    })
 }
 
 /// Whether the group was committed is not known: its publishers are told, and the lanes look.

@@ -19,10 +19,11 @@ use super::{
     routes::RouteIndex,
     send,
     target::{Defaults, Target},
+    usage::Usages,
 };
 use crate::{
-    BlobStore, Chance, Clock, Draw, EventId, Monotonic, OrganizationId, SealedEvent, Subscription,
-    Timestamp, Transport, Wake, data_ref,
+    BlobStore, Chance, Clock, Draw, EventId, Monotonic, OrganizationId, Plan, SealedEvent,
+    Subscription, Tiers, Timestamp, Transport, Wake, data_ref,
     link::{Links, link_expiry},
     relinked,
     storage::{Storage, StorageTime},
@@ -36,12 +37,14 @@ pub(crate) struct Driver {
     pub(crate) wake: Arc<dyn Wake>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) chance: Arc<dyn Chance>,
-    time: StorageTime,
+    pub(crate) time: StorageTime,
     pub(crate) ids: Ids,
     pub(crate) defaults: Defaults,
     pub(crate) links: Links,
     pub(crate) blobs: Option<Arc<dyn BlobStore>>,
     pub(crate) routes: RouteIndex,
+    pub(crate) tiers: Tiers,
+    pub(crate) usages: Usages,
     pub(crate) inbox: Inbox,
     lanes: Mutex<Lanes>,
     /// The claimer has something to do.
@@ -77,6 +80,7 @@ pub(crate) struct Parts {
     pub(crate) defaults: Defaults,
     pub(crate) links: Links,
     pub(crate) blobs: Option<Arc<dyn BlobStore>>,
+    pub(crate) tiers: Tiers,
     pub(crate) lanes: Lanes,
 }
 
@@ -96,6 +100,8 @@ impl Driver {
             links: parts.links,
             blobs: parts.blobs,
             routes: RouteIndex::default(),
+            tiers: parts.tiers,
+            usages: Usages::default(),
             inbox: Inbox::default(),
             lanes: Mutex::new(parts.lanes),
             claims: Notify::new(),
@@ -130,8 +136,9 @@ impl Driver {
         }
     }
 
-    pub(crate) fn target(&self, subscription: Subscription) -> Arc<Target> {
-        Arc::new(Target::new(subscription, &self.defaults))
+    pub(crate) fn target(&self, subscription: Subscription, plan: Option<Plan>) -> Arc<Target> {
+        let retries_max = plan.map(|plan| self.tiers.allowance(&plan).retries);
+        Arc::new(Target::new(subscription, &self.defaults, retries_max))
     }
 
     /// What goes out of an event at `now`: its envelope, with a link that lasts if it refers to a blob.

@@ -8,7 +8,7 @@ use super::{
     blobs,
     driver::Driver,
     inbox::CommitFailure,
-    publish::{PublishError, Sealed, route, submit},
+    publish::{PublishError, Sealed, Terms, route, submit},
 };
 use crate::{OrganizationId, storage::Refused};
 
@@ -77,7 +77,9 @@ async fn move_page(
             let organization = event.0.organization;
             // A page may hold several organizations; a version that is stale for one of them
             // costs the others at most a read.
-            match route(driver, organization, std::slice::from_ref(&event), None, stale).await {
+            match route(driver, organization, std::slice::from_ref(&event), Terms::FREE, stale)
+                .await
+            {
                 Ok(publish) => {
                     let version = publish.route_version;
                     answers.push((event, version, submit(driver, publish)));

@@ -34,6 +34,7 @@ mod subscriptions;
 mod target;
 mod tenure;
 mod turn;
+mod usage;
 
 use std::{sync::Arc, time::Duration};
 
@@ -45,11 +46,12 @@ pub use self::{
     builder::EslBuilder,
     publish::{PublishError, Published},
     publisher::Publisher,
+    usage::Standing,
 };
 use self::{driver::Driver, lanes::Now, publish::Sealer};
 use crate::{
     BlobStore, CallbackPolicy, Delivery, DeliveryId, EventId, LinkError, NewEvent, NewReplay,
-    OrganizationId, Origin, Prepared, Replay, ReplayId, RequestId, SubscriptionId, Timestamp,
+    OrganizationId, Origin, Plan, Prepared, Replay, ReplayId, RequestId, SubscriptionId, Timestamp,
     storage::{Erased, Idempotency, Storage, StorageError, StorageErrorKind, StoredEvent},
 };
 
@@ -234,6 +236,38 @@ impl Esl {
         self.demand_enabled()?;
         let _room = self.0.room.acquire().await.expect("it is never closed");
         publish::ping(&self.0.driver, (organization, id), origin).await
+    }
+
+    /// What an organization may use, and what it has used of its hour; `None` if there is no such
+    /// organization, or there is no limit to what it may use.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub async fn standing(
+        &self,
+        organization: OrganizationId,
+    ) -> Result<Option<Standing>, StorageError> {
+        usage::standing(&self.0.driver, organization).await
+    }
+
+    /// Gives an organization another plan, or none. It holds for what is published, subscribed and tried
+    /// again from now on.
+    ///
+    /// # Errors
+    /// [`NotFound`](StorageErrorKind::NotFound).
+    pub async fn set_plan(
+        &self,
+        organization: OrganizationId,
+        plan: Option<Plan>,
+    ) -> Result<(), StorageError> {
+        let driver = Arc::clone(&self.0.driver);
+        self.to_its_end(async move {
+            driver.storage.set_plan(organization, plan).await?;
+            driver.routes.forget(organization);
+            driver.update(|lanes| lanes.take_again(organization));
+            Ok(())
+        })
+        .await
     }
 
     /// Sends a delivery again that is exhausted or expired: now, with a fresh retry budget. Its id

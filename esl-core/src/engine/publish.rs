@@ -9,15 +9,16 @@ use super::{
     driver::Driver,
     ids::Ids,
     inbox::{CommitFailure, PublishRequest},
+    usage,
 };
 use crate::{
-    BlobError, BlobKey, BlobStore, DataRef, DeliveryId, EventId, NewEvent, OrganizationId, Origin,
-    PutId, SealedEvent, Seq, SubscriptionId,
+    BlobError, BlobKey, BlobStore, DataRef, DeliveryId, EventId, Hour, Limit, NewEvent,
+    OrganizationId, Origin, PutId, SealedEvent, Seq, SubscriptionId, Threshold, Usage,
     link::link_expiry,
     seal, seal_with_reference,
     storage::{
-        Accepted, Audience, Committed, Idempotency, IntakeRow, Publish, Refused, Routed,
-        StorageError,
+        Accepted, Audience, Committed, Idempotency, IntakeRow, Metering, Notices, Publish, Refused,
+        Routed, StorageError,
     },
 };
 
@@ -61,6 +62,14 @@ pub enum PublishError {
     /// The idempotency key was used for another request.
     #[error("the idempotency key was used for another request")]
     IdempotencyConflict,
+    /// It is more than the organization may publish in this hour.
+    #[error("the organization may publish {limit} events an hour, and has published {}", usage.events)]
+    OverLimit {
+        /// What it may.
+        limit: Limit,
+        /// What it has; [`Hour::end`](crate::Hour::end) says when it may again.
+        usage: Usage,
+    },
     /// There is no such organization.
     #[error("there is no such organization")]
     UnknownOrganization,
@@ -88,7 +97,7 @@ impl PublishError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Storage(error) => error.is_transient(),
-            Self::Stopped | Self::Disabled | Self::Blob(_) => true,
+            Self::OverLimit { .. } | Self::Stopped | Self::Disabled | Self::Blob(_) => true,
             Self::TooLarge { .. }
             | Self::SystemType
             | Self::EventConflict(_)
@@ -107,6 +116,7 @@ impl PublishError {
             | Self::IdempotencyConflict
             | Self::UnknownOrganization
             | Self::UnknownSubscription
+            | Self::OverLimit { .. }
             | Self::Disabled
             | Self::Blob(_) => true,
             Self::Stopped | Self::Storage(_) => false,
@@ -218,12 +228,22 @@ async fn publish(
     idempotency: Option<&Idempotency>,
 ) -> Result<Committed, PublishError> {
     let mut stale = None;
+    let mut notices = Told::default();
     loop {
-        let publish = route(driver, organization, events, idempotency, stale).await?;
+        let terms = Terms { idempotency, metered: Metered::Refusing(&notices) };
+        let publish = route(driver, organization, events, terms, stale).await?;
         let version = publish.route_version;
+        let limit = publish.metering.as_ref().map(|metering| metering.limit);
         match submit(driver, publish).await {
             Ok(Ok(committed)) => return Ok(committed),
             Ok(Err(CommitFailure::Refused(Refused::Rerouted))) => stale = Some(version),
+            Ok(Err(CommitFailure::Refused(Refused::Crosses(usage)))) => {
+                notices = Told::of(driver, organization, limit, usage);
+            }
+            Ok(Err(CommitFailure::Refused(Refused::OverLimit(usage)))) => {
+                let limit = limit.unwrap_or(Limit::Unlimited);
+                return Err(PublishError::OverLimit { limit, usage });
+            }
             Ok(Err(failure)) => return Err(failure.into()),
             Err(_dropped) => return Err(PublishError::Stopped),
         }
@@ -244,7 +264,7 @@ pub(crate) async fn ping(
     let events = [(Arc::new(seal(&event, id, now)), None)];
     let mut stale = None;
     loop {
-        let mut publish = route(driver, organization, &events, None, stale).await?;
+        let mut publish = route(driver, organization, &events, Terms::FREE, stale).await?;
         // Read after the version: if it is deleted meanwhile, the version is outdated.
         let found = driver.storage.subscription(organization, subscription).await?;
         let lane = found.ok_or(PublishError::UnknownSubscription)?.lane;
@@ -263,16 +283,71 @@ pub(crate) async fn ping(
     }
 }
 
+/// On what terms a unit is committed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Terms<'a> {
+    pub(crate) idempotency: Option<&'a Idempotency>,
+    pub(crate) metered: Metered<'a>,
+}
+
+/// Whether a unit's events count against what the organization may publish.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Metered<'a> {
+    /// They do not: they are ESL's own.
+    Not,
+    /// They do, and are stored in any case: their publisher has committed them.
+    Counting(&'a Told),
+    /// They do, and the unit is refused if there is no room for them.
+    Refusing(&'a Told),
+}
+
+impl Terms<'_> {
+    /// Of ESL's own events.
+    pub(crate) const FREE: Self = Self { idempotency: None, metered: Metered::Not };
+}
+
+/// What an organization is told of its usage in an hour.
+#[derive(Debug, Default)]
+pub(crate) struct Told(Option<(Hour, Vec<(Threshold, Arc<SealedEvent>)>)>);
+
+impl Told {
+    /// For a unit that comes to a threshold with `usage`.
+    pub(crate) fn of(
+        driver: &Driver,
+        organization: OrganizationId,
+        limit: Option<Limit>,
+        usage: Usage,
+    ) -> Self {
+        let limit = limit.unwrap_or(Limit::Unlimited);
+        Self(Some((usage.hour, usage::notices(driver, organization, limit, usage))))
+    }
+}
+
 /// Adds to events the lanes they go to.
 pub(crate) async fn route(
     driver: &Driver,
     organization: OrganizationId,
     events: &[Sealed],
-    idempotency: Option<&Idempotency>,
+    Terms { idempotency, metered }: Terms<'_>,
     stale: Option<crate::storage::RouteVersion>,
 ) -> Result<Publish, PublishError> {
     let routes = driver.routes.get(&*driver.storage, organization, stale).await?;
     let routes = routes.ok_or(PublishError::UnknownOrganization)?;
+    let metering = match metered {
+        Metered::Not => None,
+        Metered::Counting(told) => Some((told, false)),
+        Metered::Refusing(told) => Some((told, true)),
+    };
+    let metering = metering.zip(routes.plan()).map(|((told, refuses), plan)| {
+        let route = |(threshold, event): &(Threshold, Arc<SealedEvent>)| {
+            (*threshold, Routed::new(Arc::clone(event), routes.lanes(&event.event_type)))
+        };
+        let notices = told.0.as_ref().map(|(hour, events)| Notices {
+            hour: *hour,
+            events: events.iter().map(route).collect(),
+        });
+        Metering { limit: driver.tiers.allowance(&plan).events_per_hour, refuses, notices }
+    });
     let routed = |(event, intake): &Sealed| Routed {
         intake: *intake,
         ..Routed::new(Arc::clone(event), routes.lanes(&event.event_type))
@@ -282,6 +357,7 @@ pub(crate) async fn route(
         route_version: routes.version(),
         events: events.iter().map(routed).collect(),
         idempotency: idempotency.cloned(),
+        metering,
     })
 }
 
@@ -308,6 +384,8 @@ impl From<CommitFailure> for PublishError {
                 // are refused to workers alone.
                 Refused::Rerouted
                 | Refused::IntakeGone(_)
+                | Refused::OverLimit(_)
+                | Refused::Crosses(_)
                 | Refused::OutOfTurn
                 | Refused::StaleEpoch => Self::Stopped,
             },

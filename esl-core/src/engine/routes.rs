@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    EventPattern, EventType, LaneId, OrganizationId,
+    EventPattern, EventType, LaneId, OrganizationId, Plan,
     storage::{FanOut, RouteTable, RouteVersion, Storage, StorageError},
 };
 
@@ -73,6 +73,7 @@ const LOADING: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Routes {
     version: RouteVersion,
+    plan: Option<Plan>,
     exactly: HashMap<EventType, Vec<LaneId>>,
     below: HashMap<Arc<str>, Vec<LaneId>>,
     all: Vec<LaneId>,
@@ -86,6 +87,7 @@ impl Routes {
     pub(crate) fn new(table: RouteTable) -> Self {
         let mut routes = Self {
             version: table.version,
+            plan: table.plan,
             exactly: HashMap::new(),
             below: HashMap::new(),
             all: Vec::new(),
@@ -107,6 +109,11 @@ impl Routes {
 
     pub(crate) const fn version(&self) -> RouteVersion {
         self.version
+    }
+
+    /// What the organization may use, as of this version.
+    pub(crate) const fn plan(&self) -> Option<Plan> {
+        self.plan
     }
 
     /// The lanes that events of this type go to, ascending, each once.
@@ -152,7 +159,6 @@ impl Routes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Seq;
 
     #[test]
     fn routes_agree_with_the_patterns_one_by_one() {
@@ -165,7 +171,8 @@ mod tests {
             })
             .collect();
         let version = RouteVersion(3);
-        let routes = Routes::new(RouteTable { version, last_seq: Seq::ZERO, lanes: lanes.clone() });
+        let routes =
+            Routes::new(RouteTable { version, lanes: lanes.clone(), ..RouteTable::default() });
         for text in types {
             let event_type: EventType = text.parse().expect(text);
             let expected: Vec<LaneId> = lanes

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::Esl;
 use crate::{
-    NewSubscription, OrganizationId, Secret, SecretChange, Subscription, SubscriptionId,
+    Limit, NewSubscription, OrganizationId, Secret, SecretChange, Subscription, SubscriptionId,
     SubscriptionUpdate,
     storage::{StorageError, StorageErrorKind},
 };
@@ -14,7 +14,8 @@ impl Esl {
     /// Subscribes. The answer holds the secret, which was generated if none was given.
     ///
     /// # Errors
-    /// [`NotFound`](StorageErrorKind::NotFound) if there is no such organization.
+    /// [`NotFound`](StorageErrorKind::NotFound) if there is no such organization;
+    /// [`OverLimit`](StorageErrorKind::OverLimit) if it has as many subscriptions as its plan allows.
     pub async fn subscribe(
         &self,
         organization: OrganizationId,
@@ -28,7 +29,11 @@ impl Esl {
         let id = driver.ids.subscription();
         let subscription = Subscription::new(id, organization, new, secret, self.now());
         self.to_its_end(async move {
-            let created = driver.storage.create_subscription(subscription).await?;
+            let routes = driver.routes.get(&*driver.storage, organization, None).await?;
+            let plan = routes.and_then(|routes| routes.plan());
+            let limit =
+                plan.map_or(Limit::Unlimited, |plan| driver.tiers.allowance(&plan).subscriptions);
+            let created = driver.storage.create_subscription(subscription, limit).await?;
             driver.routes.forget(organization);
             Ok(created)
         })

@@ -28,7 +28,12 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    pub(crate) fn new(subscription: Subscription, defaults: &Defaults) -> Self {
+    /// With at most so many retries, if its organization has a plan.
+    pub(crate) fn new(
+        subscription: Subscription,
+        defaults: &Defaults,
+        retries: Option<u32>,
+    ) -> Self {
         let options = &subscription.options;
         // A header that was fine when it was stored may be ours under today's prefix.
         let own = options.headers.expose().filter(|(name, _)| !defaults.headers.is_ours(name));
@@ -41,7 +46,7 @@ impl Target {
                 .as_ref()
                 .map(|retiring| Box::new((signer(&retiring.secret), retiring.until))),
             headers: headers.collect(),
-            retry: retry_policy(options, &defaults.retry),
+            retry: retry_policy(options, &defaults.retry, retries),
             timeout: options.timeout.unwrap_or(defaults.attempt_timeout),
             subscription,
         }
@@ -54,8 +59,20 @@ impl Target {
     }
 }
 
-fn retry_policy(options: &SubscriptionOptions, default: &RetryPolicy) -> RetryPolicy {
-    let Some(schedule) = &options.retry_schedule else { return default.clone() };
-    let budget = u32::try_from(schedule.len()).unwrap_or(u32::MAX);
+/// A plan says how many retries there are; a schedule of the subscription's own may have fewer, not more.
+fn retry_policy(
+    options: &SubscriptionOptions,
+    default: &RetryPolicy,
+    planned: Option<u32>,
+) -> RetryPolicy {
+    let Some(schedule) = &options.retry_schedule else {
+        let default = default.clone();
+        return match planned {
+            Some(budget) => default.with_budget(budget),
+            None => default,
+        };
+    };
+    let length = u32::try_from(schedule.len()).unwrap_or(u32::MAX);
+    let budget = planned.map_or(length, |planned| planned.min(length));
     RetryPolicy::default().with_schedule(schedule.clone()).with_budget(budget)
 }

@@ -8,7 +8,7 @@ use super::{
     rows::{Ending, EventRow, FanOutRow, IdempotencyRow, OrganizationRow, Standing},
 };
 use crate::{
-    EventId, LaneId, SealedEvent, Seq, Subscription, Timestamp,
+    Crossed, EventId, LaneId, SealedEvent, Seq, Subscription, Timestamp, Usage,
     storage::{
         Accepted, Audience, Change, Commit, Committed, Expand, FAN_OUT_ABOVE, Outcome, Publish,
         Refused, Routed, Settle, Settlement, StorageError, SwitchOff, Unit,
@@ -51,7 +51,7 @@ impl State {
         if let Some(publish) = &unit.publish
             && let Some(answer) = self.repeated_answer(publish, now)?
         {
-            return Ok(Committed { events: answer });
+            return Ok(Committed { events: answer, ..Committed::default() });
         }
         if let Some(settle) = &unit.settle
             && !self.is_running(&settle.worker, now)
@@ -64,6 +64,8 @@ impl State {
         let placed =
             unit.publish.map(|publish| self.places(&publish).map(|places| (publish, places)));
         let placed = placed.transpose()?;
+        let metered = placed.as_ref().map(|(publish, places)| self.meter(publish, places, now));
+        let metered = metered.transpose()?.flatten();
 
         if let Some(settle) = unit.settle {
             self.settle(settle, now, by);
@@ -71,8 +73,38 @@ impl State {
         if let Some(expand) = unit.expand {
             self.expand(&expand, now, by);
         }
-        let events = placed.map(|(publish, places)| self.store(publish, &places, now, by));
-        Ok(Committed { events: events.unwrap_or_default() })
+        let mut committed = Committed::default();
+        if let Some((mut publish, places)) = placed {
+            let organization = publish.organization;
+            let metering = publish.metering.take();
+            committed.events = self.store(publish, &places, now, by);
+            if let (Some((usage, crossed)), Some(metering)) = (metered, metering) {
+                let row = self.organizations.get_mut(&organization).expect("the unit was checked");
+                row.usage = usage;
+                committed.usage = Some(usage);
+                for (threshold, notice) in metering.notices.into_iter().flat_map(|all| all.events) {
+                    if crossed.has(threshold) {
+                        let seq = self.organizations[&organization].last_seq.next();
+                        let accepted = self.store_event(&notice, seq, (now, by), false);
+                        committed.notices.push((threshold, accepted));
+                    }
+                }
+            }
+        }
+        Ok(committed)
+    }
+
+    /// What its organization has used with a unit, and the thresholds that it comes to with that.
+    fn meter(
+        &self,
+        publish: &Publish,
+        places: &[Place],
+        now: Timestamp,
+    ) -> Result<Option<(Usage, Crossed)>, Refused> {
+        let Some(metering) = &publish.metering else { return Ok(None) };
+        let before = self.organizations[&publish.organization].usage.at(now);
+        let new = places.iter().filter(|place| matches!(place, Place::New(_))).count();
+        metering.meter(before, new).map(Some)
     }
 
     /// The answer that was given under the unit's idempotency key.

@@ -53,7 +53,9 @@ impl Lanes for MemoryStorage {
             }
             let row = state.lanes.get_mut(lane).expect("a lane that can be taken has a row");
             row.owner = Some(*worker);
-            taken.push(Taken { subscription: row.subscription.clone(), state: row.state });
+            let (subscription, state_of_lane) = (row.subscription.clone(), row.state);
+            let plan = state.organizations[&subscription.organization].organization.plan;
+            taken.push(Taken { subscription, state: state_of_lane, plan });
         }
         Ok(taken)
     }

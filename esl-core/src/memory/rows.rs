@@ -8,7 +8,7 @@ use std::{
 use super::changes::HandleId;
 use crate::{
     Attempt, AttemptError, Delivery, DeliveryId, DeliveryState, EventId, LaneId, Organization,
-    OrganizationId, SealedEvent, Seq, Subscription, Timestamp,
+    OrganizationId, SealedEvent, Seq, Subscription, Timestamp, Usage,
     storage::{Accepted, Audience, IntakeRow, LaneState, RouteVersion, Worker},
 };
 
@@ -21,6 +21,7 @@ pub(super) struct OrganizationRow {
     pub(super) fan_outs: BTreeMap<Seq, FanOutRow>,
     /// Up to here deliveries were removed, and events, but for those that are still owed.
     pub(super) removed_to: Seq,
+    pub(super) usage: Usage,
 }
 
 /// How far an event is expanded.

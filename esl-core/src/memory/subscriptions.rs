@@ -4,8 +4,11 @@ use async_trait::async_trait;
 
 use super::{MemoryStorage, State, conflict, not_found, rows::LaneRow};
 use crate::{
-    LaneId, OrganizationId, Subscription, SubscriptionId, SubscriptionUpdate,
-    storage::{Change, Page, PageOf, RouteTable, RouteVersion, StorageError, Subscriptions},
+    LaneId, Limit, OrganizationId, Subscription, SubscriptionId, SubscriptionUpdate,
+    storage::{
+        Change, Page, PageOf, RouteTable, RouteVersion, StorageError, StorageErrorKind,
+        Subscriptions,
+    },
 };
 
 #[async_trait]
@@ -13,6 +16,7 @@ impl Subscriptions for MemoryStorage {
     async fn create_subscription(
         &self,
         mut subscription: Subscription,
+        limit: Limit,
     ) -> Result<Subscription, StorageError> {
         const OPERATION: &str = "create a subscription";
         let mut state = self.state();
@@ -22,6 +26,12 @@ impl Subscriptions for MemoryStorage {
         }
         if state.lanes_by_subscription.contains_key(&id) {
             return Err(conflict(OPERATION));
+        }
+        let lanes = state.lanes.values();
+        let its =
+            lanes.filter(|row| row.subscription.organization == organization && !row.is_deleted());
+        if limit.get().is_some_and(|limit| its.count() as u64 >= limit) {
+            return Err(StorageError::new(StorageErrorKind::OverLimit, OPERATION));
         }
         // No number comes twice.
         state.last_lane += 1;
@@ -114,6 +124,7 @@ impl Subscriptions for MemoryStorage {
             version: row.route_version,
             last_seq: row.last_seq,
             lanes: lanes.collect(),
+            plan: row.organization.plan,
         }))
     }
 }

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::{MemoryStorage, conflict, not_found, rows::OrganizationRow};
 use crate::{
-    Client, Digest, Organization, OrganizationId, Seq, Token,
+    Client, Digest, Organization, OrganizationId, Plan, Seq, Token, Usage,
     storage::{Change, RouteVersion, StorageError, Tenancy},
 };
 
@@ -26,6 +26,7 @@ impl Tenancy for MemoryStorage {
             idempotency_keys: BTreeMap::new(),
             fan_outs: BTreeMap::new(),
             removed_to: Seq::ZERO,
+            usage: Usage::default(),
         };
         state.organizations.insert(id, row);
         state.organization_order.push(id);
@@ -35,6 +36,26 @@ impl Tenancy for MemoryStorage {
 
     async fn organization(&self, id: OrganizationId) -> Result<Option<Organization>, StorageError> {
         Ok(self.state().organizations.get(&id).map(|row| row.organization.clone()))
+    }
+
+    async fn set_plan(
+        &self,
+        organization: OrganizationId,
+        plan: Option<Plan>,
+    ) -> Result<(), StorageError> {
+        let mut state = self.state();
+        let row = state.organizations.get_mut(&organization);
+        let row = row.ok_or_else(|| not_found("set a plan"))?;
+        row.organization.plan = plan;
+        row.route_version.0 += 1;
+        state.listeners.tell_others(self.handle, Change::Subscriptions(organization));
+        Ok(())
+    }
+
+    async fn usage(&self, organization: OrganizationId) -> Result<Option<Usage>, StorageError> {
+        let state = self.state();
+        let row = state.organizations.get(&organization);
+        Ok(row.map(|row| row.usage.at(state.now())))
     }
 
     async fn organizations(&self) -> Result<Vec<Organization>, StorageError> {

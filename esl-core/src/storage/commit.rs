@@ -4,8 +4,8 @@ use async_trait::async_trait;
 
 use super::{LaneState, StorageError, Worker};
 use crate::{
-    Attempt, AttemptError, DisabledReason, EventId, EventType, LaneId, OrganizationId, SealedEvent,
-    Seq, Timestamp,
+    Attempt, AttemptError, Crossed, DisabledReason, EventId, EventType, Hour, LaneId, Limit,
+    OrganizationId, SealedEvent, Seq, Threshold, Timestamp, Usage,
 };
 
 /// Making things durable.
@@ -40,6 +40,11 @@ pub trait Commit: fmt::Debug + Send + Sync + 'static {
     /// - An [`Expand`] must be of the first open fan-out of its organization and begin where that
     ///   one stands; otherwise [`Refused::OutOfTurn`]. Its route version must be the organization's;
     ///   otherwise [`Refused::Rerouted`].
+    /// - The new events of a publish with a [`Metering`] count as [`Usage`] of the hour that it is by
+    ///   storage's time. If they would be more than the limit the unit is [`Refused::OverLimit`]. If
+    ///   they come to a threshold whose notice it does not carry, it is [`Refused::Crosses`]; the
+    ///   notices of those they come to are stored after them, and do not count. A unit that only
+    ///   repeats is never refused for that.
     /// - A unit that carries an [`IntakeRow`] removes that row, also when its event is repeated or
     ///   conflicts (then the unit counts as committed, with the event `repeated`): the embedder has
     ///   committed it, and nobody is left to be told. A refused unit leaves the row. If the row is not
@@ -101,6 +106,57 @@ pub struct Publish {
     pub events: Vec<Routed>,
     /// Makes a repetition of the unit give the first one's answer.
     pub idempotency: Option<Idempotency>,
+    /// How the events count against what the organization may publish; they do not when `None`.
+    pub metering: Option<Metering>,
+}
+
+/// How events count against what their organization may publish in an hour.
+#[derive(Debug, Clone)]
+pub struct Metering {
+    /// So many, all in all. It is the organization's as of [`Publish::route_version`].
+    pub limit: Limit,
+    /// Whether the unit is refused if that is not enough; otherwise it counts, and is stored all the
+    /// same.
+    pub refuses: bool,
+    /// What the organization is told if it comes to a threshold with this unit.
+    pub notices: Option<Notices>,
+}
+
+/// What an organization is told of its usage.
+#[derive(Debug, Clone)]
+pub struct Notices {
+    /// The hour that they speak of; in another they are worth nothing.
+    pub hour: Hour,
+    /// One for each threshold that the unit may come to.
+    pub events: Vec<(Threshold, Routed)>,
+}
+
+impl Metering {
+    /// What was used with so many new events, and the thresholds they come to. This is the whole rule;
+    /// storage decides by it what becomes of a unit.
+    ///
+    /// # Errors
+    /// [`Refused::OverLimit`] or [`Refused::Crosses`].
+    pub fn meter(&self, before: Usage, new: usize) -> Result<(Usage, Crossed), Refused> {
+        let new = new as u64;
+        let after = Usage { events: before.events.saturating_add(new), ..before };
+        if new == 0 {
+            return Ok((before, Crossed::default()));
+        }
+        if self.refuses && !self.limit.allows(after.events) {
+            return Err(Refused::OverLimit(before));
+        }
+        let crossed = before.crossed(new, self.limit);
+        let notices = self.notices.iter().filter(|notices| notices.hour == before.hour);
+        let carried: Vec<_> = notices.flat_map(|notices| &notices.events).collect();
+        let lacks = |threshold| {
+            crossed.has(threshold) && !carried.iter().any(|(carried, _)| *carried == threshold)
+        };
+        if lacks(Threshold::Warning) || lacks(Threshold::Exceeded) {
+            return Err(Refused::Crosses(after));
+        }
+        Ok((after, crossed))
+    }
 }
 
 /// An event and where it goes.
@@ -278,6 +334,10 @@ pub struct SwitchOff {
 pub struct Committed {
     /// Its events, in order.
     pub events: Vec<Accepted>,
+    /// The notices that were stored after them.
+    pub notices: Vec<(Threshold, Accepted)>,
+    /// What the organization has used with this, if the unit was metered.
+    pub usage: Option<Usage>,
 }
 
 /// An event that is stored.
@@ -314,6 +374,12 @@ pub enum Refused {
     /// The idempotency key was used for another request.
     #[error("the idempotency key was used for another request")]
     IdempotencyConflict,
+    /// More than the organization may publish in this hour.
+    #[error("the organization may not publish so much in this hour")]
+    OverLimit(Usage),
+    /// It comes to a threshold whose notice it does not carry: add the notices and try again.
+    #[error("the organization is to be told how much it has published")]
+    Crosses(Usage),
     /// The fan-out stands elsewhere, or another one comes first.
     #[error("another slice is next")]
     OutOfTurn,

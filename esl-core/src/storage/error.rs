@@ -20,6 +20,8 @@ pub enum StorageErrorKind {
     Busy,
     /// Something of that name exists already.
     Conflict,
+    /// The organization has as many of them as it may have.
+    OverLimit,
     /// What was read cannot be what was written.
     Corrupt,
     /// No room, no permission or an I/O error: nothing works until a person or time mends it.
@@ -66,6 +68,7 @@ impl StorageError {
         match self.kind {
             StorageErrorKind::Busy | StorageErrorKind::Unavailable => true,
             StorageErrorKind::Conflict
+            | StorageErrorKind::OverLimit
             | StorageErrorKind::Corrupt
             | StorageErrorKind::NotFound
             | StorageErrorKind::Gone
@@ -80,6 +83,7 @@ impl fmt::Display for StorageErrorKind {
         f.write_str(match self {
             Self::Busy => "it is busy",
             Self::Conflict => "it exists already",
+            Self::OverLimit => "there may be no more of them",
             Self::Corrupt => "the data is damaged",
             Self::Unavailable => "it is unavailable",
             Self::NotFound => "not found",

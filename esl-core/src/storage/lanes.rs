@@ -3,7 +3,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 use super::{FanOut, IntakeRow, StorageError};
-use crate::{LaneId, OrganizationId, SealedEvent, Seq, Subscription, Timestamp, WorkerId};
+use crate::{LaneId, OrganizationId, Plan, SealedEvent, Seq, Subscription, Timestamp, WorkerId};
 
 /// Workers, the lanes they own, and the deliveries in those lanes.
 ///
@@ -165,6 +165,8 @@ pub struct Taken {
     pub subscription: Subscription,
     /// How its receiver has fared.
     pub state: LaneState,
+    /// What its organization may use.
+    pub plan: Option<Plan>,
 }
 
 /// A lane with open deliveries.

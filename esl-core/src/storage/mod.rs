@@ -21,8 +21,8 @@ mod time;
 
 pub use commit::{
     Accepted, Audience, Commit, Committed, Expand, FAN_OUT_ABOVE, FanOut, Idempotency, IntakeRow,
-    Outcome, Publish, Refused, RouteVersion, Routed, Settle, Settlement, StoredEvent, SwitchOff,
-    Unit,
+    Metering, Notices, Outcome, Publish, Refused, RouteVersion, Routed, Settle, Settlement,
+    StoredEvent, SwitchOff, Unit,
 };
 pub use error::{StorageError, StorageErrorKind};
 pub use lanes::{

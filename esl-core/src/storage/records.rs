@@ -5,8 +5,8 @@ use async_trait::async_trait;
 use super::{LaneState, RouteVersion, StorageError, StoredEvent};
 use crate::{
     Attempt, Client, Delivery, DeliveryId, DeliveryState, Digest, EventId, EventPattern, EventType,
-    LaneId, Organization, OrganizationId, Seq, Subscription, SubscriptionId, SubscriptionUpdate,
-    Timestamp, Token,
+    LaneId, Limit, Organization, OrganizationId, Plan, Seq, Subscription, SubscriptionId,
+    SubscriptionUpdate, Timestamp, Token, Usage,
 };
 
 /// Subscriptions and what routing needs of them. Every call is bound to one organization.
@@ -19,10 +19,13 @@ pub trait Subscriptions: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`NotFound`](super::StorageErrorKind::NotFound) if there is no such organization;
-    /// [`Conflict`](super::StorageErrorKind::Conflict) if its id was ever used.
+    /// [`Conflict`](super::StorageErrorKind::Conflict) if its id was ever used;
+    /// [`OverLimit`](super::StorageErrorKind::OverLimit) if the organization has `limit` subscriptions
+    /// already, inactive ones included.
     async fn create_subscription(
         &self,
         subscription: Subscription,
+        limit: Limit,
     ) -> Result<Subscription, StorageError>;
 
     /// One subscription; `None` if it was deleted, too.
@@ -82,6 +85,8 @@ pub struct RouteTable {
     pub last_seq: Seq,
     /// Each lane with its patterns, by lane.
     pub lanes: Vec<(LaneId, Vec<EventPattern>)>,
+    /// What the organization may use.
+    pub plan: Option<Plan>,
 }
 
 /// Reads of events and deliveries. Every call is bound to one organization.
@@ -181,6 +186,20 @@ pub trait Tenancy: fmt::Debug + Send + Sync + 'static {
 
     /// One organization.
     async fn organization(&self, id: OrganizationId) -> Result<Option<Organization>, StorageError>;
+
+    /// Gives an organization another plan, or none, and raises its [`RouteVersion`]: whoever publishes
+    /// under the plan before is refused.
+    ///
+    /// # Errors
+    /// [`NotFound`](super::StorageErrorKind::NotFound).
+    async fn set_plan(
+        &self,
+        organization: OrganizationId,
+        plan: Option<Plan>,
+    ) -> Result<(), StorageError>;
+
+    /// What an organization has used of this hour; `None` if there is no such organization.
+    async fn usage(&self, organization: OrganizationId) -> Result<Option<Usage>, StorageError>;
 
     /// All organizations, in the order of creation.
     async fn organizations(&self) -> Result<Vec<Organization>, StorageError>;

@@ -116,7 +116,7 @@ fn another_organization_does_not_wait_for_a_fan_out() {
             assert_eq!(world.esl.in_flight(), 48, "three quarters for one organization");
 
             let id = OrganizationId::from_bytes([8; 16]);
-            let other = Organization { id, name: "other".into(), created_at: START };
+            let other = Organization::new(id, "other", START);
             world.storage.create_organization(other).await.unwrap();
             let new = NewSubscription::new(url("other"), vec!["*".parse().unwrap()]);
             world.esl.subscribe(id, new).await.unwrap();

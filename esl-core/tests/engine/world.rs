@@ -32,8 +32,7 @@ pub(crate) fn run_with<F: Future<Output = ()>>(
     runtime.block_on(async {
         let clock = ManualClock::new(START);
         let storage = MemoryStorage::with_clock(Arc::new(clock.clone()));
-        let organization =
-            Organization { id: ORGANIZATION, name: "acme".into(), created_at: START };
+        let organization = Organization::new(ORGANIZATION, "acme", START);
         storage.create_organization(organization).await.unwrap();
         let transport = ScriptedTransport::new(Arc::new(clock.clone()));
         let builder = engine(1, &storage, &clock, &transport);

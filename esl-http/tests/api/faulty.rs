@@ -8,9 +8,9 @@ use std::{
 use async_trait::async_trait;
 use esl_core::{
     Attempt, BlobKey, Client, Delivery, DeliveryId, DeliveryState, Digest, EventId, EventType,
-    InstallationId, LaneId, LinkKey, MemoryStorage, Organization, OrganizationId, Replay, ReplayId,
-    ReplayNumber, SealedEvent, Seq, Subscription, SubscriptionId, SubscriptionUpdate, Token,
-    WorkerId,
+    InstallationId, LaneId, Limit, LinkKey, MemoryStorage, Organization, OrganizationId, Plan,
+    Replay, ReplayId, ReplayNumber, SealedEvent, Seq, Subscription, SubscriptionId,
+    SubscriptionUpdate, Token, Usage, WorkerId,
     storage::{
         Candidates, Change, Claimed, Commit, Committed, Erased, FanOut, Health, IntakeRow, Lanes,
         Page, PageOf, Records, Refused, Removal, Removed, ReplayStep, Replays, RouteTable,
@@ -175,9 +175,10 @@ impl Subscriptions for FaultyStorage {
     async fn create_subscription(
         &self,
         subscription: Subscription,
+        limit: Limit,
     ) -> Result<Subscription, StorageError> {
         self.fault.strike().await?;
-        self.inner.create_subscription(subscription).await
+        self.inner.create_subscription(subscription, limit).await
     }
 
     async fn subscription(
@@ -393,6 +394,20 @@ impl Records for FaultyStorage {
 
 #[async_trait]
 impl Tenancy for FaultyStorage {
+    async fn set_plan(
+        &self,
+        organization: OrganizationId,
+        plan: Option<Plan>,
+    ) -> Result<(), StorageError> {
+        self.fault.strike().await?;
+        self.inner.set_plan(organization, plan).await
+    }
+
+    async fn usage(&self, organization: OrganizationId) -> Result<Option<Usage>, StorageError> {
+        self.fault.strike().await?;
+        self.inner.usage(organization).await
+    }
+
     async fn create_organization(&self, organization: Organization) -> Result<(), StorageError> {
         self.fault.strike().await?;
         self.inner.create_organization(organization).await

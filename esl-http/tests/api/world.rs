@@ -55,7 +55,7 @@ impl World {
         for (id, name, client) in
             [(organization, "Acme", "acme-client"), (stranger, "Other", "other-client")]
         {
-            let organization = Organization { id, name: name.into(), created_at: NOON };
+            let organization = Organization::new(id, name, NOON);
             storage.create_organization(organization).await.expect("a new organization");
             let client = Client {
                 id: client.into(),

@@ -72,6 +72,7 @@ async fn an_event_that_came_through_the_intake_leaves_nothing_there() {
                 route_version: RouteVersion(0),
                 events: vec![routed],
                 idempotency: None,
+                metering: None,
             };
             world.storage.commit(vec![Unit::publish(publish)]).await.unwrap().remove(0).unwrap();
         }

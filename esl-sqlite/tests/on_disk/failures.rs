@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use esl_core::{
-    LaneId, Seq,
+    LaneId, Limit, Seq,
     storage::{
         Commit, Lanes, Publish, Records, RouteVersion, Routed, StorageErrorKind, Subscriptions,
         Unit, Want,
@@ -56,13 +56,14 @@ async fn an_error_fails_the_whole_group_and_leaves_nothing() {
 async fn a_damaged_event_holds_up_its_own_lanes_alone() {
     let world = World::new().await;
     let other = subscription(world.organization, 2);
-    let other = world.storage.create_subscription(other).await.unwrap().lane;
+    let other = world.storage.create_subscription(other, Limit::Unlimited).await.unwrap().lane;
     let to = |lanes: &[LaneId], number| {
         Unit::publish(Publish {
             organization: world.organization,
             route_version: RouteVersion(2),
             events: vec![Routed::new(world.event(number, b"{}"), lanes.into())],
             idempotency: None,
+            metering: None,
         })
     };
     let units = vec![to(&[world.lane], 1), to(&[world.lane, other], 2), to(&[other], 3)];

@@ -17,8 +17,8 @@ use std::{error::Error, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use esl_core::{
-    CallbackUrl, EventId, LaneId, NewSubscription, Organization, OrganizationId, SealedEvent,
-    Secret, Subscription, SubscriptionId, Timestamp, WorkerId,
+    CallbackUrl, EventId, LaneId, Limit, NewSubscription, Organization, OrganizationId,
+    SealedEvent, Secret, Subscription, SubscriptionId, Timestamp, WorkerId,
     storage::{
         Accepted, Commit, Publish, RouteVersion, Routed, StorageError, Subscriptions, Tenancy, Unit,
     },
@@ -42,9 +42,13 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let storage = SqliteStorage::open(folder.path().join("esl.db")).unwrap();
         let organization = OrganizationId::from_ulid(ulid(1));
-        let row = Organization { id: organization, name: "one".into(), created_at: NOON };
+        let row = Organization::new(organization, "one", NOON);
         storage.create_organization(row).await.unwrap();
-        let lane = storage.create_subscription(subscription(organization, 1)).await.unwrap().lane;
+        let lane = storage
+            .create_subscription(subscription(organization, 1), Limit::Unlimited)
+            .await
+            .unwrap()
+            .lane;
         Self { folder, storage, organization, lane }
     }
 
@@ -70,7 +74,7 @@ impl World {
     /// Another organization.
     async fn beside(&self, number: u64) -> OrganizationId {
         let id = OrganizationId::from_ulid(ulid(number));
-        let row = Organization { id, name: format!("number {number}"), created_at: NOON };
+        let row = Organization::new(id, format!("number {number}"), NOON);
         self.storage.create_organization(row).await.unwrap();
         id
     }
@@ -112,6 +116,7 @@ fn unit(organization: OrganizationId, lane: LaneId, event: Arc<SealedEvent>) -> 
         route_version: RouteVersion(1),
         events: vec![Routed::new(event, [lane].into())],
         idempotency: None,
+        metering: None,
     })
 }
 

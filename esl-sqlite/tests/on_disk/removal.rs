@@ -6,7 +6,7 @@ use esl_core::storage::{
     Commit, Lanes, Outcome, Records, Removal, Settle, Settlement, Subscriptions, Unit, Worker,
 };
 
-use crate::{World, subscription, worker_id};
+use crate::{Limit, World, subscription, worker_id};
 
 /// [`NOON`](crate::NOON) is long ago.
 const AGE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -70,7 +70,7 @@ async fn a_deleted_subscription_that_has_nothing_left_is_not_visited_again() {
     world.publish(1).await;
     for number in 100..100 + DELETED {
         let made = subscription(world.organization, number);
-        let made = world.storage.create_subscription(made).await.unwrap();
+        let made = world.storage.create_subscription(made, Limit::Unlimited).await.unwrap();
         world.storage.delete_subscription(world.organization, made.id).await.unwrap();
     }
     let worker = world.storage.enlist(worker_id(1)).await.unwrap();

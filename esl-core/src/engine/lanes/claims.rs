@@ -211,7 +211,7 @@ mod tests {
             retry: RetryPolicy::default(),
             attempt_timeout: Duration::from_secs(15),
         };
-        Arc::new(Target::new(subscription, &defaults))
+        Arc::new(Target::new(subscription, &defaults, None))
     }
 
     fn event(body: usize) -> Arc<SealedEvent> {

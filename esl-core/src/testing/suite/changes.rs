@@ -7,7 +7,7 @@ use super::{
     world::{PLENTY, WORKS, World, hear, heard, numbers, settlement, want},
 };
 use crate::{
-    Client, Digest, Scopes, Seq, SubscriptionUpdate, Token, TokenKind,
+    Client, Digest, Limit, Scopes, Seq, SubscriptionUpdate, Token, TokenKind,
     storage::{Change, Outcome, Publish, Refused, RouteVersion, Unit},
 };
 
@@ -29,7 +29,7 @@ pub(super) async fn changes_to_subscriptions_are_heard_by_others(world: World) {
     let beside = world.another_handle().await;
     let change = Change::Subscriptions(organization);
     let draft = world.draft(organization, "*");
-    let id = beside.create_subscription(draft).await.expect(WORKS).id;
+    let id = beside.create_subscription(draft, Limit::Unlimited).await.expect(WORKS).id;
     hear(&*world.storage, change).await;
     let pause = SubscriptionUpdate { active: Some(false), ..SubscriptionUpdate::default() };
     beside.update_subscription(organization, id, pause).await.expect(WORKS);
@@ -98,7 +98,10 @@ pub(super) async fn a_dropped_wait_for_changes_loses_nothing(world: World) {
             () = std::future::ready(()) => {}
         }
     }
-    beside.create_subscription(world.draft(organization, "*")).await.expect(WORKS);
+    beside
+        .create_subscription(world.draft(organization, "*"), Limit::Unlimited)
+        .await
+        .expect(WORKS);
     hear(&*world.storage, Change::Subscriptions(organization)).await;
 
     // A waiting task that is ended as it is being told.
@@ -107,7 +110,10 @@ pub(super) async fn a_dropped_wait_for_changes_loses_nothing(world: World) {
         async move { storage.changed().await }
     });
     tokio::task::yield_now().await;
-    beside.create_subscription(world.draft(organization, "*")).await.expect(WORKS);
+    beside
+        .create_subscription(world.draft(organization, "*"), Limit::Unlimited)
+        .await
+        .expect(WORKS);
     waiting.abort();
     let change = Change::Subscriptions(organization);
     let told = waiting.await.is_ok_and(|changes| changes.contains(&change));
@@ -134,7 +140,7 @@ pub(super) async fn whoever_waits_for_changes_is_woken(world: World) {
             | Change::Erased(_)
             | Change::Tenancy => {
                 let draft = world.draft(organization, "*");
-                beside.create_subscription(draft).await.expect(WORKS);
+                beside.create_subscription(draft, Limit::Unlimited).await.expect(WORKS);
             }
         }
         waiting.await.expect("no panic");
@@ -159,7 +165,10 @@ pub(super) async fn a_route_version_raised_elsewhere_holds_for_the_next_commit(w
     let organization = world.organization().await;
     let beside = world.another_handle().await;
     let publish = world.route(&world.events(organization, 1)).await;
-    let foreign = beside.create_subscription(world.draft(organization, "*")).await.expect(WORKS);
+    let foreign = beside
+        .create_subscription(world.draft(organization, "*"), Limit::Unlimited)
+        .await
+        .expect(WORKS);
     assert_eq!(world.commit(Unit::publish(publish.clone())).await, Err(Refused::Rerouted));
     let event = Arc::clone(&publish.events[0].event);
     assert_eq!(world.publish(&[Arc::clone(&event)]).await[0].deliveries, 1);

@@ -364,6 +364,7 @@ fn routed_nowhere(organization: OrganizationId, events: Vec<Arc<SealedEvent>>) -
         route_version: RouteVersion::default(),
         events: events.collect(),
         idempotency: None,
+        metering: None,
     }
 }
 

@@ -38,7 +38,7 @@ pub(super) async fn a_deleted_organization_is_gone_at_once_and_its_rows_in_slice
     assert_eq!(kind(again), StorageErrorKind::NotFound);
 
     // Name and id are free, and nothing comes back with them.
-    let anew = Organization { id: organization, name, created_at: world.now() };
+    let anew = Organization::new(organization, name, world.now());
     world.storage.create_organization(anew).await.expect(WORKS);
     let page = world.storage.events(organization, None, first(9)).await.expect(WORKS);
     assert_eq!(page.items, []);
@@ -120,7 +120,7 @@ pub(super) async fn an_organization_may_be_called_as_one_that_was_deleted(world:
     let names = (1..=9).rev().map(|number| format!("deleted {number}"));
     for name in names {
         let id = world.organization_id();
-        let organization = Organization { id, name, created_at: world.now() };
+        let organization = Organization::new(id, name, world.now());
         world.storage.create_organization(organization).await.expect(WORKS);
     }
     for organization in world.storage.organizations().await.expect(WORKS) {

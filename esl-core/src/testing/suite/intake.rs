@@ -97,6 +97,7 @@ pub(super) async fn a_refused_unit_leaves_its_intake_rows(world: World) {
         route_version: RouteVersion(version),
         events: vec![Routed { intake: Some(row.0), ..Routed::new(Arc::clone(&row.1), [].into()) }],
         idempotency: None,
+        metering: None,
     };
     let stale = Unit::publish(publish(&rows[0], organization, 77));
     assert_eq!(world.commit(stale).await, Err(Refused::Rerouted));

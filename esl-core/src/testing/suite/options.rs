@@ -4,15 +4,16 @@ use std::{num::NonZeroU32, time::Duration};
 
 use super::world::{SECOND, WORKS, World, kind};
 use crate::{
-    CustomHeaders, OnExhausted, OptionsUpdate, RetiringSecret, Secret, SecretChange, SendOrder,
-    Subscription, SubscriptionOptions, SubscriptionUpdate, storage::StorageErrorKind,
+    CustomHeaders, Limit, OnExhausted, OptionsUpdate, RetiringSecret, Secret, SecretChange,
+    SendOrder, Subscription, SubscriptionOptions, SubscriptionUpdate, storage::StorageErrorKind,
 };
 
 pub(super) async fn options_are_read_as_they_were_written(world: World) {
     let organization = world.organization().await;
     for options in [every_option(), no_retries()] {
         let draft = Subscription { options, ..world.draft(organization, "*") };
-        let created = world.storage.create_subscription(draft.clone()).await.expect(WORKS);
+        let created =
+            world.storage.create_subscription(draft.clone(), Limit::Unlimited).await.expect(WORKS);
         assert_eq!(created, Subscription { lane: created.lane, ..draft });
         let read = world.storage.subscription(organization, created.id).await.expect(WORKS);
         assert_eq!(read.as_ref(), Some(&created));
@@ -25,7 +26,7 @@ pub(super) async fn options_are_read_as_they_were_written(world: World) {
 pub(super) async fn an_update_changes_the_options_that_it_names(world: World) {
     let organization = world.organization().await;
     let draft = Subscription { options: every_option(), ..world.draft(organization, "*") };
-    let created = world.storage.create_subscription(draft).await.expect(WORKS);
+    let created = world.storage.create_subscription(draft, Limit::Unlimited).await.expect(WORKS);
     let set = async |options| {
         let update = SubscriptionUpdate { options, ..SubscriptionUpdate::default() };
         let updated = world.storage.update_subscription(organization, created.id, update).await;

@@ -2,8 +2,8 @@
 
 use super::world::{SECOND, WORKS, World, first, kind, settle};
 use crate::{
-    CallbackUrl, DeliveryId, DeliveryState, DisabledReason, EventPattern, OrganizationId, Secret,
-    Seq, Subscription, SubscriptionId, SubscriptionUpdate,
+    CallbackUrl, DeliveryId, DeliveryState, DisabledReason, EventPattern, Limit, OrganizationId,
+    Secret, Seq, Subscription, SubscriptionId, SubscriptionUpdate,
     storage::{Page, PageOf, RouteTable, Settle, StorageError, StorageErrorKind, SwitchOff, Unit},
 };
 
@@ -23,7 +23,8 @@ pub(super) async fn a_subscription_is_read_as_it_was_created(world: World) {
         },
     ];
     for draft in drafts {
-        let created = world.storage.create_subscription(draft.clone()).await.expect(WORKS);
+        let created =
+            world.storage.create_subscription(draft.clone(), Limit::Unlimited).await.expect(WORKS);
         assert_eq!(created, Subscription { lane: created.lane, ..draft });
         let read = world.storage.subscription(organization, created.id).await.expect(WORKS);
         assert_eq!(read, Some(created));
@@ -169,7 +170,7 @@ pub(super) async fn a_deleted_subscription_is_gone(world: World) {
     assert_eq!(kind(update(&world, organization, id).await), StorageErrorKind::NotFound);
     let again = storage.delete_subscription(organization, id).await;
     assert_eq!(kind(again), StorageErrorKind::NotFound);
-    let again = storage.create_subscription(subscription).await;
+    let again = storage.create_subscription(subscription, Limit::Unlimited).await;
     assert_eq!(kind(again), StorageErrorKind::Conflict);
     assert_eq!(world.publish(&world.events(organization, 1)).await[0].deliveries, 0);
 }
@@ -204,12 +205,12 @@ pub(super) async fn the_deliveries_of_a_deleted_subscription_stay_readable(world
 pub(super) async fn a_subscription_needs_its_organization_and_an_id_of_its_own(world: World) {
     let (organization, other) = (world.organization().await, world.organization().await);
     let nobodys = world.draft(world.organization_id(), "*");
-    let refused = world.storage.create_subscription(nobodys).await;
+    let refused = world.storage.create_subscription(nobodys, Limit::Unlimited).await;
     assert_eq!(kind(refused), StorageErrorKind::NotFound);
     let subscription = world.subscription(organization).await;
     for organization in [organization, other] {
         let twin = Subscription { organization, ..subscription.clone() };
-        let refused = world.storage.create_subscription(twin).await;
+        let refused = world.storage.create_subscription(twin, Limit::Unlimited).await;
         assert_eq!(kind(refused), StorageErrorKind::Conflict);
     }
     let refused = update(&world, organization, world.draft(organization, "*").id).await;
@@ -224,7 +225,7 @@ pub(super) async fn routes_are_everything_that_routing_needs(world: World) {
     world.subscription(other).await;
     let events = vec![pattern("pet.created"), pattern("toy.*")];
     let draft = Subscription { events, active: false, ..world.draft(organization, "*") };
-    let inactive = world.storage.create_subscription(draft).await.expect(WORKS);
+    let inactive = world.storage.create_subscription(draft, Limit::Unlimited).await.expect(WORKS);
     world.publish_new(organization, 2).await;
     let table = routes(&world, organization).await;
     assert!(table.version > empty.version);
@@ -239,7 +240,7 @@ pub(super) async fn a_storages_debug_shows_no_secret(world: World) {
     let secret = "do-not-show";
     let draft = world.draft(organization, "*");
     let draft = Subscription { secret: Secret::new(secret).expect("a secret"), ..draft };
-    let created = world.storage.create_subscription(draft).await.expect(WORKS);
+    let created = world.storage.create_subscription(draft, Limit::Unlimited).await.expect(WORKS);
     assert_eq!(created.secret.expose(), secret);
     assert!(!format!("{:?} {created:?}", world.storage).contains(secret));
 }

@@ -16,7 +16,7 @@ pub(super) async fn organizations_are_listed_in_the_order_of_creation(world: Wor
     {
         let id = OrganizationId::from_bytes(bytes);
         let created_at = Timestamp::from_millis(at);
-        let organization = Organization { id, name: name.into(), created_at };
+        let organization = Organization::new(id, name, created_at);
         world.storage.create_organization(organization.clone()).await.expect(WORKS);
         let read = world.storage.organization(id).await.expect(WORKS);
         assert_eq!(read.as_ref(), Some(&organization));
@@ -32,8 +32,8 @@ pub(super) async fn an_organizations_id_and_name_are_its_own(world: World) {
     let name = world.storage.organization(id).await.expect(WORKS).expect("it exists").name;
     let created_at = world.now();
     for twin in [
-        Organization { id, name: "another".into(), created_at },
-        Organization { id: world.organization_id(), name, created_at },
+        Organization::new(id, "another", created_at),
+        Organization::new(world.organization_id(), name, created_at),
     ] {
         let refused = world.storage.create_organization(twin).await;
         assert_eq!(kind(refused), StorageErrorKind::Conflict);

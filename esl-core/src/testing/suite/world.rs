@@ -11,7 +11,7 @@ use ulid::Ulid;
 
 use super::{Engines, Harness};
 use crate::{
-    CallbackUrl, Clock, Delivery, DeliveryId, EventId, LaneId, NewEvent, NewSubscription,
+    CallbackUrl, Clock, Delivery, DeliveryId, EventId, LaneId, Limit, NewEvent, NewSubscription,
     Organization, OrganizationId, SealedEvent, Secret, Seq, Subscription, SubscriptionId,
     Timestamp, WorkerId, seal,
     storage::{
@@ -93,7 +93,7 @@ impl World {
 
     pub(super) async fn organization(&self) -> OrganizationId {
         let id = self.organization_id();
-        let organization = Organization { id, name: id.to_string(), created_at: self.now() };
+        let organization = Organization::new(id, id.to_string(), self.now());
         self.storage.create_organization(organization).await.expect(WORKS);
         id
     }
@@ -118,7 +118,7 @@ impl World {
         pattern: &str,
     ) -> Subscription {
         let draft = self.draft(organization, pattern);
-        self.storage.create_subscription(draft).await.expect(WORKS)
+        self.storage.create_subscription(draft, Limit::Unlimited).await.expect(WORKS)
     }
 
     // Events
@@ -173,6 +173,7 @@ impl World {
             route_version: routes.version,
             events: routed.collect(),
             idempotency: None,
+            metering: None,
         }
     }
 
