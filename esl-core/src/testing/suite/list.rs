@@ -71,6 +71,17 @@ macro_rules! storage_suite {
                 a_key_is_decided_before_everything_else,
                 keys_of_organizations_are_apart,
                 a_key_also_names_events_that_were_repeated;
+            metering:
+                a_limit_is_exact_and_its_thresholds_are_told_once,
+                a_unit_that_comes_to_a_threshold_must_carry_its_notice,
+                units_of_one_group_share_a_limit,
+                an_array_is_refused_whole,
+                what_comes_again_does_not_count,
+                what_may_not_be_refused_counts_all_the_same,
+                an_hour_begins_anew_and_never_again,
+                usage_survives_a_kill,
+                a_plan_is_kept_and_changing_it_makes_routes_stale,
+                a_limit_of_subscriptions_is_exact;
             settle:
                 a_delivered_delivery_is_over,
                 a_retry_is_due_at_its_time,

@@ -22,6 +22,7 @@ mod extremes;
 mod fan_out;
 mod idempotency;
 mod intake;
+mod metering;
 mod options;
 mod records;
 mod removal;
