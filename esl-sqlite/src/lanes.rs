@@ -17,7 +17,7 @@ use crate::{
     changes::News,
     claim,
     error::{Stop, is_damage},
-    fan_out, outbox,
+    fan_out, intake, outbox,
     readers::Snapshot,
     rows::{self, Ending, EventKey, LANE_STATE, LANE_STATE_COLUMNS, lane_number, seq_number},
     session::Session,
@@ -137,9 +137,7 @@ impl Lanes for SqliteStorage {
         after: Option<IntakeRow>,
         limit: usize,
     ) -> Result<Vec<(IntakeRow, Arc<SealedEvent>)>, StorageError> {
-        let work = move |snapshot: &Snapshot<'_>| {
-            Ok(outbox::read_intake(snapshot.connection, after, limit)?)
-        };
+        let work = move |snapshot: &Snapshot<'_>| Ok(intake::read(snapshot, after, limit)?);
         self.readers().run("read the intake", work).await
     }
 

@@ -84,6 +84,7 @@ mod expiry;
 mod fan_out;
 mod foreign;
 mod health;
+mod intake;
 mod job;
 mod lanes;
 mod link_keys;

@@ -1,6 +1,6 @@
 //! The intake: moving what applications committed in their own transactions into ordinary commits.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
@@ -10,16 +10,15 @@ use super::{
     inbox::CommitFailure,
     publish::{PublishError, Sealed, route, submit},
 };
-use crate::{OrganizationId, storage::Refused};
+use crate::storage::Refused;
 
 const PAGE: usize = 500;
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Moves intake rows until it is stopped.
 pub(crate) async fn run(driver: Arc<Driver>, stop: CancellationToken) {
-    let mut unknown = Unknown::default();
     loop {
-        let wait = match move_all(&driver, &mut unknown, &stop).await {
+        let wait = match move_all(&driver, &stop).await {
             Ok(()) => None,
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "intake not moved");
@@ -42,18 +41,14 @@ pub(crate) async fn run(driver: Arc<Driver>, stop: CancellationToken) {
     }
 }
 
-async fn move_all(
-    driver: &Driver,
-    unknown: &mut Unknown,
-    stop: &CancellationToken,
-) -> Result<(), PublishError> {
+async fn move_all(driver: &Driver, stop: &CancellationToken) -> Result<(), PublishError> {
     let mut after = None;
     while !stop.is_cancelled() {
         let rows = driver.storage.intake(after, PAGE).await?;
         let is_last = rows.len() < PAGE;
         after = rows.last().map(|(row, _)| *row);
         let events = rows.into_iter().map(|(row, event)| (event, Some(row))).collect();
-        move_page(driver, events, unknown).await?;
+        move_page(driver, events).await?;
         if is_last {
             break;
         }
@@ -65,11 +60,7 @@ async fn move_all(
 ///
 /// Those of one organization are routed with one version, so that, when it is outdated, none of
 /// them overtakes another: the page is done when every row is.
-async fn move_page(
-    driver: &Driver,
-    mut events: Vec<Sealed>,
-    unknown: &mut Unknown,
-) -> Result<(), PublishError> {
+async fn move_page(driver: &Driver, mut events: Vec<Sealed>) -> Result<(), PublishError> {
     let mut stale = None;
     while !events.is_empty() {
         let mut answers = Vec::with_capacity(events.len());
@@ -82,7 +73,8 @@ async fn move_page(
                     let version = publish.route_version;
                     answers.push((event, version, submit(driver, publish)));
                 }
-                Err(PublishError::UnknownOrganization) => unknown.report(&event),
+                // Deleted meanwhile; what came for it goes with the chores.
+                Err(PublishError::UnknownOrganization) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -99,9 +91,7 @@ async fn move_page(
                     stale = Some(version);
                     events.push(event);
                 }
-                Err(CommitFailure::Refused(Refused::UnknownOrganization(_))) => {
-                    unknown.report(&event);
-                }
+                Err(CommitFailure::Refused(Refused::UnknownOrganization(_))) => {}
                 Err(CommitFailure::Refused(Refused::IntakeGone(id))) => {
                     tracing::info!(event = %id, "not moved from the intake: erased meanwhile");
                     blobs::discard(driver, &event.0).await;
@@ -112,29 +102,3 @@ async fn move_page(
     }
     Ok(())
 }
-
-/// The organizations that events wait for although there are none. What waits is met again at every wake,
-/// until the organization is made or retention removes it; it is said once.
-#[derive(Default)]
-struct Unknown(HashSet<OrganizationId>);
-
-impl Unknown {
-    fn report(&mut self, (event, _): &Sealed) {
-        let organization = event.organization;
-        if self.0.len() >= UNKNOWN_MAX {
-            self.0.clear();
-        }
-        if self.0.insert(organization) {
-            tracing::error!(
-                event = %event.id,
-                %organization,
-                "stays in the intake, as do others like it: there is no such organization"
-            );
-        } else {
-            tracing::debug!(event = %event.id, %organization, "stays in the intake");
-        }
-    }
-}
-
-/// So many are remembered.
-const UNKNOWN_MAX: usize = 1024;

@@ -165,6 +165,7 @@ impl Lanes for MemoryStorage {
         let state = self.state();
         let after = after.map_or(Bound::Unbounded, |row| Bound::Excluded(row.0));
         let rows = state.intake.rows.range((after, Bound::Unbounded));
+        let rows = rows.filter(|(_, event)| state.organizations.contains_key(&event.organization));
         Ok(rows.take(limit).map(|(row, event)| (IntakeRow(*row), Arc::clone(event))).collect())
     }
 

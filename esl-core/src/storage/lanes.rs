@@ -106,9 +106,12 @@ pub trait Lanes: fmt::Debug + Send + Sync + 'static {
         seq: Seq,
     ) -> Result<(), StorageError>;
 
-    /// The intake rows after `after`, in their order, at most `limit`. They stay until a unit that
-    /// carries them is committed; one whose organization does not exist stays until it does, or until it
-    /// is [old](super::Removal::remove_old).
+    /// The intake rows after `after` of organizations that exist, in their order, at most `limit`. They
+    /// stay until a unit that carries them is committed.
+    ///
+    /// Those whose organization does not exist stay, too, until it does, or until they are
+    /// [removed](super::Removal::remove_old). However many there are, whoever asks for the others does not
+    /// notice.
     async fn intake(
         &self,
         after: Option<IntakeRow>,
@@ -123,7 +126,7 @@ pub trait Lanes: fmt::Debug + Send + Sync + 'static {
     /// says what to look at. Several causes may come as one; one may come twice.
     ///
     /// Intake rows are the exception: they are reported whoever added them, for their adder has no
-    /// other way to reach an engine. An erasure may be, too, since the call that erases comes back
+    /// other way to reach an engine, and again when the organization is made that they waited for. An erasure may be, too, since the call that erases comes back
     /// later than the event is erased.
     ///
     /// # Cancellation

@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use esl_core::{
-    Clock, Esl, NewEvent, OrganizationId, Prepared, SystemClock,
-    storage::{Change, Lanes, StorageError, StorageErrorKind},
+    Clock, Esl, NewEvent, Organization, OrganizationId, Prepared, SystemClock,
+    storage::{Change, Lanes, StorageError, StorageErrorKind, Tenancy},
     testing::ManualClock,
 };
 use esl_sqlite::{SqliteStorage, publish_in, rusqlite::Connection};
@@ -122,6 +122,16 @@ async fn what_was_prepared_too_long_ago_is_refused() {
 async fn an_event_of_an_organization_that_is_not_there_waits_for_it() {
     let mut world = World::new().await;
     world.organization = OrganizationId::from_ulid(crate::ulid(77));
-    world.storage.publish_in(&world.connection(), prepare(&world).await).unwrap().notify();
-    assert_eq!(world.storage.intake(None, 9).await.unwrap().len(), 1);
+    let prepared = prepare(&world).await;
+    let event = Arc::clone(prepared.event());
+    world.storage.publish_in(&world.connection(), prepared).unwrap().notify();
+    assert_eq!(world.storage.intake(None, 9).await.unwrap(), []);
+    let made = Organization {
+        id: world.organization,
+        name: "made".into(),
+        created_at: SystemClock::new().utc(),
+    };
+    world.storage.create_organization(made).await.unwrap();
+    let rows = world.storage.intake(None, 9).await.unwrap();
+    assert_eq!(rows.into_iter().map(|(_, event)| event).collect::<Vec<_>>(), [event]);
 }

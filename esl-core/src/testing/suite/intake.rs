@@ -2,10 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::world::{WORKS, World, numbers};
+use super::world::{WORKS, World, hear, numbers};
 use crate::{
-    SealedEvent,
-    storage::{Committed, IntakeRow, Publish, Refused, RouteVersion, Routed, Unit},
+    Organization, SealedEvent,
+    storage::{Change, Committed, IntakeRow, Publish, Refused, RouteVersion, Routed, Unit, Worker},
 };
 
 pub(super) async fn intake_rows_come_in_their_order(world: World) {
@@ -91,7 +91,7 @@ pub(super) async fn a_conflicting_intake_event_is_dropped(world: World) {
 
 pub(super) async fn a_refused_unit_leaves_its_intake_rows(world: World) {
     let (organization, unknown) = (world.organization().await, world.organization_id());
-    let rows = enqueued(&world, &[world.event(organization), world.event(unknown)]).await;
+    let rows = enqueued(&world, &world.events(organization, 1)).await;
     let publish = |row: &(IntakeRow, Arc<SealedEvent>), organization, version| Publish {
         organization,
         route_version: RouteVersion(version),
@@ -100,7 +100,7 @@ pub(super) async fn a_refused_unit_leaves_its_intake_rows(world: World) {
     };
     let stale = Unit::publish(publish(&rows[0], organization, 77));
     assert_eq!(world.commit(stale).await, Err(Refused::Rerouted));
-    let nobodys = Unit::publish(publish(&rows[1], unknown, 0));
+    let nobodys = Unit::publish(publish(&rows[0], unknown, 0));
     assert_eq!(world.commit(nobodys).await, Err(Refused::UnknownOrganization(unknown)));
     assert_eq!(world.storage.intake(None, 9).await.expect(WORKS), rows);
 }
@@ -150,32 +150,85 @@ pub(super) async fn what_is_erased_from_the_intake_while_it_is_moved_is_not_stor
     assert_eq!(world.deliveries(&subscription).await.len(), 2);
 }
 
+pub(super) async fn what_waits_for_an_organization_comes_when_it_is_made(world: World) {
+    let organization = world.organization().await;
+    let [unknown, other] = [world.organization_id(), world.organization_id()];
+    let events = [other, unknown, organization, unknown, other, organization];
+    let events = events.map(|organization| world.event(organization));
+    world.storage.enqueue(events.to_vec()).await.expect(WORKS);
+    hear(&*world.storage, Change::Intake).await;
+    let intake = async || {
+        let rows = world.storage.intake(None, 9).await.expect(WORKS);
+        assert!(rows.is_sorted_by_key(|(row, _)| row.0));
+        rows.into_iter().map(|(_, event)| event).collect::<Vec<_>>()
+    };
+    let of = |numbers: &[usize]| -> Vec<_> {
+        numbers.iter().map(|number| Arc::clone(&events[*number])).collect()
+    };
+    // A page is full of what can be moved, and ends where that ends.
+    assert_eq!(intake().await, of(&[2, 5]));
+    let page = world.storage.intake(None, 1).await.expect(WORKS);
+    assert_eq!(page[0].1, events[2]);
+    let page = world.storage.intake(Some(page[0].0), 2).await.expect(WORKS);
+    assert_eq!(page.into_iter().map(|(_, event)| event).collect::<Vec<_>>(), of(&[5]));
+    // Nobody else can tell the engine of this process.
+    let made = Organization { id: unknown, name: "made".into(), created_at: world.now() };
+    world.storage.create_organization(made).await.expect(WORKS);
+    hear(&*world.storage, Change::Intake).await;
+    assert_eq!(intake().await, of(&[1, 2, 3, 5]));
+}
+
 pub(super) async fn what_waits_for_an_organization_that_is_not_there_goes_when_it_is_old(
     world: World,
 ) {
     const AGE: Duration = Duration::from_secs(100);
-    let (organization, gone) = (world.organization().await, world.organization().await);
-    world.storage.delete_organization(gone).await.expect(WORKS);
-    // Committed by an application that has not heard of it.
-    let events = [gone, organization, gone, world.organization_id()];
-    let old = enqueued(&world, &events.map(|organization| world.event(organization))).await;
+    let (organization, unknown) = (world.organization().await, world.organization_id());
+    let events = [unknown, organization, unknown, world.organization_id()];
+    let events = events.map(|organization| world.event(organization));
+    world.storage.enqueue(events.to_vec()).await.expect(WORKS);
     world.clock.advance(AGE);
-    world.storage.enqueue(vec![world.event(gone)]).await.expect(WORKS);
+    let young = world.event(unknown);
+    world.storage.enqueue(vec![Arc::clone(&young)]).await.expect(WORKS);
     let worker = world.worker_of(&[]).await;
-    let remove = async |age| {
-        let mut events = 0;
-        loop {
-            let removed = world.storage.remove_old(&worker, age, 2).await.expect(WORKS);
-            events += removed.events;
-            if !removed.more {
-                return events;
-            }
-        }
-    };
-    assert_eq!(remove(None).await, 0);
-    assert_eq!(remove(Some(AGE)).await, 3);
+    assert_eq!(removed(&world, &worker, None).await, 0);
+    assert_eq!(removed(&world, &worker, Some(AGE)).await, 3);
+    let made = Organization { id: unknown, name: "made".into(), created_at: world.now() };
+    world.storage.create_organization(made).await.expect(WORKS);
     let left = world.storage.intake(None, 9).await.expect(WORKS);
-    assert_eq!((left.len(), &left[0]), (2, &old[1]));
+    let left: Vec<_> = left.into_iter().map(|(_, event)| event).collect();
+    assert_eq!(left, [Arc::clone(&events[1]), young]);
+}
+
+pub(super) async fn what_comes_to_the_intake_for_a_deleted_organization_goes_at_once(world: World) {
+    let (organization, gone) = (world.organization().await, world.organization().await);
+    let named = world.storage.organization(gone).await.expect(WORKS).expect("it is there");
+    world.storage.delete_organization(gone).await.expect(WORKS);
+    // Committed by an application that has not heard of it; another one may be made yet.
+    let events = [gone, organization, gone, world.organization_id(), gone];
+    let events = events.map(|organization| world.event(organization));
+    world.storage.enqueue(events.to_vec()).await.expect(WORKS);
+    let worker = world.worker_of(&[]).await;
+    assert_eq!(removed(&world, &worker, None).await, 3);
+    // Made anew, it is an organization like any other.
+    world.storage.create_organization(named).await.expect(WORKS);
+    let event = world.event(gone);
+    world.storage.enqueue(vec![Arc::clone(&event)]).await.expect(WORKS);
+    assert_eq!(removed(&world, &worker, None).await, 0);
+    let left = world.storage.intake(None, 9).await.expect(WORKS);
+    let left: Vec<_> = left.into_iter().map(|(_, event)| event).collect();
+    assert_eq!(left, [Arc::clone(&events[1]), event]);
+}
+
+/// How many events a whole round of removing removes, in small slices.
+async fn removed(world: &World, worker: &Worker, age: Option<Duration>) -> usize {
+    let mut events = 0;
+    loop {
+        let removed = world.storage.remove_old(worker, age, 2).await.expect(WORKS);
+        events += removed.events;
+        if !removed.more {
+            return events;
+        }
+    }
 }
 
 pub(super) async fn an_empty_intake_is_nothing(world: World) {
