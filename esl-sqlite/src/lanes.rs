@@ -136,8 +136,11 @@ impl Lanes for SqliteStorage {
         &self,
         after: Option<IntakeRow>,
         limit: usize,
+        left_out: &[OrganizationId],
     ) -> Result<Vec<(IntakeRow, Arc<SealedEvent>)>, StorageError> {
-        let work = move |snapshot: &Snapshot<'_>| Ok(intake::read(snapshot, after, limit)?);
+        let left_out = left_out.to_vec();
+        let work =
+            move |snapshot: &Snapshot<'_>| Ok(intake::read(snapshot, after, limit, &left_out)?);
         self.readers().run("read the intake", work).await
     }
 

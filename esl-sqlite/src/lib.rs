@@ -75,6 +75,7 @@ mod claim;
 mod commit;
 mod config;
 mod connection;
+mod damage;
 mod deletion;
 mod deliveries;
 mod engine_lock;

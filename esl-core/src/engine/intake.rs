@@ -1,6 +1,6 @@
 //! The intake: moving what applications committed in their own transactions into ordinary commits.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
@@ -10,16 +10,22 @@ use super::{
     inbox::CommitFailure,
     publish::{PublishError, Sealed, route, submit},
 };
-use crate::storage::Refused;
+use crate::{
+    Monotonic, OrganizationId,
+    storage::{Refused, StorageErrorKind},
+};
 
 const PAGE: usize = 500;
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// An organization whose subscriptions cannot be read is tried again so often.
+const DAMAGED_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
 /// Moves intake rows until it is stopped.
 pub(crate) async fn run(driver: Arc<Driver>, stop: CancellationToken) {
+    let mut held = Held::default();
     loop {
-        let wait = match move_all(&driver, &stop).await {
-            Ok(()) => None,
+        let wait = match move_all(&driver, &mut held, &stop).await {
+            Ok(()) => held.next_try(),
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "intake not moved");
                 Some(driver.clock.monotonic() + AGAIN_AFTER)
@@ -41,14 +47,19 @@ pub(crate) async fn run(driver: Arc<Driver>, stop: CancellationToken) {
     }
 }
 
-async fn move_all(driver: &Driver, stop: &CancellationToken) -> Result<(), PublishError> {
+async fn move_all(
+    driver: &Driver,
+    held: &mut Held,
+    stop: &CancellationToken,
+) -> Result<(), PublishError> {
+    held.let_go(driver.clock.monotonic());
     let mut after = None;
     while !stop.is_cancelled() {
-        let rows = driver.storage.intake(after, PAGE).await?;
+        let rows = driver.storage.intake(after, PAGE, &held.organizations()).await?;
         let is_last = rows.len() < PAGE;
         after = rows.last().map(|(row, _)| *row);
         let events = rows.into_iter().map(|(row, event)| (event, Some(row))).collect();
-        move_page(driver, events).await?;
+        move_page(driver, events, held).await?;
         if is_last {
             break;
         }
@@ -60,12 +71,22 @@ async fn move_all(driver: &Driver, stop: &CancellationToken) -> Result<(), Publi
 ///
 /// Those of one organization are routed with one version, so that, when it is outdated, none of
 /// them overtakes another: the page is done when every row is.
-async fn move_page(driver: &Driver, mut events: Vec<Sealed>) -> Result<(), PublishError> {
+///
+/// An organization whose subscriptions cannot be read keeps its rows, from the first that could not
+/// be routed on, and nobody else waits for it.
+async fn move_page(
+    driver: &Driver,
+    mut events: Vec<Sealed>,
+    held: &mut Held,
+) -> Result<(), PublishError> {
     let mut stale = None;
     while !events.is_empty() {
         let mut answers = Vec::with_capacity(events.len());
         for event in std::mem::take(&mut events) {
             let organization = event.0.organization;
+            if held.has(organization) {
+                continue;
+            }
             // A page may hold several organizations; a version that is stale for one of them
             // costs the others at most a read.
             match route(driver, organization, std::slice::from_ref(&event), None, stale).await {
@@ -75,6 +96,10 @@ async fn move_page(driver: &Driver, mut events: Vec<Sealed>) -> Result<(), Publi
                 }
                 // Deleted meanwhile; what came for it goes with the chores.
                 Err(PublishError::UnknownOrganization) => {}
+                Err(PublishError::Storage(error)) if error.kind() == StorageErrorKind::Corrupt => {
+                    driver.tell_of_damage(organization, &error);
+                    held.hold(organization, driver.clock.monotonic() + DAMAGED_AGAIN_AFTER);
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -101,4 +126,30 @@ async fn move_page(driver: &Driver, mut events: Vec<Sealed>) -> Result<(), Publi
         }
     }
     Ok(())
+}
+
+/// The organizations whose rows stay where they are for now, and until when.
+#[derive(Debug, Default)]
+struct Held(HashMap<OrganizationId, Monotonic>);
+
+impl Held {
+    fn hold(&mut self, organization: OrganizationId, until: Monotonic) {
+        self.0.insert(organization, until);
+    }
+
+    fn has(&self, organization: OrganizationId) -> bool {
+        self.0.contains_key(&organization)
+    }
+
+    fn organizations(&self) -> Vec<OrganizationId> {
+        self.0.keys().copied().collect()
+    }
+
+    fn let_go(&mut self, now: Monotonic) {
+        self.0.retain(|_, until| now < *until);
+    }
+
+    fn next_try(&self) -> Option<Monotonic> {
+        self.0.values().min().copied()
+    }
 }

@@ -106,16 +106,19 @@ pub trait Lanes: fmt::Debug + Send + Sync + 'static {
         seq: Seq,
     ) -> Result<(), StorageError>;
 
-    /// The intake rows after `after` of organizations that exist, in their order, at most `limit`. They
-    /// stay until a unit that carries them is committed.
+    /// The intake rows after `after` of organizations that exist, in their order, at most `limit`,
+    /// without those of some that are to be left out. They stay until a unit that carries them is
+    /// committed.
     ///
     /// Those whose organization does not exist stay, too, until it does, or until they are
     /// [removed](super::Removal::remove_old). However many there are, whoever asks for the others does not
-    /// notice.
+    /// notice. A row that cannot be read as it was written stays, too; the storage logs which, and later
+    /// ones of its organization pass it.
     async fn intake(
         &self,
         after: Option<IntakeRow>,
         limit: usize,
+        left_out: &[OrganizationId],
     ) -> Result<Vec<(IntakeRow, Arc<SealedEvent>)>, StorageError>;
 
     /// Adds intake rows, all or none: events of an accepted kind that an engine will move into

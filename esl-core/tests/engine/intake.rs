@@ -19,7 +19,7 @@ fn a_publisher_without_an_engine_hands_over_in_order() {
         }
         world.until_delivered(&subscription, 1200).await;
         assert_eq!(world.sent_to("a"), (0..1200).collect::<Vec<_>>());
-        assert!(world.storage.intake(None, 1).await.unwrap().is_empty());
+        assert!(world.storage.intake(None, 1, &[]).await.unwrap().is_empty());
     });
 }
 
@@ -35,7 +35,7 @@ fn an_event_that_exists_already_is_dropped_from_the_intake() {
         publisher.publish(event("person.updated", 3)).await.unwrap();
         world.until_delivered(&subscription, 2).await;
         assert_eq!(world.sent_to("a"), [1, 3]);
-        assert!(world.storage.intake(None, 1).await.unwrap().is_empty());
+        assert!(world.storage.intake(None, 1, &[]).await.unwrap().is_empty());
     });
 }
 
