@@ -16,6 +16,7 @@ use crate::{
     SqliteStorage,
     changes::News,
     claim,
+    damage::Place,
     error::{Stop, is_damage},
     fan_out, intake, outbox,
     readers::Snapshot,
@@ -71,8 +72,8 @@ impl Lanes for SqliteStorage {
                     Ok(lane) => taken.extend(lane),
                     // The others go on.
                     Err(error) if is_damage(&error) => {
-                        let lane = lane.get();
-                        tracing::error!(lane, %error, "not taken: its subscription is damaged");
+                        let place = Place::Subscription(lane_number(lane));
+                        snapshot.tell_of_damage(place, &error);
                     }
                     Err(error) => return Err(error.into()),
                 }
@@ -116,9 +117,8 @@ impl Lanes for SqliteStorage {
         limit: usize,
         bytes_max: usize,
     ) -> Result<Option<(OrganizationId, Vec<FanOut>)>, StorageError> {
-        let work = move |snapshot: &Snapshot<'_>| {
-            Ok(fan_out::read(snapshot.connection, after, limit, bytes_max)?)
-        };
+        let work =
+            move |snapshot: &Snapshot<'_>| Ok(fan_out::read(snapshot, after, limit, bytes_max)?);
         self.readers().run("read fan-outs", work).await
     }
 

@@ -62,8 +62,9 @@ pub trait Lanes: fmt::Debug + Send + Sync + 'static {
     ///   subscription is not [sending](Subscription::is_sending) or was deleted, is left out. Nothing
     ///   due is a [`Claimed`] without deliveries.
     /// - The answer shows every commit that was over before the call began.
-    /// - A lane of which something cannot be read as it was written is left out, and the storage logs
-    ///   which: the others go on.
+    /// - A delivery whose event cannot be read as it was written stays owed, and those after it are
+    ///   handed out; in a strict lane it ends the list. A lane of which anything else cannot be read is
+    ///   left out. The storage logs which: the others go on.
     /// - The bodies of one answer have at most `bytes_max` bytes together, but each lane that has
     ///   something due gets one delivery at least.
     ///
@@ -81,7 +82,8 @@ pub trait Lanes: fmt::Debug + Send + Sync + 'static {
 
     /// The open fan-outs of the next organization after `after` that has some, in the order of their
     /// seqs: at most `limit`, and no more than `bytes_max` bytes of bodies beyond the first. `None` if
-    /// there is no such organization.
+    /// there is no such organization. The list ends before an event that cannot be read as it was written,
+    /// and is empty if that is the first.
     async fn fan_outs(
         &self,
         after: Option<OrganizationId>,

@@ -4,15 +4,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use esl_core::{
-    Clock, Esl, SystemClock,
-    storage::{Lanes, Page, Records},
+    Clock, Esl, Seq, SystemClock,
+    storage::{
+        Commit, Lanes, Page, Publish, Records, RouteVersion, Routed, Subscriptions, Unit, Want,
+    },
     testing::{ManualClock, ScriptedTransport},
 };
 use esl_sqlite::SqliteStorage;
 
-use crate::{World, event};
+use crate::{World, event, subscription, worker_id};
 
-const ALL: Page<esl_core::Seq> = Page { after: None, limit: 100 };
+const ALL: Page<Seq> = Page { after: None, limit: 100 };
 
 #[tokio::test]
 async fn damaged_subscriptions_keep_the_outbox_of_their_own_organization_alone() {
@@ -87,5 +89,104 @@ async fn a_damaged_intake_row_stays_and_the_others_pass_it() {
         let mend = "INSERT OR REPLACE INTO esl_intake SELECT * FROM kept; DROP TABLE kept";
         connection.execute_batch(mend).unwrap();
         assert_eq!(world.storage.intake(None, 9, &[]).await.unwrap().len(), 4, "{damage}");
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_event_holds_up_nothing_but_itself() {
+    let world = World::new().await;
+    for number in 1..=4 {
+        world.publish(number).await;
+    }
+    let worker = world.storage.enlist(worker_id(1)).await.unwrap();
+    world.storage.take(&worker, &[world.lane]).await.unwrap();
+    let claim = async |in_order| {
+        let after = Some(Seq::ZERO);
+        let want = Want { lane: world.lane, room: 9, after, held: Vec::new(), in_order };
+        let claimed = world.storage.claim(&worker, &[want], 1_000).await.unwrap().remove(0);
+        // With anything left to be had, the lane would ask again and again.
+        assert!(claimed.is_all);
+        assert_eq!(claimed.next_due, None);
+        claimed.due.iter().map(|due| due.seq.get()).collect::<Vec<_>>()
+    };
+    let connection = world.connection();
+    // Once as it was committed, and once as a retry that is due.
+    for due_at in [0, 1] {
+        connection.execute("UPDATE esl_open SET due_at = ?1", [due_at]).unwrap();
+        for damage in [
+            "UPDATE esl_events SET event_type = 'no type' WHERE key = 1 << 40 | 3",
+            "UPDATE esl_events SET timestamp = 'noon' WHERE key = 1 << 40 | 3",
+            "UPDATE esl_events SET body = 'text' WHERE key = 1 << 40 | 3",
+            "DELETE FROM esl_events WHERE key = 1 << 40 | 3",
+        ] {
+            let keep = "CREATE TEMP TABLE kept AS SELECT * FROM esl_events WHERE key = 1 << 40 | 3";
+            connection.execute(keep, []).unwrap();
+            connection.execute(damage, []).unwrap();
+            assert_eq!(claim(false).await, [1, 2, 4], "{damage}");
+            // Those after it would overtake it.
+            assert_eq!(claim(true).await, [1, 2], "{damage}");
+            let mend = "INSERT OR REPLACE INTO esl_events SELECT * FROM kept; DROP TABLE kept";
+            connection.execute_batch(mend).unwrap();
+            assert_eq!(claim(true).await, [1, 2, 3, 4], "{damage}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_delivery_or_subscription_holds_up_its_own_lane_alone() {
+    let world = World::new().await;
+    let other = subscription(world.organization, 2);
+    let other = world.storage.create_subscription(other).await.unwrap().lane;
+    let publish = Publish {
+        organization: world.organization,
+        route_version: RouteVersion(2),
+        events: vec![Routed::new(world.event(1, b"{}"), [world.lane, other].into())],
+        idempotency: None,
+    };
+    world.storage.commit(vec![Unit::publish(publish)]).await.unwrap();
+    let worker = world.storage.enlist(worker_id(1)).await.unwrap();
+    let lanes = [world.lane, other];
+    world.storage.take(&worker, &lanes).await.unwrap();
+    let connection = world.connection();
+    connection.execute("UPDATE esl_open SET attempts = 'one' WHERE lane = 1", []).unwrap();
+    let wants = lanes.map(|lane| Want {
+        lane,
+        room: 9,
+        after: Some(Seq::ZERO),
+        held: Vec::new(),
+        in_order: false,
+    });
+    // Room for the bodies of one: what is damaged takes none of it away.
+    let claimed = world.storage.claim(&worker, &wants, 2).await.unwrap();
+    let claimed: Vec<_> = claimed.iter().map(|one| (one.lane, one.due.len())).collect();
+    assert_eq!(claimed, [(other, 1)]);
+    connection.execute("UPDATE esl_subscriptions SET send_order = '?' WHERE lane = 1", []).unwrap();
+    let taken = world.storage.take(&worker, &lanes).await.unwrap();
+    assert_eq!(taken.iter().map(|taken| taken.subscription.lane).collect::<Vec<_>>(), [other]);
+}
+
+#[tokio::test]
+async fn the_fan_out_of_a_damaged_event_holds_up_its_own_organization_alone() {
+    let world = World::new().await;
+    let other = world.beside(2).await;
+    for number in 1..=3 {
+        world.publish(number).await;
+    }
+    let connection = world.connection();
+    let open = "INSERT INTO esl_fan_outs (organization, seq, after_lane, last_lane) VALUES
+        (1, 1, 0, 1), (1, 2, 0, 1), (1, 3, 0, 1), (2, 1, 0, 1)";
+    connection.execute(open, []).unwrap();
+    let theirs = "INSERT INTO esl_events (key, id, event_type, timestamp, deliveries, body)
+        SELECT 2 << 40 | 1, id, event_type, timestamp, 1, body FROM esl_events LIMIT 1";
+    connection.execute(theirs, []).unwrap();
+    let fan_outs = async |after| {
+        let (organization, found) = world.storage.fan_outs(after, 9, 100).await.unwrap().unwrap();
+        (organization, found.iter().map(|fan_out| fan_out.seq.get()).collect::<Vec<_>>())
+    };
+    for (damaged, left) in [(3, vec![1, 2]), (1, vec![])] {
+        let damage = "UPDATE esl_events SET event_type = 'no type' WHERE key = 1 << 40 | ?1";
+        connection.execute(damage, [damaged]).unwrap();
+        assert_eq!(fan_outs(None).await, (world.organization, left));
+        assert_eq!(fan_outs(Some(world.organization)).await, (other, vec![1]));
     }
 }
