@@ -38,7 +38,8 @@ pub trait Removal: fmt::Debug + Send + Sync + 'static {
     ///
     /// Its envelope becomes what [`erased`](crate::erased) makes of it; open deliveries of it are
     /// cancelled; what receivers answered to it is removed from the attempts. An event in the intake
-    /// is removed. When this returns, no byte of it is left in the storage's files, as far as the
+    /// is removed. So is one that cannot be read as it was written; its type is `system.damaged` then, if
+    /// that is what cannot be read. When this returns, no byte of it is left in the storage's files, as far as the
     /// storage can see to that. Blobs are the caller's to delete:
     /// [`delete_erased`](crate::engine::delete_erased).
     ///

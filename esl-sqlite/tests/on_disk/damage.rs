@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use esl_core::{
-    Clock, Esl, Seq, SystemClock,
+    Clock, DeliveryId, DeliveryState, Esl, Seq, SubscriptionId, SystemClock,
     storage::{
-        Commit, Lanes, Page, Publish, Records, RouteVersion, Routed, Subscriptions, Unit, Want,
+        Commit, Lanes, Page, Publish, Records, Removal, RouteVersion, Routed, StorageErrorKind,
+        Subscriptions, Unit, Want,
     },
     testing::{ManualClock, ScriptedTransport},
 };
 use esl_sqlite::SqliteStorage;
 
-use crate::{World, event, subscription, worker_id};
+use crate::{World, event, subscription, ulid, worker_id};
 
 const ALL: Page<Seq> = Page { after: None, limit: 100 };
 
@@ -189,4 +190,84 @@ async fn the_fan_out_of_a_damaged_event_holds_up_its_own_organization_alone() {
         assert_eq!(fan_outs(None).await, (world.organization, left));
         assert_eq!(fan_outs(Some(world.organization)).await, (other, vec![1]));
     }
+}
+
+#[tokio::test]
+async fn what_is_damaged_is_left_out_of_lists_and_can_be_erased() {
+    let world = World::new().await;
+    let mut events = Vec::new();
+    for number in 1..=4 {
+        events.push(world.publish(number).await);
+    }
+    let connection = world.connection();
+    let subscription = SubscriptionId::from_ulid(ulid(1));
+    // Pages of two: what is left out leaves no gap in them, and ends none.
+    let listed = async || {
+        let (mut after, mut seqs, mut owed) = (None, Vec::new(), Vec::new());
+        loop {
+            let page = Page { after, limit: 2 };
+            let page = world.storage.events(world.organization, None, page).await.unwrap();
+            seqs.extend(page.items.iter().map(|event| event.seq.get()));
+            after = page.items.last().map(|event| event.seq);
+            if !page.more {
+                break;
+            }
+        }
+        let mut after = None;
+        loop {
+            let page = Page { after, limit: 2 };
+            let (organization, storage) = (world.organization, &world.storage);
+            let page = storage.deliveries(organization, subscription, None, page).await.unwrap();
+            let page = page.unwrap();
+            owed.extend(page.items.iter().map(|delivery| delivery.seq.get()));
+            after = page.items.last().map(|delivery| delivery.seq);
+            if !page.more {
+                break;
+            }
+        }
+        (seqs, owed)
+    };
+    for damage in [
+        "UPDATE esl_events SET event_type = 'no type' WHERE key = 1 << 40 | 3",
+        "UPDATE esl_events SET timestamp = 'noon' WHERE key = 1 << 40 | 2",
+    ] {
+        connection.execute(damage, []).unwrap();
+    }
+    assert_eq!(listed().await, (vec![4, 1], vec![4, 1]));
+    connection.execute("UPDATE esl_open SET attempts = 'one' WHERE seq = 4", []).unwrap();
+    assert_eq!(listed().await, (vec![4, 1], vec![1]));
+
+    for event in &events[1..3] {
+        let erased = world.storage.erase_event(world.organization, event.id).await.unwrap();
+        assert!(!erased.before);
+        let event = world.storage.event(world.organization, event.id).await.unwrap().unwrap();
+        assert!(event.erased_at.is_some());
+    }
+    assert_eq!(listed().await, (vec![4, 3, 2, 1], vec![3, 2, 1]));
+    let page = world.storage.events(world.organization, None, ALL).await.unwrap();
+    let types = page.items.iter().map(|event| event.event_type.as_str());
+    let known = "person.updated";
+    assert_eq!(types.collect::<Vec<_>>(), [known, "system.damaged", known, known]);
+    let id = DeliveryId::new(events[2].id, events[2].seq, world.lane);
+    let (delivery, _) = world.storage.delivery(world.organization, id).await.unwrap().unwrap();
+    assert_eq!(delivery.state, DeliveryState::Cancelled);
+}
+
+#[tokio::test]
+async fn a_damaged_subscription_is_left_out_of_the_list_and_can_be_deleted() {
+    let world = World::new().await;
+    let other = subscription(world.organization, 2);
+    let other = world.storage.create_subscription(other).await.unwrap();
+    let damage = "UPDATE esl_subscriptions SET events = '?' WHERE lane = 1";
+    world.connection().execute(damage, []).unwrap();
+    let page = Page { after: None, limit: 1 };
+    let page = world.storage.subscriptions(world.organization, page).await.unwrap();
+    assert_eq!((page.items, page.more), (vec![other], false));
+    world.storage.routes(world.organization).await.unwrap_err();
+    let damaged = SubscriptionId::from_ulid(ulid(1));
+    world.storage.delete_subscription(world.organization, damaged).await.unwrap();
+    let routes = world.storage.routes(world.organization).await.unwrap().unwrap();
+    assert_eq!(routes.lanes.len(), 1);
+    let again = world.storage.delete_subscription(world.organization, damaged).await.unwrap_err();
+    assert_eq!(again.kind(), StorageErrorKind::NotFound);
 }
