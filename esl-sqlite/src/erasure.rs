@@ -1,10 +1,11 @@
 //! Erasing what an event said.
 
+use bytes::Bytes;
 use esl_core::{
-    BlobKey, EventId, OrganizationId, erased,
+    BlobKey, EventId, OrganizationId, SealedEvent, Timestamp, erased,
     storage::{Change, Erased, StorageError, StorageErrorKind},
 };
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, Row};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -51,10 +52,9 @@ fn begin(
     );
     let mut select = connection.prepare_cached(&sql)?;
     let event = select.query_row((id.to_bytes(), row.key), |row| {
-        let event = rows::sealed_event(row, 0, organization)?;
-        Ok((event, EventKey(row.get(6)?), row.get::<_, bool>(7)?))
+        Ok((shell(row, (organization, id), session.now)?, EventKey(row.get(6)?), row.get(7)?))
     });
-    let event = event.optional()?;
+    let event: Option<(SealedEvent, EventKey, bool)> = event.optional()?;
     if event.is_none() && waiting.is_empty() {
         return Err(not_found());
     }
@@ -67,9 +67,16 @@ fn begin(
         return Ok((Erased { before: true, ..erasure }, Some(key)));
     }
     erasure.blobs.extend(BlobKey::named_by(&event.body));
-    let update = "UPDATE esl_events SET body = ?2, changes = NULL, erased_at = ?3 WHERE key = ?1";
-    let now = session.now.as_millis();
-    connection.prepare_cached(update)?.execute((key.0, &*erased(&event), now))?;
+    let update = "UPDATE esl_events SET event_type = ?2, timestamp = ?3, digest = ?4, body = ?5,
+                      changes = NULL, erased_at = ?6 WHERE key = ?1";
+    connection.prepare_cached(update)?.execute((
+        key.0,
+        event.event_type.as_str(),
+        event.timestamp.as_millis(),
+        event.digest,
+        &*erased(&event),
+        session.now.as_millis(),
+    ))?;
 
     let seq = seq_number(key.seq());
     let fan_out = "DELETE FROM esl_fan_outs WHERE organization = ?1 AND seq = ?2";
@@ -84,6 +91,28 @@ fn begin(
     session.tell_others(News::Erased(organization))?;
     Ok((erasure, Some(key)))
 }
+
+/// What is kept of an event, and what it says, as far as that can be read: erasing is how one gets rid of
+/// what is damaged.
+fn shell(
+    row: &Row<'_>,
+    (organization, id): (OrganizationId, EventId),
+    now: Timestamp,
+) -> rusqlite::Result<SealedEvent> {
+    let body = row.get_ref(4)?.as_bytes_or_null().ok().flatten().unwrap_or_default();
+    Ok(SealedEvent {
+        id,
+        organization,
+        event_type: rows::parsed(row, 1).unwrap_or_else(|_| DAMAGED.parse().expect("a type")),
+        timestamp: rows::time(row, 2).unwrap_or(now),
+        digest: row.get(3).unwrap_or(None),
+        body: Bytes::copy_from_slice(body),
+        changes: None,
+    })
+}
+
+/// The type of an erased event whose own cannot be read.
+const DAMAGED: &str = "system.damaged";
 
 /// Cancels what is owed of an erased event, and takes what receivers said to it from the attempts, in at
 /// most `limit` lanes; true when none is left.
@@ -194,8 +223,6 @@ impl SqliteStorage {
 
 #[cfg(test)]
 mod tests {
-    use esl_core::Timestamp;
-
     use super::*;
     use crate::plans::assert_plan;
 

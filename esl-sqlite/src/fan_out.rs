@@ -6,11 +6,13 @@ use esl_core::{
     LaneId, OrganizationId, Seq,
     storage::{Audience, Expand, FAN_OUT_ABOVE, FanOut, Refused, Routed},
 };
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::OptionalExtension;
 
 use crate::{
     changes::News,
     commit::Declined,
+    damage::Place,
+    readers::Snapshot,
     rows::{self, EventKey, SEALED_EVENT, lane_number, seq_number},
     session::{OrganizationRow, Session},
 };
@@ -86,13 +88,15 @@ pub(crate) fn expand(session: &mut Session<'_>, expand: &Expand) -> rusqlite::Re
     Ok(())
 }
 
-/// The open fan-outs of the next organization that has some.
+/// The open fan-outs of the next organization that has some, up to an event that is damaged: those after
+/// it are not next until it is mended or erased.
 pub(crate) fn read(
-    connection: &Connection,
+    snapshot: &Snapshot<'_>,
     after: Option<OrganizationId>,
     limit: usize,
     bytes_max: usize,
 ) -> rusqlite::Result<Option<(OrganizationId, Vec<FanOut>)>> {
+    let connection = snapshot.connection;
     let after: i64 = match after {
         Some(id) => crate::session::read_organization(connection, id)?.map_or(0, |row| row.key),
         None => 0,
@@ -109,8 +113,13 @@ pub(crate) fn read(
     let mut bytes = 0;
     while let Some(row) = rows.next()? {
         let seq = rows::seq(row, 0)?;
-        let EventKey(event_key) = EventKey::new(key, seq);
-        let event = event.query_row([event_key], |row| rows::sealed_event(row, 0, organization))?;
+        let event_key = EventKey::new(key, seq);
+        let mut place = Place::Event(event_key, None);
+        let event = event.query_row([event_key.0], |row| {
+            place = Place::event(event_key, row, 0);
+            rows::sealed_event(row, 0, organization)
+        });
+        let Some(event) = snapshot.readable(place, event)? else { break };
         bytes += event.body.len();
         if bytes > bytes_max && !fan_outs.is_empty() {
             break;
@@ -150,6 +159,7 @@ WHERE organization = ?1 ORDER BY seq LIMIT ?2";
 #[cfg(test)]
 mod tests {
     use esl_core::Timestamp;
+    use rusqlite::Connection;
 
     use super::*;
     use crate::plans::assert_plan;

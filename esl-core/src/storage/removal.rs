@@ -9,9 +9,9 @@ use crate::{BlobKey, EventId, InstallationId, LinkKey, OrganizationId};
 #[async_trait]
 pub trait Removal: fmt::Debug + Send + Sync + 'static {
     /// Does one slice of removing events that were sealed longer than `age` ago, with their deliveries
-    /// and attempts, replays that have been over for so long, and what
-    /// waits in the intake for an organization that does not exist; `None` removes none of them. Rows that a deleted organization has left are
-    /// removed, too. At most `limit` rows, and fewer large ones, so that a publish never waits long
+    /// and attempts, replays that have been over for so long, and what has waited for so long in the
+    /// intake for an organization that does not exist; `None` removes none of them. Rows that a deleted
+    /// organization has left are removed in any case, and so is what came to the intake for it since. At most `limit` rows, and fewer large ones, so that a publish never waits long
     /// behind it.
     ///
     /// - An event that a delivery still owes stays, and goes in a later round. Deliveries of it that
@@ -38,7 +38,8 @@ pub trait Removal: fmt::Debug + Send + Sync + 'static {
     ///
     /// Its envelope becomes what [`erased`](crate::erased) makes of it; open deliveries of it are
     /// cancelled; what receivers answered to it is removed from the attempts. An event in the intake
-    /// is removed. When this returns, no byte of it is left in the storage's files, as far as the
+    /// is removed. So is one that cannot be read as it was written; its type is `system.damaged` then, if
+    /// that is what cannot be read. When this returns, no byte of it is left in the storage's files, as far as the
     /// storage can see to that. Blobs are the caller's to delete:
     /// [`delete_erased`](crate::engine::delete_erased).
     ///

@@ -65,7 +65,7 @@ async fn an_event_that_came_through_the_intake_leaves_nothing_there() {
             })
             .collect();
         world.storage.enqueue(events).await.unwrap();
-        for (row, event) in world.storage.intake(None, 100).await.unwrap() {
+        for (row, event) in world.storage.intake(None, 100, &[]).await.unwrap() {
             let routed = Routed { intake: Some(row), ..Routed::new(event, [].into()) };
             let publish = Publish {
                 organization: world.organization,

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test, the panic says enough")]
 
+mod damage;
 mod deletion;
 mod engines;
 mod erasure;

@@ -58,7 +58,7 @@ pub(super) async fn an_event_in_the_intake_is_erased_there(world: World) {
     assert_eq!(found, [organization]);
     let erased = world.storage.erase_event(organization, event.id).await.expect(WORKS);
     assert!(!erased.before);
-    assert!(world.storage.intake(None, 9).await.expect(WORKS).is_empty());
+    assert!(world.storage.intake(None, 9, &[]).await.expect(WORKS).is_empty());
     assert_eq!(world.storage.organizations_of_event(event.id).await.expect(WORKS), []);
 }
 
