@@ -175,7 +175,8 @@ impl SqliteStorage {
         if !self.clean_up().await? {
             tracing::warn!(
                 "somebody has read from the WAL for {}s, a backup perhaps: what was erased is still \
-                 in it; erase the event once more when that is over",
+                 in it until that is over and a running server has emptied it, which it tries once a \
+                 minute, or the event was erased once more",
                 washing::PATIENCE.as_secs()
             );
         }

@@ -24,9 +24,14 @@ pub trait Removal: fmt::Debug + Send + Sync + 'static {
     ///   [`Gone`](super::StorageErrorKind::Gone) to whoever asks for it by its id, and cannot be
     ///   opened again.
     /// - Where a round stands is the storage's to remember; a new handle begins at the beginning.
+    /// - At the end of a round, what an [erasure](Self::erase_event) that was cut off has left is
+    ///   finished, in the storage's files, too, which can take long.
     ///
     /// # Errors
     /// [`Fenced`](super::StorageErrorKind::Fenced) if the epoch is over.
+    ///
+    /// # Cancellation
+    /// A dropped call may have removed a slice, and the blobs of that are named by nobody.
     async fn remove_old(
         &self,
         worker: &Worker,
