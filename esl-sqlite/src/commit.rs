@@ -92,7 +92,7 @@ fn commit(session: &mut Session<'_>, unit: &Unit) -> Result<Committed, Declined>
         if let Some(idempotency) = &publish.idempotency
             && let Some(answer) = first_answer(session, organization, idempotency)?
         {
-            return Ok(Committed { events: answer });
+            return Ok(Committed { events: answer, is_cancelled: false });
         }
         checked = Some((publish, organization));
     }
@@ -115,10 +115,11 @@ fn commit(session: &mut Session<'_>, unit: &Unit) -> Result<Committed, Declined>
     if let Some(settle) = &unit.settle {
         settle::settle(session, settle)?;
     }
-    if let Some(expand) = &unit.expand {
-        fan_out::expand(session, expand)?;
-    }
-    Ok(Committed { events })
+    let is_cancelled = match &unit.expand {
+        Some(expand) => fan_out::expand(session, expand)?,
+        None => false,
+    };
+    Ok(Committed { events, is_cancelled })
 }
 
 /// Refuses a unit if an event of it was erased from the intake meanwhile.

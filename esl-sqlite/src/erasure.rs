@@ -33,7 +33,8 @@ pub(crate) fn find(connection: &Connection, id: EventId) -> rusqlite::Result<Vec
 }
 
 /// Puts an event without what it said in place of the event: from now on nothing of it is handed out.
-/// What is owed of it, and what was answered to it, is left to [`go_on`] with the key that is given.
+/// What is owed of it, and what was answered to it, is left to [`go_on`] with the key that is given; what
+/// is yet to be owed of it, to [`fan_out::expand`](crate::fan_out::expand).
 fn begin(
     session: &mut Session<'_>,
     organization: OrganizationId,
@@ -76,12 +77,6 @@ fn begin(
     connection.prepare_cached(update)?.execute((key.0, &*erased(&event), now))?;
     cleaning::demand(session)?;
 
-    let seq = seq_number(key.seq());
-    let fan_out = "DELETE FROM esl_fan_outs WHERE organization = ?1 AND seq = ?2";
-    let ended = connection.prepare_cached(fan_out)?.execute((row.key, seq))?;
-    if ended > 0 {
-        session.change_organization(organization, |row| row.fan_outs -= 1);
-    }
     let left = "INSERT OR REPLACE INTO esl_erasures (event, after_lane) VALUES (?1, 0)";
     connection.prepare_cached(left)?.execute([key.0])?;
     // To this handle's own engine, too: until the last slice is done, the call has not come back.

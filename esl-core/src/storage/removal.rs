@@ -42,7 +42,7 @@ pub trait Removal: fmt::Debug + Send + Sync + 'static {
     /// Takes what an event said and keeps the fact that there was one: its id, type, time and place.
     ///
     /// Its envelope becomes what [`erased`](crate::erased) makes of it; open deliveries of it are
-    /// cancelled; what receivers answered to it is removed from the attempts. An event in the intake
+    /// cancelled, and so is what is yet to be owed of it, with its slice; what receivers answered to it is removed from the attempts. An event in the intake
     /// is removed. When this returns, no byte of it is left in the storage's files, as far as the
     /// storage can see to that. Blobs are the caller's to delete:
     /// [`delete_erased`](crate::engine::delete_erased).
