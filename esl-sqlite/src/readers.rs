@@ -51,14 +51,15 @@ pub(crate) struct Snapshot<'c> {
 
 impl Readers {
     pub(crate) fn start(
+        count: usize,
         database: &Path,
         patience: Duration,
         time: Arc<StorageTime>,
     ) -> Result<Self, StorageError> {
         let (jobs, inbox) = mpsc::channel();
         let inbox = Arc::new(Mutex::new(inbox));
-        let mut threads = Vec::with_capacity(READERS);
-        for _ in 0..READERS {
+        let mut threads = Vec::with_capacity(count);
+        for _ in 0..count {
             let connection = open_reader(database, patience)?;
             let inbox = Arc::clone(&inbox);
             let thread = thread::Builder::new().name("esl-sqlite-reader".into());
@@ -82,6 +83,19 @@ impl Readers {
         T: Send + 'static,
         F: FnOnce(&Snapshot<'_>) -> Result<T, Stop> + Send + 'static,
     {
+        self.begin(operation, work).await?.await
+    }
+
+    /// As [`run`](Self::run), but comes back when the work is in line, with what waits for its end.
+    pub(crate) async fn begin<T, F>(
+        &self,
+        operation: &'static str,
+        work: F,
+    ) -> Result<impl Future<Output = Result<T, StorageError>> + use<T, F>, StorageError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Snapshot<'_>) -> Result<T, Stop> + Send + 'static,
+    {
         let places = Arc::clone(&self.places);
         let place = places.acquire_owned().await.map_err(|_| closed(operation))?;
         let (caller, answer) = oneshot::channel();
@@ -97,7 +111,7 @@ impl Readers {
         });
         let jobs = self.jobs.as_ref().ok_or_else(|| closed(operation))?;
         jobs.send(job).map_err(|_| closed(operation))?;
-        answer.await.map_err(|_| closed(operation))?
+        Ok(async move { answer.await.map_err(|_| closed(operation))? })
     }
 
     /// Ends the threads. Comes back when they have closed their connections.
@@ -197,7 +211,7 @@ fn execute(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
 }
 
 /// Claims, lists and look-ups are short; three at a time keep a slow list from delaying a claim.
-const READERS: usize = 3;
+pub(crate) const READERS: usize = 3;
 
 /// Calls that may wait for a reader; further ones wait for a place in the queue.
 const WAITING_MAX: usize = 4 * 1024;

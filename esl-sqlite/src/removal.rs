@@ -38,7 +38,15 @@ impl Removal for SqliteStorage {
             slice.removed.more = !remove(session, age, &mut slice)?;
             Ok(slice.removed)
         };
-        self.writer().run(OPERATION, limit, work).await
+        let removed = self.writer().run(OPERATION, limit, work).await?;
+        // Whoever has erased may have ended before the files were clean. What was removed stands even
+        // if that fails, and its blobs are named here only.
+        if !removed.more
+            && let Err(error) = self.clean_up().await
+        {
+            tracing::error!(error = &error as &dyn std::error::Error, "could not clean up");
+        }
+        Ok(removed)
     }
 
     async fn erase_event(

@@ -14,7 +14,8 @@
 //! esl_deleted_organizations  whose events in the intake nobody waits for any more
 //! esl_changes   what others than the engine have changed
 //! esl_link_keys what links to large payloads are signed with
-//! esl_engine    one row: whose epoch it is, and which installation this is
+//! esl_engine    one row: whose epoch it is, which installation this is, and after how many erasures
+//!               the files were cleaned
 //! ```
 //!
 //! A delivery is a row in exactly one of `esl_open` and `esl_closed`. In `esl_open`, `due_at` is 0
@@ -261,7 +262,10 @@ CREATE TABLE esl_engine (
     epoch INTEGER NOT NULL,
     lapses_at INTEGER NOT NULL,
     checked_at INTEGER NOT NULL,
-    installation BLOB
+    installation BLOB,
+    erasures_begun INTEGER NOT NULL DEFAULT 0,
+    erasures_cleaned INTEGER NOT NULL DEFAULT 0,
+    erasures_washed INTEGER NOT NULL DEFAULT 0
 );
 INSERT INTO esl_engine (one, worker, epoch, lapses_at, checked_at) VALUES (1, NULL, 0, 0, 0);
 "];

@@ -51,7 +51,7 @@ impl State {
         if let Some(publish) = &unit.publish
             && let Some(answer) = self.repeated_answer(publish, now)?
         {
-            return Ok(Committed { events: answer });
+            return Ok(Committed { events: answer, is_cancelled: false });
         }
         if let Some(settle) = &unit.settle
             && !self.is_running(&settle.worker, now)
@@ -68,11 +68,9 @@ impl State {
         if let Some(settle) = unit.settle {
             self.settle(settle, now, by);
         }
-        if let Some(expand) = unit.expand {
-            self.expand(&expand, now, by);
-        }
+        let is_cancelled = unit.expand.is_some_and(|expand| self.expand(&expand, now, by));
         let events = placed.map(|(publish, places)| self.store(publish, &places, now, by));
-        Ok(Committed { events: events.unwrap_or_default() })
+        Ok(Committed { events: events.unwrap_or_default(), is_cancelled })
     }
 
     /// The answer that was given under the unit's idempotency key.
@@ -238,7 +236,8 @@ impl State {
         Ok(())
     }
 
-    fn expand(&mut self, expand: &Expand, now: Timestamp, by: HandleId) {
+    /// Owes the event to the lanes of a slice that was checked; true if it was erased, and so is not owed.
+    fn expand(&mut self, expand: &Expand, now: Timestamp, by: HandleId) -> bool {
         let organization = self.organizations.get_mut(&expand.organization);
         let organization = organization.expect("the unit was checked");
         match expand.next {
@@ -248,8 +247,16 @@ impl State {
             }
             None => drop(organization.fan_outs.remove(&expand.seq)),
         }
+        let is_erased = organization.is_erased(expand.seq);
         let event = Arc::clone(&organization.events[&expand.seq].event);
         self.owe(&event, expand.seq, &expand.lanes, now, by);
+        if is_erased {
+            for lane in &*expand.lanes {
+                let row = self.lanes.get_mut(lane).expect("it was there just now");
+                row.set_standing(expand.seq, Standing::Closed(Ending::Cancelled, now));
+            }
+        }
+        is_erased
     }
 
     fn is_owned_through(&self, lane: LaneId, handle: HandleId, now: Timestamp) -> bool {

@@ -52,7 +52,6 @@ impl Removal for MemoryStorage {
             return if waiting.is_empty() { Err(not_found("erase an event")) } else { Ok(erasure) };
         };
         let row = state.organizations.get_mut(&organization).expect("it has an event");
-        row.fan_outs.remove(&seq);
         let event = row.events.get_mut(&seq).expect("its id is listed");
         if event.erased_at.is_some() {
             return Ok(Erased { before: true, ..erasure });

@@ -39,7 +39,8 @@ pub trait Commit: fmt::Debug + Send + Sync + 'static {
     ///   due now, fan-outs or not: it has no place in the order of the others.
     /// - An [`Expand`] must be of the first open fan-out of its organization and begin where that
     ///   one stands; otherwise [`Refused::OutOfTurn`]. Its route version must be the organization's;
-    ///   otherwise [`Refused::Rerouted`].
+    ///   otherwise [`Refused::Rerouted`]. If its event was erased meanwhile, the deliveries of the slice
+    ///   are cancelled as they come to be, and [`Committed::is_cancelled`] says so.
     /// - A unit that carries an [`IntakeRow`] removes that row, also when its event is repeated or
     ///   conflicts (then the unit counts as committed, with the event `repeated`): the embedder has
     ///   committed it, and nobody is left to be told. A refused unit leaves the row. If the row is not
@@ -278,6 +279,8 @@ pub struct SwitchOff {
 pub struct Committed {
     /// Its events, in order.
     pub events: Vec<Accepted>,
+    /// Whether the event of its slice was erased: its deliveries are cancelled, and not to be sent.
+    pub is_cancelled: bool,
 }
 
 /// An event that is stored.

@@ -24,9 +24,14 @@ pub trait Removal: fmt::Debug + Send + Sync + 'static {
     ///   [`Gone`](super::StorageErrorKind::Gone) to whoever asks for it by its id, and cannot be
     ///   opened again.
     /// - Where a round stands is the storage's to remember; a new handle begins at the beginning.
+    /// - At the end of a round, what an [erasure](Self::erase_event) that was cut off has left is
+    ///   finished, in the storage's files, too, which can take long.
     ///
     /// # Errors
     /// [`Fenced`](super::StorageErrorKind::Fenced) if the epoch is over.
+    ///
+    /// # Cancellation
+    /// A dropped call may have removed a slice, and the blobs of that are named by nobody.
     async fn remove_old(
         &self,
         worker: &Worker,
@@ -37,9 +42,10 @@ pub trait Removal: fmt::Debug + Send + Sync + 'static {
     /// Takes what an event said and keeps the fact that there was one: its id, type, time and place.
     ///
     /// Its envelope becomes what [`erased`](crate::erased) makes of it; open deliveries of it are
-    /// cancelled; what receivers answered to it is removed from the attempts. An event in the intake
-    /// is removed. So is one that cannot be read as it was written; its type is `system.damaged` then, if
-    /// that is what cannot be read. When this returns, no byte of it is left in the storage's files, as far as the
+    /// cancelled, and so is what is yet to be owed of it, with its slice; what receivers answered to it
+    /// is removed from the attempts. An event in the intake is removed. So is one that cannot be read as
+    /// it was written; its type is `system.damaged` then, if that is what cannot be read. When this
+    /// returns, no byte of it is left in the storage's files, as far as the
     /// storage can see to that. Blobs are the caller's to delete:
     /// [`delete_erased`](crate::engine::delete_erased).
     ///

@@ -113,5 +113,5 @@ fn with_key(publish: Publish, key: &str, fingerprint: u8) -> Publish {
 
 fn repeated(first: &[Accepted]) -> Committed {
     let events = first.iter().map(|accepted| Accepted { repeated: true, ..*accepted });
-    Committed { events: events.collect() }
+    Committed { events: events.collect(), is_cancelled: false }
 }

@@ -232,6 +232,7 @@ macro_rules! storage_suite {
             erasure:
                 an_erased_event_says_nothing_and_is_sent_no_more,
                 an_event_in_the_intake_is_erased_there,
+                what_is_yet_to_be_owed_of_an_erased_event_is_cancelled,
                 others_hear_of_an_erased_event,
                 the_organizations_of_an_event_are_found_by_its_id;
             deletion:
