@@ -63,6 +63,6 @@ async fn storage_has_no(
 ) -> anyhow::Result<bool> {
     use esl::storage::{Lanes, Records};
     let is_stored = storage.event(organization, event).await?.is_some();
-    let intake = storage.intake(None, 100).await?;
+    let intake = storage.intake(None, 100, &[]).await?;
     Ok(!is_stored && intake.iter().all(|(_, sealed)| sealed.id != event))
 }

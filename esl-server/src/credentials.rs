@@ -6,11 +6,7 @@ use ulid::Ulid;
 
 /// A new organization.
 pub(crate) fn organization(name: &str, clock: &dyn Clock) -> Organization {
-    Organization {
-        id: OrganizationId::from_ulid(ulid(clock)),
-        name: name.to_owned(),
-        created_at: clock.utc(),
-    }
+    Organization::new(OrganizationId::from_ulid(ulid(clock)), name, clock.utc())
 }
 
 /// A new client, and the secret that it is shown with once.

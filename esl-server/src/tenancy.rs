@@ -27,6 +27,11 @@ pub(crate) async fn organizations(
             if !is_organization_name(&name) {
                 bail!("expected a name of 1 to {NAME_CHARACTERS_MAX} characters on one line");
             }
+            if name.parse::<OrganizationId>().is_ok() {
+                bail!(
+                    "{name} is an id, and would be taken for that organization; give another name"
+                );
+            }
             let storage = database::open(config, clock.clone())?;
             let organization = credentials::organization(&name, &*clock);
             let created = storage.create_organization(organization.clone()).await;
@@ -120,10 +125,12 @@ pub(crate) async fn clients(config: &Config, command: ClientCommand) -> anyhow::
     Ok(())
 }
 
-/// The organization of that id or name.
+/// The organization of that id or name. What is an id is never looked for among the names: when that
+/// organization is gone, one that is called so must not be taken for it.
 pub(crate) async fn find(storage: &SqliteStorage, wanted: &str) -> anyhow::Result<OrganizationId> {
     let organizations = storage.organizations().await.context("could not list organizations")?;
-    let is_wanted = |one: &&Organization| one.id.to_string() == wanted || one.name == wanted;
+    let id: Option<OrganizationId> = wanted.parse().ok();
+    let is_wanted = |one: &&Organization| id.map_or_else(|| one.name == wanted, |id| one.id == id);
     let found = organizations.iter().find(is_wanted);
     found.map(|organization| organization.id).with_context(|| {
         format!("there is no organization {wanted}; `esl-server org list` shows those there are")

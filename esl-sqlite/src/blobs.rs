@@ -9,7 +9,8 @@ use crate::{readers::Snapshot, session::Session};
 
 /// The blob that the head of an envelope, in the first column, names.
 pub(crate) fn named(row: &Row<'_>) -> rusqlite::Result<Option<BlobKey>> {
-    let head = row.get_ref(0)?.as_blob().map_err(|error| crate::rows::mistyped(0, error))?;
+    // As text it would be damaged, and name the blob no less.
+    let head = row.get_ref(0)?.as_bytes().map_err(|error| crate::rows::mistyped(0, error))?;
     Ok(BlobKey::named_by(head))
 }
 

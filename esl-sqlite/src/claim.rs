@@ -12,9 +12,10 @@ use esl_core::{
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row};
 
 use crate::{
+    damage::Place,
     error::is_damage,
     readers::Snapshot,
-    rows::{self, EventKey, SEALED_EVENT, damaged, lane_number, seq_number},
+    rows::{self, EventKey, SEALED_EVENT, lane_number, seq_number},
 };
 
 /// What the lanes have, for a worker that was checked.
@@ -35,12 +36,8 @@ pub(crate) fn claim(
             // The others go on.
             Err(error) if is_damage(&error) => {
                 claim.bytes_left = bytes_left;
-                tracing::error!(
-                    lane = want.lane.get(),
-                    seq = claim.at.map(Seq::get),
-                    %error,
-                    "a lane is left out: what the database has of it is damaged"
-                );
+                let (lane, seq) = (lane_number(want.lane), claim.at.map(seq_number));
+                snapshot.tell_of_damage(Place::Delivery { lane, seq }, &error);
             }
             Err(error) => return Err(error),
         }
@@ -49,6 +46,7 @@ pub(crate) fn claim(
 }
 
 struct Claim<'c> {
+    snapshot: &'c Snapshot<'c>,
     now: Timestamp,
     bytes_left: usize,
     /// The delivery that is being read.
@@ -58,9 +56,18 @@ struct Claim<'c> {
     untried: CachedStatement<'c>,
     tried_by_seq: CachedStatement<'c>,
     event: CachedStatement<'c>,
-    /// One event often goes to many lanes. `None` is one that was erased: what is owed of it is about to
-    /// be cancelled.
-    events: HashMap<EventKey, Option<Arc<SealedEvent>>>,
+    /// One event often goes to many lanes.
+    events: HashMap<EventKey, Content>,
+}
+
+/// What there is to send of an event.
+#[derive(Clone)]
+enum Content {
+    Sealed(Arc<SealedEvent>),
+    /// What is owed of it is about to be cancelled.
+    Erased,
+    /// What is owed of it stays so until it is mended or erased.
+    Damaged,
 }
 
 /// Whose lane it is.
@@ -71,9 +78,10 @@ struct Owner {
 }
 
 impl<'c> Claim<'c> {
-    fn prepare(snapshot: &Snapshot<'c>, bytes_left: usize) -> rusqlite::Result<Self> {
+    fn prepare(snapshot: &'c Snapshot<'c>, bytes_left: usize) -> rusqlite::Result<Self> {
         let connection: &'c Connection = snapshot.connection;
         Ok(Self {
+            snapshot,
             now: snapshot.now,
             bytes_left,
             at: None,
@@ -104,7 +112,8 @@ impl<'c> Claim<'c> {
         Ok(Some(Claimed { lane: want.lane, due, is_all, next_due }))
     }
 
-    /// Hands out both kinds by seq, up to a retry that is not due.
+    /// Hands out both kinds by seq, up to a retry that is not due or an event that is damaged: what
+    /// comes after it would overtake it.
     fn in_order(&mut self, want: &Want, owner: Owner) -> rusqlite::Result<Claimed> {
         let mut claimed =
             Claimed { lane: want.lane, due: Vec::new(), is_all: true, next_due: None };
@@ -128,13 +137,17 @@ impl<'c> Claim<'c> {
             }
             let Found { seq, attempts, charged, .. } = found;
             self.at = Some(seq);
-            if let Some(event) = event(&mut self.event, &mut self.events, owner, seq)? {
-                let due = Due { seq, event, is_retry, attempts, charged };
-                if !fits(&mut self.bytes_left, &due, &claimed.due) {
-                    claimed.is_all = false;
-                    break;
+            match content(self.snapshot, &mut self.event, &mut self.events, owner, seq)? {
+                Content::Sealed(event) => {
+                    let due = Due { seq, event, is_retry, attempts, charged };
+                    if !fits(&mut self.bytes_left, &due, &claimed.due) {
+                        claimed.is_all = false;
+                        break;
+                    }
+                    claimed.due.push(due);
                 }
-                claimed.due.push(due);
+                Content::Erased => {}
+                Content::Damaged => break,
             }
             if is_retry {
                 retry = Found::next(&mut tried)?;
@@ -172,8 +185,9 @@ impl<'c> Claim<'c> {
                     return Ok(Some(due_at));
                 }
                 self.at = Some(seq);
-                let event = event(&mut self.event, &mut self.events, owner, seq)?;
-                let Some(event) = event else { continue };
+                let content =
+                    content(self.snapshot, &mut self.event, &mut self.events, owner, seq)?;
+                let Content::Sealed(event) = content else { continue };
                 let retry = open(row, seq, event, true)?;
                 if !fits(&mut self.bytes_left, &retry, due) {
                     *is_cut_short = true;
@@ -205,8 +219,8 @@ impl<'c> Claim<'c> {
             }
             let seq = rows::seq(row, 1)?;
             self.at = Some(seq);
-            let event = event(&mut self.event, &mut self.events, owner, seq)?;
-            let Some(event) = event else { continue };
+            let content = content(self.snapshot, &mut self.event, &mut self.events, owner, seq)?;
+            let Content::Sealed(event) = content else { continue };
             let first = open(row, seq, event, false)?;
             if !fits(&mut self.bytes_left, &first, due) {
                 return Ok(false);
@@ -254,27 +268,30 @@ fn open(row: &Row<'_>, seq: Seq, event: Arc<SealedEvent>, is_retry: bool) -> rus
     Ok(Due { seq, event, is_retry, attempts: row.get(2)?, charged: row.get(3)? })
 }
 
-fn event(
+fn content(
+    snapshot: &Snapshot<'_>,
     select: &mut CachedStatement<'_>,
-    events: &mut HashMap<EventKey, Option<Arc<SealedEvent>>>,
+    contents: &mut HashMap<EventKey, Content>,
     owner: Owner,
     seq: Seq,
-) -> rusqlite::Result<Option<Arc<SealedEvent>>> {
+) -> rusqlite::Result<Content> {
     let key = EventKey::new(owner.key, seq);
-    if let Some(event) = events.get(&key) {
-        return Ok(event.clone());
+    if let Some(content) = contents.get(&key) {
+        return Ok(content.clone());
     }
-    let read = |row: &Row<'_>| {
+    let mut place = Place::Event(key, None);
+    let content = select.query_row([key.0], |row| {
+        place = Place::event(key, row, 0);
         let is_erased: bool = row.get(6)?;
-        Ok(if is_erased { None } else { Some(rows::sealed_event(row, 0, owner.id)?) })
-    };
-    let event = select.query_row([key.0], read).optional()?;
-    let event = event.ok_or_else(|| {
-        let message = format!("an open delivery of an event that is gone, seq {}", seq.get());
-        damaged(0, rusqlite::types::Type::Null, message)
-    })?;
-    events.insert(key, event.clone());
-    Ok(event)
+        if is_erased {
+            return Ok(Content::Erased);
+        }
+        rows::sealed_event(row, 0, owner.id).map(Content::Sealed)
+    });
+    // One that is gone is damage, too: nothing is owed of an event that was removed.
+    let content = snapshot.readable(place, content)?.unwrap_or(Content::Damaged);
+    contents.insert(key, content.clone());
+    Ok(content)
 }
 
 const OWNER: &str = "

@@ -116,7 +116,7 @@ fn commit(session: &mut Session<'_>, unit: &Unit) -> Result<Committed, Declined>
         settle::settle(session, settle)?;
     }
     if let Some(expand) = &unit.expand {
-        fan_out::expand(session, expand)?;
+        committed.is_cancelled = fan_out::expand(session, expand)?;
     }
     Ok(committed)
 }
@@ -373,12 +373,10 @@ fn deliveries(routed: &Routed) -> u32 {
     u32::try_from(routed.lanes.len()).expect("an organization has fewer lanes")
 }
 
-/// Removes the intake row of an event that is about to be stored. What it said must be in one place
-/// only, for the day it is erased there: what is freed here is overwritten. Most of it is used again by
-/// the event itself, which therefore comes afterwards.
-fn remove_intake(session: &mut Session<'_>, routed: &Routed) -> rusqlite::Result<()> {
+/// Removes the intake row of an event that is about to be stored. Most of what is freed is used again
+/// by the event itself, which therefore comes afterwards.
+fn remove_intake(session: &Session<'_>, routed: &Routed) -> rusqlite::Result<()> {
     let Some(IntakeRow(row)) = routed.intake else { return Ok(()) };
-    session.overwrite_freed()?;
     let sql = "DELETE FROM esl_intake WHERE id = ?1 AND event_id = ?2";
     session.connection.prepare_cached(sql)?.execute((row, routed.event.id.to_bytes()))?;
     Ok(())

@@ -28,11 +28,13 @@ pub(crate) fn open_writer(path: &Path, patience: &Patience) -> Result<Connection
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
     let connection = open(path, flags, patience)?;
     enter_wal(&connection, patience.limit)?;
+    // What is deleted is overwritten, so that what is erased later is in few places (`cleaning`).
     // A WAL that grew past its usual size gives the room back once it starts over.
     let pragmas = format!(
         "PRAGMA synchronous = FULL;
          PRAGMA wal_autocheckpoint = 0;
          PRAGMA cache_size = -{WRITER_CACHE_KIB};
+         PRAGMA secure_delete = ON;
          PRAGMA journal_size_limit = {WAL_FILE_BYTES_MAX};"
     );
     connection.execute_batch(&pragmas).map_err(|error| translate(OPEN, error))?;

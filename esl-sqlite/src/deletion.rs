@@ -46,6 +46,9 @@ fn delete(session: &mut Session<'_>, id: OrganizationId) -> Result<bool, Stop> {
                       deleted_at = ?2, fan_outs = 0
                   WHERE key = ?1";
     connection.prepare_cached(unname)?.execute((row.key, session.now.as_millis()))?;
+    let remember = "INSERT OR REPLACE INTO esl_deleted_organizations (id, deleted_at)
+                    VALUES (?1, ?2)";
+    connection.prepare_cached(remember)?.execute((id.to_bytes(), session.now.as_millis()))?;
     let clients = "DELETE FROM esl_clients WHERE organization = ?1";
     connection.prepare_cached(clients)?.execute([row.key])?;
     session.forget_organization(id);

@@ -8,11 +8,12 @@ use esl_core::{
     Seq, SubscriptionId, Timestamp,
     storage::{Page, PageOf},
 };
-use rusqlite::{Connection, OptionalExtension, Params, Row};
+use rusqlite::{OptionalExtension, Params, Row};
 
 use crate::{
+    damage::Place,
     readers::Snapshot,
-    rows::{self, Ending, EventKey, lane_number, one_more_than, seq_number},
+    rows::{self, Ending, EventKey, lane_number, seq_number},
     session::{OrganizationRow, read_organization},
 };
 
@@ -24,26 +25,29 @@ pub(crate) fn list(
     state: Option<DeliveryState>,
     page: Page<Seq>,
 ) -> rusqlite::Result<Option<PageOf<Delivery>>> {
-    let Some(lane) = Lane::find(snapshot.connection, organization, subscription)? else {
+    let Some(lane) = Lane::find(snapshot, organization, subscription)? else {
         return Ok(None);
     };
     let mut below = page.after.map_or(Seq::MAX.get().cast_signed() + 1, seq_number);
     let mut items = Vec::new();
     loop {
         let wanted = page.limit - items.len();
-        let at = At { lane: lane_number(lane.lane), below, limit: one_more_than(wanted) };
+        let at = At { lane: lane_number(lane.lane), below, limit: wanted.saturating_add(1) };
         let mut found = lane.in_state(&at, state)?;
         found.sort_unstable_by_key(|row| std::cmp::Reverse(row.seq));
         let more = found.len() > wanted;
         found.truncate(wanted);
         for row in &found {
             below = seq_number(row.seq);
-            match lane.event(row.seq)? {
-                Some(event) => items.push(lane.delivery(row, event)),
+            let key = lane.organization.event_key(row.seq);
+            let event = match lane.event(row.seq) {
                 // Settled while the old events went; the next round removes it.
-                None if row.seq <= lane.organization.removed_to => {}
-                None => return Err(event_is_gone(row.seq)),
-            }
+                Ok(None) if row.seq <= lane.organization.removed_to => continue,
+                Ok(None) => Err(event_is_gone(row.seq)),
+                event => event,
+            };
+            let event = snapshot.readable(Place::Event(key, None), event)?.flatten();
+            items.extend(event.map(|event| lane.delivery(row, event)));
         }
         if !more || items.len() == page.limit {
             return Ok(Some(PageOf { items, more }));
@@ -67,7 +71,7 @@ pub(crate) fn one(
     organization: OrganizationId,
     id: DeliveryId,
 ) -> rusqlite::Result<One> {
-    let lane = Lane::find_by_number(snapshot.connection, organization, id.lane())?;
+    let lane = Lane::find_by_number(snapshot, organization, id.lane())?;
     let Some(lane) = lane else { return Ok(One::Unknown) };
     if let Some(event) = lane.event(id.seq())? {
         if !id.is_of(event.id) {
@@ -83,7 +87,7 @@ pub(crate) fn one(
 
 /// The lane of a subscription, of a deleted one too.
 struct Lane<'c> {
-    connection: &'c Connection,
+    snapshot: &'c Snapshot<'c>,
     organization: OrganizationRow,
     lane: LaneId,
     subscription: SubscriptionId,
@@ -121,32 +125,33 @@ struct Event {
 struct At {
     lane: i64,
     below: i64,
-    limit: i64,
+    limit: usize,
 }
 
 impl<'c> Lane<'c> {
     fn find(
-        connection: &'c Connection,
+        snapshot: &'c Snapshot<'c>,
         organization: OrganizationId,
         subscription: SubscriptionId,
     ) -> rusqlite::Result<Option<Self>> {
-        Self::read(connection, organization, "s.id = ?2", subscription.to_bytes())
+        Self::read(snapshot, organization, "s.id = ?2", subscription.to_bytes())
     }
 
     fn find_by_number(
-        connection: &'c Connection,
+        snapshot: &'c Snapshot<'c>,
         organization: OrganizationId,
         lane: LaneId,
     ) -> rusqlite::Result<Option<Self>> {
-        Self::read(connection, organization, "s.lane = ?2", lane_number(lane))
+        Self::read(snapshot, organization, "s.lane = ?2", lane_number(lane))
     }
 
     fn read(
-        connection: &'c Connection,
+        snapshot: &'c Snapshot<'c>,
         organization: OrganizationId,
         condition: &str,
         key: impl rusqlite::ToSql,
     ) -> rusqlite::Result<Option<Self>> {
+        let connection = snapshot.connection;
         let Some(organization) = read_organization(connection, organization)? else {
             return Ok(None);
         };
@@ -158,7 +163,7 @@ impl<'c> Lane<'c> {
         let mut select = connection.prepare_cached(&sql)?;
         let lane = select.query_row((organization.key, key), |row| {
             Ok(Self {
-                connection,
+                snapshot,
                 organization,
                 lane: rows::lane(row, 0)?,
                 subscription: SubscriptionId::from_bytes(row.get(1)?),
@@ -207,47 +212,58 @@ impl<'c> Lane<'c> {
     }
 
     fn open(&self, at: &At) -> rusqlite::Result<Vec<DeliveryRow>> {
-        let mut found = self.rows(UNTRIED, at.parameters(), open_row)?;
-        found.extend(self.rows(TRIED, at.parameters(), open_row)?);
+        let mut found = self.rows(UNTRIED, at.parameters(), at.limit, open_row)?;
+        found.extend(self.rows(TRIED, at.parameters(), at.limit, open_row)?);
         Ok(found)
     }
 
     fn closed(&self, at: &At) -> rusqlite::Result<Vec<DeliveryRow>> {
-        self.rows(CLOSED, at.parameters(), closed_row)
+        self.rows(CLOSED, at.parameters(), at.limit, closed_row)
     }
 
     fn closed_as(&self, at: &At, ending: Ending) -> rusqlite::Result<Vec<DeliveryRow>> {
         match ending {
             // Most of them are: no index says which.
-            Ending::Delivered => self.rows(DELIVERED, at.parameters(), closed_row),
+            Ending::Delivered => self.rows(DELIVERED, at.parameters(), at.limit, closed_row),
             Ending::Exhausted | Ending::Expired | Ending::Cancelled => {
-                let parameters = (at.lane, at.below, at.limit, ending.number());
-                self.rows(UNDELIVERED, parameters, closed_row)
+                let parameters = (at.lane, at.below, ending.number());
+                self.rows(UNDELIVERED, parameters, at.limit, closed_row)
             }
         }
     }
 
     fn one(&self, seq: Seq) -> rusqlite::Result<Option<DeliveryRow>> {
         let parameters = (lane_number(self.lane), seq_number(seq));
-        let mut found = self.rows(ONE_UNTRIED, parameters, open_row)?;
-        found.extend(self.rows(ONE_TRIED, parameters, open_row)?);
-        found.extend(self.rows(ONE_CLOSED, parameters, closed_row)?);
+        let mut found = self.rows(ONE_UNTRIED, parameters, 1, open_row)?;
+        found.extend(self.rows(ONE_TRIED, parameters, 1, open_row)?);
+        found.extend(self.rows(ONE_CLOSED, parameters, 1, closed_row)?);
         Ok(found.pop())
     }
 
+    /// The first `limit` rows that hold what was written there.
     fn rows(
         &self,
         sql: &str,
         parameters: impl Params,
+        limit: usize,
         read: fn(&Row<'_>) -> rusqlite::Result<DeliveryRow>,
     ) -> rusqlite::Result<Vec<DeliveryRow>> {
-        self.connection.prepare_cached(sql)?.query_map(parameters, read)?.collect()
+        let mut select = self.snapshot.connection.prepare_cached(sql)?;
+        let mut rows = select.query(parameters)?;
+        let mut found = Vec::new();
+        while found.len() < limit
+            && let Some(row) = rows.next()?
+        {
+            let place = Place::Delivery { lane: lane_number(self.lane), seq: row.get(0).ok() };
+            found.extend(self.snapshot.readable(place, read(row))?);
+        }
+        Ok(found)
     }
 
     fn event(&self, seq: Seq) -> rusqlite::Result<Option<Event>> {
         let sql = "SELECT id, event_type, timestamp FROM esl_events WHERE key = ?1";
         let EventKey(key) = self.organization.event_key(seq);
-        let event = self.connection.prepare_cached(sql)?.query_row([key], |row| {
+        let event = self.snapshot.connection.prepare_cached(sql)?.query_row([key], |row| {
             Ok(Event {
                 id: EventId::from_bytes(row.get(0)?),
                 event_type: rows::parsed(row, 1)?,
@@ -284,8 +300,8 @@ impl<'c> Lane<'c> {
 }
 
 impl At {
-    const fn parameters(&self) -> (i64, i64, i64) {
-        (self.lane, self.below, self.limit)
+    const fn parameters(&self) -> (i64, i64) {
+        (self.lane, self.below)
     }
 }
 
@@ -331,25 +347,25 @@ fn event_is_gone(seq: Seq) -> rusqlite::Error {
 
 const UNTRIED: &str = "
 SELECT seq, attempts, created_at, last_status, last_error, due_at FROM esl_open
-WHERE lane = ?1 AND due_at = 0 AND seq < ?2 ORDER BY seq DESC LIMIT ?3";
+WHERE lane = ?1 AND due_at = 0 AND seq < ?2 ORDER BY seq DESC";
 
 const TRIED: &str = "
 SELECT seq, attempts, created_at, last_status, last_error, due_at
 FROM esl_open INDEXED BY esl_open_tried
-WHERE lane = ?1 AND seq < ?2 AND due_at > 0 ORDER BY seq DESC LIMIT ?3";
+WHERE lane = ?1 AND seq < ?2 AND due_at > 0 ORDER BY seq DESC";
 
 const CLOSED: &str = "
 SELECT seq, attempts, created_at, last_status, last_error, finished_at, state FROM esl_closed
-WHERE lane = ?1 AND seq < ?2 ORDER BY seq DESC LIMIT ?3";
+WHERE lane = ?1 AND seq < ?2 ORDER BY seq DESC";
 
 const DELIVERED: &str = "
 SELECT seq, attempts, created_at, last_status, last_error, finished_at, state FROM esl_closed
-WHERE lane = ?1 AND seq < ?2 AND state = 0 ORDER BY seq DESC LIMIT ?3";
+WHERE lane = ?1 AND seq < ?2 AND state = 0 ORDER BY seq DESC";
 
 const UNDELIVERED: &str = "
 SELECT seq, attempts, created_at, last_status, last_error, finished_at, state
 FROM esl_closed INDEXED BY esl_closed_undelivered
-WHERE lane = ?1 AND state = ?4 AND state <> 0 AND seq < ?2 ORDER BY seq DESC LIMIT ?3";
+WHERE lane = ?1 AND state = ?3 AND state <> 0 AND seq < ?2 ORDER BY seq DESC";
 
 const ONE_UNTRIED: &str = "
 SELECT seq, attempts, created_at, last_status, last_error, due_at FROM esl_open
@@ -366,6 +382,8 @@ WHERE lane = ?1 AND seq = ?2";
 
 #[cfg(test)]
 mod tests {
+    use rusqlite::Connection;
+
     use super::*;
     use crate::plans::assert_plan;
 

@@ -1,19 +1,22 @@
 //! Erasing what an event said.
 
+use bytes::Bytes;
 use esl_core::{
-    BlobKey, EventId, OrganizationId, erased,
+    BlobKey, EventId, OrganizationId, SealedEvent, Timestamp, erased,
     storage::{Change, Erased, StorageError, StorageErrorKind},
 };
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, Row};
 use tokio::sync::oneshot;
 
 use crate::{
     SqliteStorage, blobs,
     changes::News,
+    cleaning,
     error::Stop,
     removal::Slice,
     rows::{self, Ending, EventKey, SEALED_EVENT, seq_number},
     session::Session,
+    washing,
 };
 
 const ERASE: &str = "erase an event";
@@ -31,7 +34,8 @@ pub(crate) fn find(connection: &Connection, id: EventId) -> rusqlite::Result<Vec
 }
 
 /// Puts an event without what it said in place of the event: from now on nothing of it is handed out.
-/// What is owed of it, and what was answered to it, is left to [`go_on`] with the key that is given.
+/// What is owed of it, and what was answered to it, is left to [`go_on`] with the key that is given; what
+/// is yet to be owed of it, to [`fan_out::expand`](crate::fan_out::expand).
 fn begin(
     session: &mut Session<'_>,
     organization: OrganizationId,
@@ -51,15 +55,16 @@ fn begin(
     );
     let mut select = connection.prepare_cached(&sql)?;
     let event = select.query_row((id.to_bytes(), row.key), |row| {
-        let event = rows::sealed_event(row, 0, organization)?;
-        Ok((event, EventKey(row.get(6)?), row.get::<_, bool>(7)?))
+        Ok((shell(row, (organization, id), session.now)?, EventKey(row.get(6)?), row.get(7)?))
     });
-    let event = event.optional()?;
+    let event: Option<(SealedEvent, EventKey, bool)> = event.optional()?;
     if event.is_none() && waiting.is_empty() {
         return Err(not_found());
     }
-    session.overwrite_freed()?;
-    connection.prepare_cached(REMOVE_INTAKE)?.execute(ids)?;
+    let removed = connection.prepare_cached(REMOVE_INTAKE)?.execute(ids)?;
+    if removed > 0 {
+        cleaning::demand(session)?;
+    }
     let mut erasure = Erased { before: false, blobs: waiting.into_iter().flatten().collect() };
     let Some((event, key, was_erased)) = event else { return Ok((erasure, None)) };
     if was_erased {
@@ -67,16 +72,18 @@ fn begin(
         return Ok((Erased { before: true, ..erasure }, Some(key)));
     }
     erasure.blobs.extend(BlobKey::named_by(&event.body));
-    let update = "UPDATE esl_events SET body = ?2, changes = NULL, erased_at = ?3 WHERE key = ?1";
-    let now = session.now.as_millis();
-    connection.prepare_cached(update)?.execute((key.0, &*erased(&event), now))?;
+    let update = "UPDATE esl_events SET event_type = ?2, timestamp = ?3, digest = ?4, body = ?5,
+                      changes = NULL, erased_at = ?6 WHERE key = ?1";
+    connection.prepare_cached(update)?.execute((
+        key.0,
+        event.event_type.as_str(),
+        event.timestamp.as_millis(),
+        event.digest,
+        &*erased(&event),
+        session.now.as_millis(),
+    ))?;
+    cleaning::demand(session)?;
 
-    let seq = seq_number(key.seq());
-    let fan_out = "DELETE FROM esl_fan_outs WHERE organization = ?1 AND seq = ?2";
-    let ended = connection.prepare_cached(fan_out)?.execute((row.key, seq))?;
-    if ended > 0 {
-        session.change_organization(organization, |row| row.fan_outs -= 1);
-    }
     let left = "INSERT OR REPLACE INTO esl_erasures (event, after_lane) VALUES (?1, 0)";
     connection.prepare_cached(left)?.execute([key.0])?;
     // To this handle's own engine, too: until the last slice is done, the call has not come back.
@@ -84,6 +91,28 @@ fn begin(
     session.tell_others(News::Erased(organization))?;
     Ok((erasure, Some(key)))
 }
+
+/// What is kept of an event, and what it says, as far as that can be read: erasing is how one gets rid of
+/// what is damaged.
+fn shell(
+    row: &Row<'_>,
+    (organization, id): (OrganizationId, EventId),
+    now: Timestamp,
+) -> rusqlite::Result<SealedEvent> {
+    let body = row.get_ref(4)?.as_bytes_or_null().ok().flatten().unwrap_or_default();
+    Ok(SealedEvent {
+        id,
+        organization,
+        event_type: rows::parsed(row, 1).unwrap_or_else(|_| DAMAGED.parse().expect("a type")),
+        timestamp: rows::time(row, 2).unwrap_or(now),
+        digest: row.get(3).unwrap_or(None),
+        body: Bytes::copy_from_slice(body),
+        changes: None,
+    })
+}
+
+/// The type of an erased event whose own cannot be read.
+const DAMAGED: &str = "system.damaged";
 
 /// Cancels what is owed of an erased event, and takes what receivers said to it from the attempts, in at
 /// most `limit` lanes; true when none is left.
@@ -93,7 +122,6 @@ fn go_on(session: &mut Session<'_>, event: EventKey, limit: usize) -> rusqlite::
     let mut after = connection.prepare_cached(after)?;
     let after = after.query_row([event.0], |row| row.get::<_, i64>(0)).optional()?;
     let Some(after) = after else { return Ok(true) };
-    session.overwrite_freed()?;
     let mut lanes = connection.prepare_cached(LANES)?;
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let lanes = lanes.query_map((event.organization(), after, limit), |row| row.get(0))?;
@@ -168,13 +196,20 @@ impl SqliteStorage {
             let slice = move |session: &mut Session<'_>| Ok(go_on(session, event, LANES_MAX)?);
             while !self.writer().run(ERASE, LANES_MAX, slice).await? {}
         }
-        self.wash().await?;
+        if !self.clean_up().await? {
+            tracing::warn!(
+                "somebody has read from the WAL for {}s, a backup perhaps: what was erased is still \
+                 in it until that is over and a running server has emptied it, which it tries once a \
+                 minute, or the event was erased once more",
+                washing::PATIENCE.as_secs()
+            );
+        }
         Ok(erased)
     }
 
-    /// Comes back when nothing of what was erased is left in the WAL, or when that takes too long: then
-    /// it is emptied as soon as nobody reads it.
-    async fn wash(&self) -> Result<(), StorageError> {
+    /// Comes back when the WAL was emptied, or with false when that takes too long: then it is emptied as
+    /// soon as nobody reads it.
+    pub(crate) async fn wash(&self) -> Result<bool, StorageError> {
         let (caller, washed) = oneshot::channel();
         let work = move |session: &mut Session<'_>| {
             session.effects.washed.push(caller);
@@ -182,20 +217,12 @@ impl SqliteStorage {
         };
         self.writer().run(ERASE, 1, work).await?;
         // A writer that ends empties the WAL if it can.
-        if !washed.await.unwrap_or(true) {
-            tracing::warn!(
-                "somebody reads from the WAL, a backup perhaps: until that is over, what was erased \
-                 is still in it"
-            );
-        }
-        Ok(())
+        Ok(washed.await.unwrap_or(true))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use esl_core::Timestamp;
-
     use super::*;
     use crate::plans::assert_plan;
 

@@ -78,6 +78,11 @@ pub(crate) fn closed(operation: &'static str) -> StorageError {
     StorageError::new(StorageErrorKind::Unavailable, operation).with_source("the storage is closed")
 }
 
+/// Whether a value is not what ESL writes there, in a row that SQLite itself reads well.
+pub(crate) fn is_damaged_value(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code().is_none()
+}
+
 /// Whether what was read cannot be what was written.
 pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
     kind(error) == StorageErrorKind::Corrupt

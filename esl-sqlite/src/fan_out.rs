@@ -6,12 +6,14 @@ use esl_core::{
     LaneId, OrganizationId, Seq,
     storage::{Audience, Expand, FAN_OUT_ABOVE, FanOut, Refused, Routed},
 };
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::OptionalExtension;
 
 use crate::{
     changes::News,
     commit::Declined,
-    rows::{self, EventKey, SEALED_EVENT, lane_number, seq_number},
+    damage::Place,
+    readers::Snapshot,
+    rows::{self, Ending, EventKey, SEALED_EVENT, lane_number, seq_number},
     session::{OrganizationRow, Session},
 };
 
@@ -62,13 +64,24 @@ pub(crate) fn demand_turn(session: &mut Session<'_>, expand: &Expand) -> Result<
     Ok(())
 }
 
-/// Owes the event to the lanes of a slice that was checked.
-pub(crate) fn expand(session: &mut Session<'_>, expand: &Expand) -> rusqlite::Result<()> {
+/// Owes the event to the lanes of a slice that was checked; true if it was erased meanwhile. Then what
+/// would be owed is cancelled, so that each lane's list says what became of it.
+pub(crate) fn expand(session: &mut Session<'_>, expand: &Expand) -> rusqlite::Result<bool> {
     let organization = session.organization(expand.organization)?;
     let organization = organization.expect("the unit was checked");
     let seq = seq_number(expand.seq);
-    for lane in &*expand.lanes {
-        session.statements.owe.execute((lane_number(*lane), 0, seq))?;
+    let EventKey(event) = organization.event_key(expand.seq);
+    let is_erased = session.connection.prepare_cached(IS_ERASED)?.exists([event])?;
+    if is_erased {
+        let now = session.now.as_millis();
+        let mut cancel = session.connection.prepare_cached(CANCEL)?;
+        for lane in &*expand.lanes {
+            cancel.execute((lane_number(*lane), seq, Ending::Cancelled.number(), now))?;
+        }
+    } else {
+        for lane in &*expand.lanes {
+            session.statements.owe.execute((lane_number(*lane), 0, seq))?;
+        }
     }
     match expand.next {
         Some(next) => {
@@ -80,19 +93,21 @@ pub(crate) fn expand(session: &mut Session<'_>, expand: &Expand) -> rusqlite::Re
             session.change_organization(expand.organization, |row| row.fan_outs -= 1);
         }
     }
-    if !expand.lanes.is_empty() {
+    if !expand.lanes.is_empty() && !is_erased {
         session.tell_others(News::Lanes)?;
     }
-    Ok(())
+    Ok(is_erased)
 }
 
-/// The open fan-outs of the next organization that has some.
+/// The open fan-outs of the next organization that has some, up to an event that is damaged: those after
+/// it are not next until it is mended or erased.
 pub(crate) fn read(
-    connection: &Connection,
+    snapshot: &Snapshot<'_>,
     after: Option<OrganizationId>,
     limit: usize,
     bytes_max: usize,
 ) -> rusqlite::Result<Option<(OrganizationId, Vec<FanOut>)>> {
+    let connection = snapshot.connection;
     let after: i64 = match after {
         Some(id) => crate::session::read_organization(connection, id)?.map_or(0, |row| row.key),
         None => 0,
@@ -109,8 +124,13 @@ pub(crate) fn read(
     let mut bytes = 0;
     while let Some(row) = rows.next()? {
         let seq = rows::seq(row, 0)?;
-        let EventKey(event_key) = EventKey::new(key, seq);
-        let event = event.query_row([event_key], |row| rows::sealed_event(row, 0, organization))?;
+        let event_key = EventKey::new(key, seq);
+        let mut place = Place::Event(event_key, None);
+        let event = event.query_row([event_key.0], |row| {
+            place = Place::event(event_key, row, 0);
+            rows::sealed_event(row, 0, organization)
+        });
+        let Some(event) = snapshot.readable(place, event)? else { break };
         bytes += event.body.len();
         if bytes > bytes_max && !fan_outs.is_empty() {
             break;
@@ -131,6 +151,11 @@ const BEGIN: &str = "
 INSERT INTO esl_fan_outs (organization, seq, after_lane, last_lane, except_lane)
 VALUES (?1, ?2, 0, ?3, ?4)";
 
+const IS_ERASED: &str = "SELECT 1 FROM esl_events WHERE key = ?1 AND erased_at IS NOT NULL";
+
+const CANCEL: &str = "
+INSERT INTO esl_closed (lane, seq, state, attempts, finished_at) VALUES (?1, ?2, ?3, 0, ?4)";
+
 const FIRST: &str = "
 SELECT seq, after_lane FROM esl_fan_outs WHERE organization = ?1 ORDER BY seq LIMIT 1";
 
@@ -150,6 +175,7 @@ WHERE organization = ?1 ORDER BY seq LIMIT ?2";
 #[cfg(test)]
 mod tests {
     use esl_core::Timestamp;
+    use rusqlite::Connection;
 
     use super::*;
     use crate::plans::assert_plan;

@@ -16,6 +16,9 @@ pub(crate) trait Job: Send {
     /// Roughly how many rows it writes.
     fn weight(&self) -> usize;
 
+    /// Whether it must be the first of its transaction.
+    fn is_first(&self) -> bool;
+
     /// Tells the caller how it went: called after the commit, or instead of it with what went wrong.
     fn answer(self: Box<Self>, committed: Result<(), &SharedError>);
 }
@@ -24,6 +27,7 @@ pub(crate) trait Job: Send {
 pub(crate) struct Work<T, F> {
     operation: &'static str,
     weight: usize,
+    is_first: bool,
     work: Option<F>,
     result: Option<Result<T, StorageError>>,
     caller: oneshot::Sender<Result<T, StorageError>>,
@@ -35,11 +39,12 @@ impl<T, F> Work<T, F> {
     pub(crate) const fn new(
         operation: &'static str,
         weight: usize,
+        is_first: bool,
         work: F,
         caller: oneshot::Sender<Result<T, StorageError>>,
         place: OwnedSemaphorePermit,
     ) -> Self {
-        Self { operation, weight, work: Some(work), result: None, caller, _place: place }
+        Self { operation, weight, is_first, work: Some(work), result: None, caller, _place: place }
     }
 }
 
@@ -64,6 +69,10 @@ where
 
     fn weight(&self) -> usize {
         self.weight
+    }
+
+    fn is_first(&self) -> bool {
+        self.is_first
     }
 
     fn answer(self: Box<Self>, committed: Result<(), &SharedError>) {

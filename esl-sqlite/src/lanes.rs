@@ -16,8 +16,9 @@ use crate::{
     SqliteStorage,
     changes::News,
     claim,
+    damage::Place,
     error::{Stop, is_damage},
-    fan_out, outbox,
+    fan_out, intake, outbox,
     plan::{PLAN, plan},
     readers::Snapshot,
     rows::{self, Ending, EventKey, LANE_STATE, LANE_STATE_COLUMNS, lane_number, seq_number},
@@ -72,8 +73,8 @@ impl Lanes for SqliteStorage {
                     Ok(lane) => taken.extend(lane),
                     // The others go on.
                     Err(error) if is_damage(&error) => {
-                        let lane = lane.get();
-                        tracing::error!(lane, %error, "not taken: its subscription is damaged");
+                        let place = Place::Subscription(lane_number(lane));
+                        snapshot.tell_of_damage(place, &error);
                     }
                     Err(error) => return Err(error.into()),
                 }
@@ -117,9 +118,8 @@ impl Lanes for SqliteStorage {
         limit: usize,
         bytes_max: usize,
     ) -> Result<Option<(OrganizationId, Vec<FanOut>)>, StorageError> {
-        let work = move |snapshot: &Snapshot<'_>| {
-            Ok(fan_out::read(snapshot.connection, after, limit, bytes_max)?)
-        };
+        let work =
+            move |snapshot: &Snapshot<'_>| Ok(fan_out::read(snapshot, after, limit, bytes_max)?);
         self.readers().run("read fan-outs", work).await
     }
 
@@ -137,10 +137,11 @@ impl Lanes for SqliteStorage {
         &self,
         after: Option<IntakeRow>,
         limit: usize,
+        left_out: &[OrganizationId],
     ) -> Result<Vec<(IntakeRow, Arc<SealedEvent>)>, StorageError> {
-        let work = move |snapshot: &Snapshot<'_>| {
-            Ok(outbox::read_intake(snapshot.connection, after, limit)?)
-        };
+        let left_out = left_out.to_vec();
+        let work =
+            move |snapshot: &Snapshot<'_>| Ok(intake::read(snapshot, after, limit, &left_out)?);
         self.readers().run("read the intake", work).await
     }
 

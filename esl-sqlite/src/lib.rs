@@ -48,7 +48,8 @@
 //!
 //! - **One thread writes**, and takes all the work that waits into one transaction: a thousand
 //!   callers share one fsync (WAL, `synchronous=FULL`), and each is answered after it.
-//! - **Three threads read**, each from one moment of the database, for 100 ms at most.
+//! - **Three threads read**, each from one moment of the database, for 100 ms at most; a fourth reads
+//!   all of it after an erasure.
 //! - **One thread checkpoints** while the writer goes on. Past 64 MiB the writer finishes the small
 //!   remainder between two transactions, so that the WAL starts over.
 //! - **One engine** at a time, kept by a lock file beside the database; the operating system frees
@@ -66,15 +67,21 @@
 //!   for that.
 //! - The webhook secrets of subscriptions are in the file as they are: whoever signs needs them.
 //!   Whoever can read the file can sign.
+//! - In a program that embeds it, SQLite is built without `sqlite_dbpage` unless
+//!   `LIBSQLITE3_FLAGS=-DSQLITE_ENABLE_DBPAGE_VTAB` is set in the environment of the build. Without it
+//!   [`erase_event`](esl_core::storage::Removal::erase_event) overwrites an event where it is, but not
+//!   what may be left of it in the free space of pages in which it was before, and a warning says so.
 
 mod backup;
 mod blobs;
 mod changes;
 mod checkpoint;
 mod claim;
+mod cleaning;
 mod commit;
 mod config;
 mod connection;
+mod damage;
 mod deletion;
 mod deliveries;
 mod engine_lock;
@@ -84,6 +91,7 @@ mod expiry;
 mod fan_out;
 mod foreign;
 mod health;
+mod intake;
 mod job;
 mod lanes;
 mod link_keys;
@@ -94,6 +102,7 @@ mod plan;
 mod plans;
 mod readers;
 mod records;
+mod remnants;
 mod removal;
 mod replays;
 mod retention;

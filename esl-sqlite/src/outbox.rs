@@ -1,19 +1,14 @@
-//! The outbox: events in the embedder's own transaction, and the intake where the engine finds them.
+//! The outbox: events in the embedder's own transaction. The engine finds them in the intake.
 
-use std::{fmt, path::Path, sync::Arc};
+use std::{fmt, path::Path};
 
 use esl_core::{
-    Clock, EventId, OrganizationId, Prepared, SealedEvent, SystemClock, Timestamp,
-    storage::{IntakeRow, StorageError, StorageErrorKind},
+    Clock, EventId, Prepared, SealedEvent, SystemClock, Timestamp,
+    storage::{StorageError, StorageErrorKind},
 };
 use rusqlite::{Connection, ErrorCode};
 
-use crate::{
-    SqliteStorage,
-    error::translate,
-    rows::{self, SEALED_EVENT, one_more_than},
-    writer::Message,
-};
+use crate::{SqliteStorage, error::translate, writer::Message};
 
 impl SqliteStorage {
     /// Publishes an event as part of the caller's transaction, on the caller's own connection to
@@ -161,22 +156,4 @@ pub(crate) fn insert_intake(connection: &Connection, event: &SealedEvent) -> rus
         event.changes.as_deref(),
     ))?;
     Ok(())
-}
-
-pub(crate) fn read_intake(
-    connection: &Connection,
-    after: Option<IntakeRow>,
-    limit: usize,
-) -> rusqlite::Result<Vec<(IntakeRow, Arc<SealedEvent>)>> {
-    let event = SEALED_EVENT.replacen("id", "event_id", 1);
-    let sql = format!(
-        "SELECT id, organization, {event} FROM esl_intake WHERE id > ?1 ORDER BY id LIMIT ?2"
-    );
-    let after = after.map_or(i64::MIN, |row| row.0);
-    let mut select = connection.prepare_cached(&sql)?;
-    let rows = select.query_map((after, one_more_than(limit) - 1), |row| {
-        let organization = OrganizationId::from_bytes(row.get(1)?);
-        Ok((IntakeRow(row.get(0)?), rows::sealed_event(row, 2, organization)?))
-    })?;
-    rows.collect()
 }

@@ -25,7 +25,8 @@ use tokio::sync::{Semaphore, oneshot};
 use crate::{
     config::OPEN,
     connection::open_reader,
-    error::{Stop, closed, translate_io},
+    damage::{Damages, Place},
+    error::{Stop, closed, is_damaged_value, translate_io},
     session::Epoch,
 };
 
@@ -35,6 +36,7 @@ pub(crate) struct Readers {
     places: Arc<Semaphore>,
     threads: Vec<JoinHandle<()>>,
     time: Arc<StorageTime>,
+    damages: Arc<Damages>,
 }
 
 type ReadJob = Box<dyn FnOnce(&Connection) + Send>;
@@ -43,19 +45,21 @@ type ReadJob = Box<dyn FnOnce(&Connection) + Send>;
 pub(crate) struct Snapshot<'c> {
     pub(crate) connection: &'c Connection,
     pub(crate) now: Timestamp,
+    damages: &'c Damages,
     began: Cell<Instant>,
 }
 
 impl Readers {
     pub(crate) fn start(
+        count: usize,
         database: &Path,
         patience: Duration,
         time: Arc<StorageTime>,
     ) -> Result<Self, StorageError> {
         let (jobs, inbox) = mpsc::channel();
         let inbox = Arc::new(Mutex::new(inbox));
-        let mut threads = Vec::with_capacity(READERS);
-        for _ in 0..READERS {
+        let mut threads = Vec::with_capacity(count);
+        for _ in 0..count {
             let connection = open_reader(database, patience)?;
             let inbox = Arc::clone(&inbox);
             let thread = thread::Builder::new().name("esl-sqlite-reader".into());
@@ -65,7 +69,8 @@ impl Readers {
             threads.push(thread);
         }
         let places = Arc::new(Semaphore::new(WAITING_MAX));
-        Ok(Self { jobs: Some(jobs), places, threads, time })
+        let damages = Arc::default();
+        Ok(Self { jobs: Some(jobs), places, threads, time, damages })
     }
 
     /// Reads in one transaction that begins after this call.
@@ -78,22 +83,35 @@ impl Readers {
         T: Send + 'static,
         F: FnOnce(&Snapshot<'_>) -> Result<T, Stop> + Send + 'static,
     {
+        self.begin(operation, work).await?.await
+    }
+
+    /// As [`run`](Self::run), but comes back when the work is in line, with what waits for its end.
+    pub(crate) async fn begin<T, F>(
+        &self,
+        operation: &'static str,
+        work: F,
+    ) -> Result<impl Future<Output = Result<T, StorageError>> + use<T, F>, StorageError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Snapshot<'_>) -> Result<T, Stop> + Send + 'static,
+    {
         let places = Arc::clone(&self.places);
         let place = places.acquire_owned().await.map_err(|_| closed(operation))?;
         let (caller, answer) = oneshot::channel();
-        let time = Arc::clone(&self.time);
+        let (time, damages) = (Arc::clone(&self.time), Arc::clone(&self.damages));
         let job = Box::new(move |connection: &Connection| {
             let _place = place;
             if caller.is_closed() {
                 return;
             }
-            let result = Snapshot::with(connection, time.now(), work);
+            let result = Snapshot::with(connection, &damages, time.now(), work);
             // A caller that is gone has no use for the answer.
             _ = caller.send(result.map_err(|stop| stop.into_error(operation)));
         });
         let jobs = self.jobs.as_ref().ok_or_else(|| closed(operation))?;
         jobs.send(job).map_err(|_| closed(operation))?;
-        answer.await.map_err(|_| closed(operation))?
+        Ok(async move { answer.await.map_err(|_| closed(operation))? })
     }
 
     /// Ends the threads. Comes back when they have closed their connections.
@@ -129,10 +147,11 @@ fn read(connection: &Connection, inbox: &Mutex<Receiver<ReadJob>>) {
 impl<'c> Snapshot<'c> {
     fn with<T>(
         connection: &'c Connection,
+        damages: &'c Damages,
         now: Timestamp,
         work: impl FnOnce(&Self) -> Result<T, Stop>,
     ) -> Result<T, Stop> {
-        let snapshot = Self { connection, now, began: Cell::new(Instant::now()) };
+        let snapshot = Self { connection, now, damages, began: Cell::new(Instant::now()) };
         execute(connection, "BEGIN")?;
         let result = work(&snapshot);
         if !connection.is_autocommit() {
@@ -150,6 +169,26 @@ impl<'c> Snapshot<'c> {
             self.began.set(Instant::now());
         }
         Ok(())
+    }
+
+    /// What was read; nothing, and a word in the log, if it is not what was written.
+    pub(crate) fn readable<T>(
+        &self,
+        place: Place,
+        read: rusqlite::Result<T>,
+    ) -> rusqlite::Result<Option<T>> {
+        match read {
+            Ok(read) => Ok(Some(read)),
+            Err(error) if is_damaged_value(&error) => {
+                self.tell_of_damage(place, &error);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) fn tell_of_damage(&self, place: Place, error: &rusqlite::Error) {
+        self.damages.tell(place, self.now, error);
     }
 
     /// Refuses a worker whose epoch is over.
@@ -172,7 +211,7 @@ fn execute(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
 }
 
 /// Claims, lists and look-ups are short; three at a time keep a slow list from delaying a claim.
-const READERS: usize = 3;
+pub(crate) const READERS: usize = 3;
 
 /// Calls that may wait for a reader; further ones wait for a place in the queue.
 const WAITING_MAX: usize = 4 * 1024;

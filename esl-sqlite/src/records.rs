@@ -6,15 +6,16 @@ use esl_core::{
     SubscriptionId,
     storage::{Health, Page, PageOf, Records, StorageError, StorageErrorKind, StoredEvent},
 };
-use rusqlite::OptionalExtension;
+use rusqlite::{OptionalExtension, Row};
 
 use crate::{
     SqliteStorage,
+    damage::Place,
     deliveries::{self, One},
     error::Stop,
     health,
     readers::Snapshot,
-    rows::{self, ATTEMPT, EventKey, STORED_EVENT, lane_number, one_more_than, seq_number},
+    rows::{self, ATTEMPT, EventKey, STORED_EVENT, lane_number, seq_number},
     session::{Session, read_organization},
     subscriptions::page_of,
 };
@@ -125,8 +126,13 @@ fn events(
     let below = page.after.unwrap_or(organization.last_seq.next());
     let keys = (organization.event_key(Seq::ZERO).0, organization.event_key(below).0);
     let mut select = connection.prepare_cached(&events_sql(""))?;
-    let parameters = (keys.0, keys.1, one_more_than(page.limit));
-    page_of(select.query_map(parameters, rows::stored_event)?, page.limit)
+    page_of(select.query(keys)?, page.limit, |row| readable(snapshot, row))
+}
+
+/// An event, if its row holds what was written there.
+fn readable(snapshot: &Snapshot<'_>, row: &Row<'_>) -> rusqlite::Result<Option<StoredEvent>> {
+    let place = Place::event(EventKey(row.get(0)?), row, 1);
+    snapshot.readable(place, rows::stored_event(row))
 }
 
 /// Newest first; looked for in stretches, since a rare type may be far down.
@@ -140,18 +146,16 @@ fn events_of_type(
     let Some(organization) = read_organization(connection, organization)? else {
         return Ok(PageOf { items: Vec::new(), more: false });
     };
-    let mut select = connection.prepare_cached(&events_sql("AND event_type = ?4"))?;
+    let mut select = connection.prepare_cached(&events_sql("AND event_type = ?3"))?;
     let EventKey(lowest) = organization.event_key(Seq::ZERO);
     let EventKey(mut below) =
         organization.event_key(page.after.unwrap_or(organization.last_seq.next()));
     let mut items = Vec::new();
     while items.len() <= page.limit && below > lowest + 1 {
         let above = lowest.max(below - STRETCH);
-        let limit = one_more_than(page.limit - items.len());
-        let parameters = (above, below, limit, event_type.as_str());
-        for item in select.query_map(parameters, rows::stored_event)? {
-            items.push(item?);
-        }
+        let left = page.limit.saturating_add(1) - items.len();
+        let found = select.query((above, below, event_type.as_str()))?;
+        items.extend(page_of(found, left, |row| readable(snapshot, row))?.items);
         below = above + 1;
         // What is below stays as it is, so a later moment of the database is as good.
         snapshot.refresh()?;
@@ -164,7 +168,7 @@ fn events_of_type(
 fn events_sql(condition: &str) -> String {
     format!(
         "SELECT {STORED_EVENT} FROM esl_events WHERE key > ?1 AND key < ?2 {condition}
-         ORDER BY key DESC LIMIT ?3"
+         ORDER BY key DESC"
     )
 }
 
@@ -191,7 +195,7 @@ mod tests {
     fn events_are_a_range_of_the_key() {
         let connection = Connection::open_in_memory().unwrap();
         crate::schema::migrate(&connection, Timestamp::EPOCH).unwrap();
-        for condition in ["", "AND event_type = ?4"] {
+        for condition in ["", "AND event_type = ?3"] {
             let key = "SEARCH esl_events USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)";
             assert_plan(&connection, &events_sql(condition), &[key]);
         }

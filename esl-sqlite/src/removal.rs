@@ -1,7 +1,8 @@
 //! Letting go of what is not kept any more, a slice at a time.
 //!
-//! Of what is old, in [`retention`]; of what deleted organizations have left, in [`deletion`]; and of
-//! what an event said, in [`erasure`].
+//! Of what is old, in [`retention`]; of what deleted organizations have left, in [`deletion`]; of what
+//! waits in the intake for nobody, in [`strays`](crate::strays); and of what an event said, in
+//! [`erasure`].
 
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use crate::{
     retention,
     rows::{self, Ending, seq_number},
     session::Session,
+    strays::Strays,
 };
 
 #[async_trait]
@@ -36,7 +38,15 @@ impl Removal for SqliteStorage {
             slice.removed.more = !remove(session, age, &mut slice)?;
             Ok(slice.removed)
         };
-        self.writer().run(OPERATION, limit, work).await
+        let removed = self.writer().run(OPERATION, limit, work).await?;
+        // Whoever has erased may have ended before the files were clean. What was removed stands even
+        // if that fails, and its blobs are named here only.
+        if !removed.more
+            && let Err(error) = self.clean_up().await
+        {
+            tracing::error!(error = &error as &dyn std::error::Error, "could not clean up");
+        }
+        Ok(removed)
     }
 
     async fn erase_event(
@@ -82,6 +92,7 @@ impl Removal for SqliteStorage {
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     pub(crate) round: retention::Round,
+    strays: Strays,
     /// Whether retention is through with its round, and waits for the deletions.
     is_round_over: bool,
     is_deletions_turn: bool,
@@ -97,6 +108,8 @@ fn remove(
     if !erasure::resume(session, slice)? {
         return Ok(false);
     }
+    let (connection, old) = (session.connection, age.map(|age| session.now - age));
+    let are_strays_gone = session.removal.strays.remove(connection, old, slice)?;
     let is_deletions_turn = !session.removal.is_deletions_turn;
     let (mut is_deleted, mut is_round_over) = (false, session.removal.is_round_over);
     for is_deletion in [is_deletions_turn, !is_deletions_turn] {
@@ -108,7 +121,10 @@ fn remove(
             is_round_over = retention::remove(session, age, slice)?;
         }
     }
-    let is_done = is_deleted && (is_round_over || age.is_none());
+    let is_done = are_strays_gone && is_deleted && (is_round_over || age.is_none());
+    if is_done {
+        session.removal.strays.begin_anew();
+    }
     session.removal.is_round_over = is_round_over && !is_done;
     session.removal.is_deletions_turn = is_deletions_turn;
     Ok(is_done)

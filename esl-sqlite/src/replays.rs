@@ -17,7 +17,7 @@ use crate::{
     changes::News,
     error::Stop,
     readers::Snapshot,
-    rows::{self, Ending, EventKey, damaged, lane_number, one_more_than, seq_number},
+    rows::{self, Ending, EventKey, damaged, lane_number, seq_number},
     session::{OrganizationRow, Session, read_organization},
     settle::retry_time,
     subscriptions::page_of,
@@ -380,12 +380,12 @@ fn list(
     let Some(lane) = lane else { return Ok(None) };
     let mut select = connection.prepare_cached(&list_sql())?;
     let before = page.after.map_or(i64::MAX, |number| number.0.cast_signed());
-    let found = select.query_map((lane, before, one_more_than(page.limit)), replay)?;
-    page_of(found, page.limit).map(Some)
+    let found = select.query((lane, before))?;
+    page_of(found, page.limit, |row| replay(row).map(Some)).map(Some)
 }
 
 fn list_sql() -> String {
-    format!("SELECT {REPLAY} WHERE r.lane = ?1 AND r.number < ?2 ORDER BY r.number DESC LIMIT ?3")
+    format!("SELECT {REPLAY} WHERE r.lane = ?1 AND r.number < ?2 ORDER BY r.number DESC")
 }
 
 fn running_sql() -> String {

@@ -21,7 +21,6 @@ use crate::{
     removal::{Doomed, Slice, remove_closed_of, remove_events},
     rows::{self, EventKey, seq_number},
     session::Session,
-    strays::Strays,
 };
 
 /// Where a round stands.
@@ -31,7 +30,6 @@ pub(crate) struct Round {
     after: i64,
     /// Those of them that are not done, in turn.
     underway: VecDeque<Place>,
-    strays: Strays,
 }
 
 /// Where it stands in an organization.
@@ -57,7 +55,6 @@ pub(crate) fn remove(
     let limits = Limits::new(session.now, age);
     remove_replays(session.connection, &limits, slice)?;
     let mut round = std::mem::take(&mut session.removal.round);
-    round.strays.remove(session.connection, limits.old, slice)?;
     while slice.left > 0 {
         let next = match next_organization(session.connection, round.after)? {
             Some((key, id)) => {

@@ -293,11 +293,6 @@ pub(crate) fn mistyped(index: usize, error: FromSqlError) -> rusqlite::Error {
     damaged(index, Type::Null, error)
 }
 
-/// The number of rows to ask for, to give `limit` of them and to know whether more follow.
-pub(crate) fn one_more_than(limit: usize) -> i64 {
-    i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

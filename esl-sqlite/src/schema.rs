@@ -11,9 +11,11 @@
 //!                     ├─ esl_idempotency
 //!                     └─ esl_clients ── esl_tokens
 //! esl_intake    events that an embedder has committed and the engine has yet to move
+//! esl_deleted_organizations  whose events in the intake nobody waits for any more
 //! esl_changes   what others than the engine have changed
 //! esl_link_keys what links to large payloads are signed with
-//! esl_engine    one row: whose epoch it is, and which installation this is
+//! esl_engine    one row: whose epoch it is, which installation this is, and after how many erasures
+//!               the files were cleaned
 //! ```
 //!
 //! A delivery is a row in exactly one of `esl_open` and `esl_closed`. In `esl_open`, `due_at` is 0
@@ -52,6 +54,12 @@ CREATE TABLE esl_organizations (
     deleted_at INTEGER
 );
 CREATE INDEX esl_organizations_deleted ON esl_organizations (key) WHERE deleted_at IS NOT NULL;
+
+-- The ids of those that were deleted, for whoever goes on committing events of them.
+CREATE TABLE esl_deleted_organizations (
+    id BLOB PRIMARY KEY,
+    deleted_at INTEGER NOT NULL
+) WITHOUT ROWID;
 
 CREATE TABLE esl_subscriptions (
     lane INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -220,6 +228,8 @@ CREATE TABLE esl_intake (
 );
 
 CREATE INDEX esl_intake_by_event ON esl_intake (organization, event_id);
+-- Ends with the row's id, which is the order in which an organization's rows are moved.
+CREATE INDEX esl_intake_by_organization ON esl_intake (organization);
 
 CREATE TABLE esl_link_keys (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -260,7 +270,10 @@ CREATE TABLE esl_engine (
     epoch INTEGER NOT NULL,
     lapses_at INTEGER NOT NULL,
     checked_at INTEGER NOT NULL,
-    installation BLOB
+    installation BLOB,
+    erasures_begun INTEGER NOT NULL DEFAULT 0,
+    erasures_cleaned INTEGER NOT NULL DEFAULT 0,
+    erasures_washed INTEGER NOT NULL DEFAULT 0
 );
 INSERT INTO esl_engine (one, worker, epoch, lapses_at, checked_at) VALUES (1, NULL, 0, 0, 0);
 "];

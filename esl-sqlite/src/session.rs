@@ -40,8 +40,6 @@ pub(crate) struct Session<'c> {
     /// Where removing stands.
     pub(crate) removal: crate::removal::Progress,
     epoch: Option<Epoch>,
-    /// Whether what this transaction frees is overwritten.
-    overwrites: bool,
 }
 
 /// What happens once the transaction is committed, and only then.
@@ -100,7 +98,6 @@ impl<'c> Session<'c> {
             expiry_after: 0,
             removal: crate::removal::Progress::default(),
             epoch: None,
-            overwrites: false,
         })
     }
 
@@ -109,19 +106,6 @@ impl<'c> Session<'c> {
         self.statements.begin.execute([])?;
         self.now = time.now();
         self.left.clear();
-        if self.overwrites {
-            self.connection.pragma_update(None, "secure_delete", false)?;
-            self.overwrites = false;
-        }
-        Ok(())
-    }
-
-    /// From here to the end of the transaction, what is freed is overwritten.
-    pub(crate) fn overwrite_freed(&mut self) -> rusqlite::Result<()> {
-        if !self.overwrites {
-            self.connection.pragma_update(None, "secure_delete", true)?;
-            self.overwrites = true;
-        }
         Ok(())
     }
 

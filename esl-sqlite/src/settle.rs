@@ -24,7 +24,10 @@ pub(crate) fn settle(session: &mut Session<'_>, settle: &Settle) -> rusqlite::Re
         }
     }
     for (lane, state) in &settle.lanes {
-        write_state(session, *lane, state)?;
+        // Of a deleted organization the rows may be gone already, and nobody would remove this one.
+        if session.is_live(*lane)? {
+            write_state(session, *lane, state)?;
+        }
     }
     for switch_off in &settle.switch_offs {
         write_switch_off(session, switch_off)?;

@@ -17,7 +17,7 @@ use crate::{
     connection::{Patience, open_checkpointer, open_writer},
     error::translate_io,
     ownership::Ownership,
-    readers::Readers,
+    readers::{READERS, Readers},
     schema::migrate,
     writer::{Message, Parts, Writer},
 };
@@ -40,6 +40,8 @@ struct Inner {
     ownership: Ownership,
     writer: Writer,
     readers: Readers,
+    /// Reads all of the database, for as long as that takes.
+    searcher: Readers,
     checkpointer: Option<JoinHandle<()>>,
 }
 
@@ -70,7 +72,8 @@ impl SqliteStorage {
         let mut connection = open_writer(path, &patience)?;
         migrate(&connection, time.now())?;
         let database = path.canonicalize().map_err(|error| translate_io(OPEN, error))?;
-        let readers = Readers::start(&database, busy_timeout, Arc::clone(&time))?;
+        let readers = Readers::start(READERS, &database, busy_timeout, Arc::clone(&time))?;
+        let searcher = Readers::start(1, &database, busy_timeout, Arc::clone(&time))?;
         let (checkpoints, checkpointer) =
             Checkpoints::start(&mut connection, open_checkpointer(&database)?, patience)?;
         let changes = Arc::new(Changes::default());
@@ -89,6 +92,7 @@ impl SqliteStorage {
             ownership: Ownership::default(),
             writer,
             readers,
+            searcher,
             checkpointer,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -121,6 +125,10 @@ impl SqliteStorage {
         &self.inner.readers
     }
 
+    pub(crate) fn searcher(&self) -> &Readers {
+        &self.inner.searcher
+    }
+
     pub(crate) fn time(&self) -> &StorageTime {
         &self.inner.time
     }
@@ -149,6 +157,7 @@ impl fmt::Debug for SqliteStorage {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.readers.close();
+        self.searcher.close();
         self.writer.close();
         // It ends with the writer, which has asked it for checkpoints.
         if let Some(checkpointer) = self.checkpointer.take()

@@ -5,15 +5,16 @@ use esl_core::{
     LaneId, Limit, OrganizationId, Subscription, SubscriptionId, SubscriptionUpdate,
     storage::{LaneState, Page, PageOf, RouteTable, StorageError, StorageErrorKind, Subscriptions},
 };
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, Row, Rows};
 
 use crate::{
     SqliteStorage,
     changes::News,
+    damage::Place,
     error::Stop,
     plan::read_plan,
     readers::Snapshot,
-    rows::{self, LANE_STATE, lane_number, one_more_than},
+    rows::{self, LANE_STATE, lane_number},
     session::{OrganizationRow, Session, read_organization},
     settle::write_state,
     subscription_row::{self, SUBSCRIPTION},
@@ -154,7 +155,15 @@ fn delete(
     organization: OrganizationId,
     id: SubscriptionId,
 ) -> Result<LaneId, Stop> {
-    let lane = demand_live(session, organization, id, DELETE)?.lane;
+    // Whatever else its row says: one that is damaged can be deleted, too.
+    let lane = match session.organization(organization)? {
+        Some(row) => {
+            let mut select = session.connection.prepare_cached(LIVE)?;
+            select.query_row((id.to_bytes(), row.key), |row| rows::lane(row, 0)).optional()?
+        }
+        None => None,
+    };
+    let lane = lane.ok_or(Stop::refused(StorageErrorKind::NotFound, DELETE))?;
     let sql = "UPDATE esl_subscriptions SET deleted_at = ?2 WHERE lane = ?1";
     session
         .connection
@@ -165,6 +174,9 @@ fn delete(
     session.tell_others(News::Subscriptions(organization))?;
     Ok(lane)
 }
+
+const LIVE: &str = "
+SELECT lane FROM esl_subscriptions WHERE id = ?1 AND organization = ?2 AND deleted_at IS NULL";
 
 fn demand_live(
     session: &mut Session<'_>,
@@ -205,17 +217,17 @@ fn list(
     };
     let mut select = connection.prepare_cached(&list_sql())?;
     let after = page.after.map_or(0, lane_number);
-    let rows = select.query_map((row.key, after, one_more_than(page.limit)), |row| {
-        subscription_row::subscription(row, organization)
-    })?;
-    page_of(rows, page.limit)
+    page_of(select.query((row.key, after))?, page.limit, |row| {
+        let place = Place::Subscription(row.get(0)?);
+        snapshot.readable(place, subscription_row::subscription(row, organization))
+    })
 }
 
 fn list_sql() -> String {
     format!(
         "SELECT {SUBSCRIPTION} FROM esl_subscriptions s
          WHERE organization = ?1 AND lane > ?2 AND deleted_at IS NULL
-         ORDER BY lane LIMIT ?3"
+         ORDER BY lane"
     )
 }
 
@@ -247,15 +259,21 @@ SELECT lane, events FROM esl_subscriptions
 WHERE organization = ?1 AND deleted_at IS NULL
 ORDER BY lane";
 
-/// The first `limit` of rows of which one more was asked for.
+/// The first `limit` of rows that have something to show, without a look at more than one beyond them.
 pub(crate) fn page_of<T>(
-    rows: impl Iterator<Item = rusqlite::Result<T>>,
+    mut rows: Rows<'_>,
     limit: usize,
+    read: impl Fn(&Row<'_>) -> rusqlite::Result<Option<T>>,
 ) -> rusqlite::Result<PageOf<T>> {
-    let mut items: Vec<_> = rows.collect::<Result<_, _>>()?;
-    let more = items.len() > limit;
-    items.truncate(limit);
-    Ok(PageOf { items, more })
+    let mut items = Vec::new();
+    while let Some(row) = rows.next()? {
+        let Some(item) = read(row)? else { continue };
+        if items.len() == limit {
+            return Ok(PageOf { items, more: true });
+        }
+        items.push(item);
+    }
+    Ok(PageOf { items, more: false })
 }
 
 #[cfg(test)]

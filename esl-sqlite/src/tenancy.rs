@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use esl_core::{
     Client, Digest, Organization, OrganizationId, Plan, Token, TokenKind, Usage,
-    storage::{StorageError, StorageErrorKind, Tenancy},
+    storage::{Change, StorageError, StorageErrorKind, Tenancy},
 };
 use rusqlite::{OptionalExtension, Row, types::Type};
 
@@ -129,6 +129,12 @@ fn create_organization(session: &mut Session<'_>, organization: &Organization) -
     let sql = "INSERT INTO esl_organizations (id, name, created_at) VALUES (?1, ?2, ?3)";
     connection.prepare_cached(sql)?.execute((id, name, organization.created_at.as_millis()))?;
     write_plan(connection, organization.id, organization.plan)?;
+    let anew = "DELETE FROM esl_deleted_organizations WHERE id = ?1";
+    connection.prepare_cached(anew)?.execute([id])?;
+    let is_waited_for = "SELECT 1 FROM esl_intake WHERE organization = ?1";
+    if connection.prepare_cached(is_waited_for)?.exists([id])? {
+        session.effects.changes.push(Change::Intake);
+    }
     Ok(session.tell_others(News::Tenancy)?)
 }
 

@@ -84,10 +84,38 @@ impl Writer {
         T: Send + 'static,
         F: FnOnce(&mut Session<'_>) -> Result<T, Stop> + Send + 'static,
     {
+        self.send(operation, weight, false, work).await
+    }
+
+    /// As [`run`](Self::run), but nothing else was done in the transaction before.
+    pub(crate) async fn run_first<T, F>(
+        &self,
+        operation: &'static str,
+        weight: usize,
+        work: F,
+    ) -> Result<T, StorageError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Session<'_>) -> Result<T, Stop> + Send + 'static,
+    {
+        self.send(operation, weight, true, work).await
+    }
+
+    async fn send<T, F>(
+        &self,
+        operation: &'static str,
+        weight: usize,
+        is_first: bool,
+        work: F,
+    ) -> Result<T, StorageError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Session<'_>) -> Result<T, Stop> + Send + 'static,
+    {
         let places = Arc::clone(&self.places);
         let place = places.acquire_owned().await.map_err(|_| closed(operation))?;
         let (caller, answer) = oneshot::channel();
-        let work = Work::new(operation, weight, work, caller, place);
+        let work = Work::new(operation, weight, is_first, work, caller, place);
         self.messages.send(Message::Job(Box::new(work))).map_err(|_| closed(operation))?;
         answer.await.map_err(|_| closed(operation))?
     }
@@ -268,7 +296,7 @@ impl Thread<'_> {
         }
         loop {
             match self.inbox.try_recv().ok()? {
-                Message::Job(job) => return Some(job),
+                Message::Job(job) if !job.is_first() => return Some(job),
                 // Whatever there is to see was seen when this transaction began.
                 Message::Look => {}
                 other => {

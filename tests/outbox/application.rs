@@ -97,7 +97,7 @@ async fn drain(storage: &SqliteStorage, esl: &Esl) {
     let mut look_again = tokio::time::interval(Duration::from_millis(20));
     loop {
         look_again.tick().await;
-        let intake = storage.intake(None, 1).await.unwrap();
+        let intake = storage.intake(None, 1, &[]).await.unwrap();
         let page = Page { after: None, limit: 1 };
         let subscription = storage.subscriptions(ORGANIZATION, page).await.unwrap().items.remove(0);
         let pending = Some(DeliveryState::Pending);

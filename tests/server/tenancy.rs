@@ -1,5 +1,6 @@
 //! The commands `org` and `client`, beside a running server.
 
+use esl_sqlite::rusqlite::Connection;
 use serde_json::json;
 
 use crate::support::{Api, Folder, WITH_CLIENT, in_time};
@@ -56,10 +57,12 @@ async fn what_cannot_be_done_is_said_and_fails() {
     assert!(ended.stderr.contains("there is no database"), "{ended:?}");
     assert!(!folder.database().exists(), "a list makes no database");
 
-    folder.json(&["org", "create", "Acme"]).await;
+    let acme = folder.json(&["org", "create", "Acme"]).await;
+    let acme = acme["id"].as_str().expect("an id");
     folder.json(&["client", "create", "--org", "Acme", "--id", "shop"]).await;
     for (arguments, expected) in [
-        (&["org", "create", "Acme"][..], "there is an organization named Acme already"),
+        (&["org", "create", acme][..], "is an id"),
+        (&["org", "create", "Acme"], "there is an organization named Acme already"),
         (&["org", "create", " "], "expected a name"),
         (&["client", "list", "--org", "Other"], "there is no organization Other"),
         (&["client", "create", "--org", "Acme", "--id", "shop"], "there is a client shop already"),
@@ -72,4 +75,25 @@ async fn what_cannot_be_done_is_said_and_fails() {
         assert!(ended.stderr.contains(expected), "{arguments:?}: {ended:?}");
         assert_eq!(ended.stdout, "", "{arguments:?}");
     }
+}
+
+#[tokio::test]
+async fn an_organization_that_is_called_like_anothers_id_is_not_taken_for_it() {
+    let folder = Folder::new();
+    let made = folder.json(&["org", "create", "Acme"]).await;
+    let acme = made["id"].as_str().expect("an id");
+    let other = folder.json(&["org", "create", "Other"]).await;
+    // An embedder may call its organizations what it likes.
+    let database = Connection::open(folder.database()).expect("the database");
+    let rename = "UPDATE esl_organizations SET name = ?1 WHERE name = 'Other'";
+    database.execute(rename, [acme]).expect("no other is called so");
+    drop(database);
+
+    let delete = ["org", "delete", acme, "--yes"];
+    assert_eq!(folder.run(&delete, &[]).await.code, Some(0));
+    let again = folder.run(&delete, &[]).await;
+    assert_eq!(again.code, Some(1), "{again:?}");
+    assert!(again.stderr.contains("there is no organization"), "{again:?}");
+    let left = folder.json(&["org", "list"]).await;
+    assert_eq!((&left[0]["id"], &left[1]), (&other["id"], &serde_json::Value::Null));
 }

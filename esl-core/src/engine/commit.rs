@@ -111,7 +111,7 @@ fn expanded_all(
     }
     driver.update(|lanes| {
         for (request, result) in requests.iter().zip(&results) {
-            if result.is_ok() {
+            if result.as_ref().is_ok_and(|committed| !committed.is_cancelled) {
                 lanes.expanded(request.expand.seq, &request.event, &request.expand.lanes);
             }
         }

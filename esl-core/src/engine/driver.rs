@@ -1,6 +1,7 @@
 //! What the engine's tasks share, and how a change of the lanes turns into work.
 
 use std::{
+    collections::{HashMap, hash_map::Entry},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -26,7 +27,7 @@ use crate::{
     Subscription, Tiers, Timestamp, Transport, Wake, data_ref,
     link::{Links, link_expiry},
     relinked,
-    storage::{Storage, StorageTime},
+    storage::{Storage, StorageError, StorageTime},
 };
 
 /// Everything that the engine's tasks share.
@@ -62,6 +63,7 @@ pub(crate) struct Driver {
     /// More could be sent at once than is.
     pub(crate) crowded: Notify,
     trouble_told_at: Mutex<Option<Monotonic>>,
+    damage_told_at: Mutex<HashMap<OrganizationId, Monotonic>>,
     /// The sends under way.
     pub(crate) sends: TaskTracker,
     /// How many of them have not come to run yet.
@@ -112,6 +114,7 @@ impl Driver {
             chores: Notify::new(),
             crowded: Notify::new(),
             trouble_told_at: Mutex::default(),
+            damage_told_at: Mutex::default(),
             sends: TaskTracker::new(),
             starting: AtomicUsize::new(0),
             abort: CancellationToken::new(),
@@ -133,6 +136,21 @@ impl Driver {
         if told_at.is_none_or(|told_at| now >= told_at + TROUBLE_TOLD_EVERY) {
             *told_at = Some(now);
             tracing::error!(detail, "deliveries cannot be sent; they wait, and are tried again");
+        }
+    }
+
+    /// Logs that what an organization subscribes to cannot be read, at most once in a while.
+    pub(crate) fn tell_of_damage(&self, organization: OrganizationId, error: &StorageError) {
+        let now = self.clock.monotonic();
+        let mut told_at = self.damage_told_at.lock().unwrap_or_else(PoisonError::into_inner);
+        told_at.retain(|_, told_at| now < *told_at + DAMAGE_TOLD_EVERY);
+        if let Entry::Vacant(untold) = told_at.entry(organization) {
+            untold.insert(now);
+            tracing::error!(
+                %organization,
+                error = error as &dyn std::error::Error,
+                "its events wait, and are tried again: what it subscribes to cannot be read"
+            );
         }
     }
 
@@ -212,3 +230,6 @@ impl Driver {
 
 /// Trouble of our own is logged so often, while it lasts.
 const TROUBLE_TOLD_EVERY: Duration = Duration::from_secs(60);
+
+/// Damage of one organization is logged so often: only a person can mend it.
+const DAMAGE_TOLD_EVERY: Duration = Duration::from_secs(60 * 60);

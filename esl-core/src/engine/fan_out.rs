@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     OrganizationId,
-    storage::{Expand, FanOut, Refused, StorageError},
+    storage::{Expand, FanOut, Refused, StorageError, StorageErrorKind},
 };
 
 /// Lanes in a slice.
@@ -84,8 +84,15 @@ async fn expand(
     organization: OrganizationId,
     fan_outs: Vec<FanOut>,
 ) -> Result<bool, Arc<StorageError>> {
-    let Some(routes) = driver.routes.get(&*driver.storage, organization, None).await? else {
-        return Ok(false);
+    let routes = match driver.routes.get(&*driver.storage, organization, None).await {
+        Ok(Some(routes)) => routes,
+        Ok(None) => return Ok(false),
+        // The others go on.
+        Err(error) if error.kind() == StorageErrorKind::Corrupt => {
+            driver.tell_of_damage(organization, &error);
+            return Ok(false);
+        }
+        Err(error) => return Err(error.into()),
     };
     let mut room = SLICE;
     let (mut requests, mut answers) = (Vec::new(), Vec::new());

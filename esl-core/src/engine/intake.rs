@@ -1,6 +1,6 @@
 //! The intake: moving what applications committed in their own transactions into ordinary commits.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
@@ -8,19 +8,24 @@ use super::{
     blobs,
     driver::Driver,
     inbox::CommitFailure,
-    publish::{PublishError, Sealed, Terms, route, submit},
+    publish::{Metered, PublishError, Sealed, Terms, Told, route, submit},
 };
-use crate::{OrganizationId, storage::Refused};
+use crate::{
+    Monotonic, OrganizationId,
+    storage::{Refused, StorageErrorKind},
+};
 
 const PAGE: usize = 500;
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// An organization whose subscriptions cannot be read is tried again so often.
+const DAMAGED_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
 /// Moves intake rows until it is stopped.
 pub(crate) async fn run(driver: Arc<Driver>, stop: CancellationToken) {
-    let mut unknown = Unknown::default();
+    let mut held = Held::default();
     loop {
-        let wait = match move_all(&driver, &mut unknown, &stop).await {
-            Ok(()) => None,
+        let wait = match move_all(&driver, &mut held, &stop).await {
+            Ok(()) => held.next_try(),
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "intake not moved");
                 Some(driver.clock.monotonic() + AGAIN_AFTER)
@@ -44,16 +49,17 @@ pub(crate) async fn run(driver: Arc<Driver>, stop: CancellationToken) {
 
 async fn move_all(
     driver: &Driver,
-    unknown: &mut Unknown,
+    held: &mut Held,
     stop: &CancellationToken,
 ) -> Result<(), PublishError> {
+    held.let_go(driver.clock.monotonic());
     let mut after = None;
     while !stop.is_cancelled() {
-        let rows = driver.storage.intake(after, PAGE).await?;
+        let rows = driver.storage.intake(after, PAGE, &held.organizations()).await?;
         let is_last = rows.len() < PAGE;
         after = rows.last().map(|(row, _)| *row);
         let events = rows.into_iter().map(|(row, event)| (event, Some(row))).collect();
-        move_page(driver, events, unknown).await?;
+        move_page(driver, events, held).await?;
         if is_last {
             break;
         }
@@ -65,31 +71,47 @@ async fn move_all(
 ///
 /// Those of one organization are routed with one version, so that, when it is outdated, none of
 /// them overtakes another: the page is done when every row is.
+///
+/// An organization whose subscriptions cannot be read keeps its rows, from the first that could not
+/// be routed on, and nobody else waits for it.
 async fn move_page(
     driver: &Driver,
     mut events: Vec<Sealed>,
-    unknown: &mut Unknown,
+    held: &mut Held,
 ) -> Result<(), PublishError> {
     let mut stale = None;
+    // What comes to a threshold is refused until it carries the notice of it, and so is all that comes
+    // after it in its organization.
+    let mut told: HashMap<OrganizationId, Told> = HashMap::new();
+    let untold = Told::default();
     while !events.is_empty() {
         let mut answers = Vec::with_capacity(events.len());
         for event in std::mem::take(&mut events) {
             let organization = event.0.organization;
+            if held.has(organization) {
+                continue;
+            }
             // A page may hold several organizations; a version that is stale for one of them
             // costs the others at most a read.
-            match route(driver, organization, std::slice::from_ref(&event), Terms::FREE, stale)
-                .await
-            {
+            let metered = Metered::Counting(told.get(&organization).unwrap_or(&untold));
+            let terms = Terms { idempotency: None, metered };
+            match route(driver, organization, std::slice::from_ref(&event), terms, stale).await {
                 Ok(publish) => {
                     let version = publish.route_version;
-                    answers.push((event, version, submit(driver, publish)));
+                    let limit = publish.metering.as_ref().map(|metering| metering.limit);
+                    answers.push((event, (version, limit), submit(driver, publish)));
                 }
-                Err(PublishError::UnknownOrganization) => unknown.report(&event),
+                // Deleted meanwhile; what came for it goes with the chores.
+                Err(PublishError::UnknownOrganization) => {}
+                Err(PublishError::Storage(error)) if error.kind() == StorageErrorKind::Corrupt => {
+                    driver.tell_of_damage(organization, &error);
+                    held.hold(organization, driver.clock.monotonic() + DAMAGED_AGAIN_AFTER);
+                }
                 Err(error) => return Err(error),
             }
         }
         stale = None;
-        for (event, version, answer) in answers {
+        for (event, (version, limit), answer) in answers {
             match answer.await.map_err(|_dropped| PublishError::Stopped)? {
                 Ok(committed) => {
                     if committed.events.iter().any(|accepted| accepted.repeated) {
@@ -101,9 +123,12 @@ async fn move_page(
                     stale = Some(version);
                     events.push(event);
                 }
-                Err(CommitFailure::Refused(Refused::UnknownOrganization(_))) => {
-                    unknown.report(&event);
+                Err(CommitFailure::Refused(Refused::Crosses(usage))) => {
+                    let organization = event.0.organization;
+                    told.insert(organization, Told::of(driver, organization, limit, usage));
+                    events.push(event);
                 }
+                Err(CommitFailure::Refused(Refused::UnknownOrganization(_))) => {}
                 Err(CommitFailure::Refused(Refused::IntakeGone(id))) => {
                     tracing::info!(event = %id, "not moved from the intake: erased meanwhile");
                     blobs::discard(driver, &event.0).await;
@@ -115,28 +140,28 @@ async fn move_page(
     Ok(())
 }
 
-/// The organizations that events wait for although there are none. What waits is met again at every wake,
-/// until the organization is made or retention removes it; it is said once.
-#[derive(Default)]
-struct Unknown(HashSet<OrganizationId>);
+/// The organizations whose rows stay where they are for now, and until when.
+#[derive(Debug, Default)]
+struct Held(HashMap<OrganizationId, Monotonic>);
 
-impl Unknown {
-    fn report(&mut self, (event, _): &Sealed) {
-        let organization = event.organization;
-        if self.0.len() >= UNKNOWN_MAX {
-            self.0.clear();
-        }
-        if self.0.insert(organization) {
-            tracing::error!(
-                event = %event.id,
-                %organization,
-                "stays in the intake, as do others like it: there is no such organization"
-            );
-        } else {
-            tracing::debug!(event = %event.id, %organization, "stays in the intake");
-        }
+impl Held {
+    fn hold(&mut self, organization: OrganizationId, until: Monotonic) {
+        self.0.insert(organization, until);
+    }
+
+    fn has(&self, organization: OrganizationId) -> bool {
+        self.0.contains_key(&organization)
+    }
+
+    fn organizations(&self) -> Vec<OrganizationId> {
+        self.0.keys().copied().collect()
+    }
+
+    fn let_go(&mut self, now: Monotonic) {
+        self.0.retain(|_, until| now < *until);
+    }
+
+    fn next_try(&self) -> Option<Monotonic> {
+        self.0.values().min().copied()
     }
 }
-
-/// So many are remembered.
-const UNKNOWN_MAX: usize = 1024;

@@ -70,10 +70,8 @@ impl State {
         if let Some(settle) = unit.settle {
             self.settle(settle, now, by);
         }
-        if let Some(expand) = unit.expand {
-            self.expand(&expand, now, by);
-        }
-        let mut committed = Committed::default();
+        let is_cancelled = unit.expand.is_some_and(|expand| self.expand(&expand, now, by));
+        let mut committed = Committed { is_cancelled, ..Committed::default() };
         if let Some((mut publish, places)) = placed {
             let organization = publish.organization;
             let metering = publish.metering.take();
@@ -270,7 +268,8 @@ impl State {
         Ok(())
     }
 
-    fn expand(&mut self, expand: &Expand, now: Timestamp, by: HandleId) {
+    /// Owes the event to the lanes of a slice that was checked; true if it was erased, and so is not owed.
+    fn expand(&mut self, expand: &Expand, now: Timestamp, by: HandleId) -> bool {
         let organization = self.organizations.get_mut(&expand.organization);
         let organization = organization.expect("the unit was checked");
         match expand.next {
@@ -280,8 +279,16 @@ impl State {
             }
             None => drop(organization.fan_outs.remove(&expand.seq)),
         }
+        let is_erased = organization.is_erased(expand.seq);
         let event = Arc::clone(&organization.events[&expand.seq].event);
         self.owe(&event, expand.seq, &expand.lanes, now, by);
+        if is_erased {
+            for lane in &*expand.lanes {
+                let row = self.lanes.get_mut(lane).expect("it was there just now");
+                row.set_standing(expand.seq, Standing::Closed(Ending::Cancelled, now));
+            }
+        }
+        is_erased
     }
 
     fn is_owned_through(&self, lane: LaneId, handle: HandleId, now: Timestamp) -> bool {

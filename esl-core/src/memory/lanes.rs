@@ -163,10 +163,15 @@ impl Lanes for MemoryStorage {
         &self,
         after: Option<IntakeRow>,
         limit: usize,
+        left_out: &[OrganizationId],
     ) -> Result<Vec<(IntakeRow, Arc<SealedEvent>)>, StorageError> {
         let state = self.state();
         let after = after.map_or(Bound::Unbounded, |row| Bound::Excluded(row.0));
         let rows = state.intake.rows.range((after, Bound::Unbounded));
+        let rows = rows.filter(|(_, event)| {
+            let organization = &event.organization;
+            state.organizations.contains_key(organization) && !left_out.contains(organization)
+        });
         Ok(rows.take(limit).map(|(row, event)| (IntakeRow(*row), Arc::clone(event))).collect())
     }
 

@@ -14,7 +14,7 @@ mod subscriptions;
 mod tenancy;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{Arc, Mutex, MutexGuard},
 };
@@ -115,6 +115,8 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 struct State {
     time: StorageTime,
     organizations: BTreeMap<OrganizationId, OrganizationRow>,
+    /// Those that were deleted, and not made anew.
+    deleted_organizations: BTreeSet<OrganizationId>,
     /// Organizations in the order of their creation.
     organization_order: Vec<OrganizationId>,
     clients: BTreeMap<String, Client>,
@@ -143,6 +145,7 @@ impl State {
         Self {
             time: StorageTime::new(clock),
             organizations: BTreeMap::new(),
+            deleted_organizations: BTreeSet::new(),
             organization_order: Vec::new(),
             clients: BTreeMap::new(),
             tokens: BTreeMap::new(),

@@ -23,9 +23,9 @@ impl Removal for MemoryStorage {
         let now = state.demand_running(worker, "remove what is old")?;
         let blobs = std::mem::take(&mut state.freed_blobs);
         let mut removed = Removed { blobs, ..Removed::default() };
+        state.remove_strays(age.map(|age| now - age), limit, &mut removed);
         let Some(age) = age else { return Ok(removed) };
         state.remove_replays(now - age, limit, &mut removed);
-        state.remove_strays(now - age, limit, &mut removed);
         let mut organizations: Vec<_> = state.organizations.keys().copied().collect();
         // Another one comes first each time.
         state.removals += 1;
@@ -52,7 +52,6 @@ impl Removal for MemoryStorage {
             return if waiting.is_empty() { Err(not_found("erase an event")) } else { Ok(erasure) };
         };
         let row = state.organizations.get_mut(&organization).expect("it has an event");
-        row.fan_outs.remove(&seq);
         let event = row.events.get_mut(&seq).expect("its id is listed");
         if event.erased_at.is_some() {
             return Ok(Erased { before: true, ..erasure });
@@ -113,6 +112,7 @@ impl Removal for MemoryStorage {
         let Some(organization) = state.organizations.remove(&id) else {
             return Err(not_found("delete an organization"));
         };
+        state.deleted_organizations.insert(id);
         let events = organization.events.values();
         state.freed_blobs.extend(events.filter_map(|row| BlobKey::named_by(&row.event.body)));
         state.organization_order.retain(|other| *other != id);
@@ -149,11 +149,15 @@ impl State {
         }
     }
 
-    /// Removes what waits in the intake for organizations that there are not.
-    fn remove_strays(&mut self, before: Timestamp, limit: usize, removed: &mut Removed) {
-        let is_stray = |event: &SealedEvent| !self.organizations.contains_key(&event.organization);
-        let rows = self.intake.rows.iter();
-        let strays = rows.filter(|(_, event)| event.timestamp <= before && is_stray(event));
+    /// Removes what waits in the intake for organizations that were deleted, and what is old there of
+    /// those that there are not.
+    fn remove_strays(&mut self, before: Option<Timestamp>, limit: usize, removed: &mut Removed) {
+        let is_to_go = |event: &SealedEvent| {
+            let is_old = before.is_some_and(|before| event.timestamp <= before);
+            let is_stray = !self.organizations.contains_key(&event.organization);
+            is_stray && (is_old || self.deleted_organizations.contains(&event.organization))
+        };
+        let strays = self.intake.rows.iter().filter(|(_, event)| is_to_go(event));
         let strays: Vec<i64> = strays.map(|(row, _)| *row).collect();
         removed.more |= strays.len() > limit;
         for row in strays.into_iter().take(limit) {

@@ -30,6 +30,10 @@ impl Tenancy for MemoryStorage {
         };
         state.organizations.insert(id, row);
         state.organization_order.push(id);
+        state.deleted_organizations.remove(&id);
+        if state.intake.rows.values().any(|event| event.organization == id) {
+            state.listeners.tell_all(Change::Intake);
+        }
         state.listeners.tell_others(self.handle, Change::Tenancy);
         Ok(())
     }

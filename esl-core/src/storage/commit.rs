@@ -39,7 +39,8 @@ pub trait Commit: fmt::Debug + Send + Sync + 'static {
     ///   due now, fan-outs or not: it has no place in the order of the others.
     /// - An [`Expand`] must be of the first open fan-out of its organization and begin where that
     ///   one stands; otherwise [`Refused::OutOfTurn`]. Its route version must be the organization's;
-    ///   otherwise [`Refused::Rerouted`].
+    ///   otherwise [`Refused::Rerouted`]. If its event was erased meanwhile, the deliveries of the slice
+    ///   are cancelled as they come to be, and [`Committed::is_cancelled`] says so.
     /// - The new events of a publish with a [`Metering`] count as [`Usage`] of the hour that it is by
     ///   storage's time. If they would be more than the limit the unit is [`Refused::OverLimit`]. If
     ///   they come to a threshold whose notice it does not carry, it is [`Refused::Crosses`]; the
@@ -338,6 +339,8 @@ pub struct Committed {
     pub notices: Vec<(Threshold, Accepted)>,
     /// What the organization has used with this, if the unit was metered.
     pub usage: Option<Usage>,
+    /// Whether the event of its slice was erased: its deliveries are cancelled, and not to be sent.
+    pub is_cancelled: bool,
 }
 
 /// An event that is stored.

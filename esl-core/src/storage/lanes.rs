@@ -62,8 +62,9 @@ pub trait Lanes: fmt::Debug + Send + Sync + 'static {
     ///   subscription is not [sending](Subscription::is_sending) or was deleted, is left out. Nothing
     ///   due is a [`Claimed`] without deliveries.
     /// - The answer shows every commit that was over before the call began.
-    /// - A lane of which something cannot be read as it was written is left out, and the storage logs
-    ///   which: the others go on.
+    /// - A delivery whose event cannot be read as it was written stays owed, and those after it are
+    ///   handed out; in a strict lane it ends the list. A lane of which anything else cannot be read is
+    ///   left out. The storage logs which: the others go on.
     /// - The bodies of one answer have at most `bytes_max` bytes together, but each lane that has
     ///   something due gets one delivery at least.
     ///
@@ -81,7 +82,8 @@ pub trait Lanes: fmt::Debug + Send + Sync + 'static {
 
     /// The open fan-outs of the next organization after `after` that has some, in the order of their
     /// seqs: at most `limit`, and no more than `bytes_max` bytes of bodies beyond the first. `None` if
-    /// there is no such organization.
+    /// there is no such organization. The list ends before an event that cannot be read as it was written,
+    /// and is empty if that is the first.
     async fn fan_outs(
         &self,
         after: Option<OrganizationId>,
@@ -106,13 +108,19 @@ pub trait Lanes: fmt::Debug + Send + Sync + 'static {
         seq: Seq,
     ) -> Result<(), StorageError>;
 
-    /// The intake rows after `after`, in their order, at most `limit`. They stay until a unit that
-    /// carries them is committed; one whose organization does not exist stays until it does, or until it
-    /// is [old](super::Removal::remove_old).
+    /// The intake rows after `after` of organizations that exist, in their order, at most `limit`,
+    /// without those of some that are to be left out. They stay until a unit that carries them is
+    /// committed.
+    ///
+    /// Those whose organization does not exist stay, too, until it does, or until they are
+    /// [removed](super::Removal::remove_old). However many there are, whoever asks for the others does not
+    /// notice. A row that cannot be read as it was written stays, too; the storage logs which, and later
+    /// ones of its organization pass it.
     async fn intake(
         &self,
         after: Option<IntakeRow>,
         limit: usize,
+        left_out: &[OrganizationId],
     ) -> Result<Vec<(IntakeRow, Arc<SealedEvent>)>, StorageError>;
 
     /// Adds intake rows, all or none: events of an accepted kind that an engine will move into
@@ -123,7 +131,7 @@ pub trait Lanes: fmt::Debug + Send + Sync + 'static {
     /// says what to look at. Several causes may come as one; one may come twice.
     ///
     /// Intake rows are the exception: they are reported whoever added them, for their adder has no
-    /// other way to reach an engine. An erasure may be, too, since the call that erases comes back
+    /// other way to reach an engine, and again when the organization is made that they waited for. An erasure may be, too, since the call that erases comes back
     /// later than the event is erased.
     ///
     /// # Cancellation

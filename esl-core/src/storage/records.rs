@@ -58,7 +58,8 @@ pub trait Subscriptions: fmt::Debug + Send + Sync + 'static {
 
     /// Deletes one and raises the route version. Its open deliveries are cancelled from now on, and
     /// are read so, finished at this time; the rows are rewritten by
-    /// [`sweep`](super::Lanes::sweep), which nobody notices. Its delivery list stays readable.
+    /// [`sweep`](super::Lanes::sweep), which nobody notices. Its delivery list stays readable. One that
+    /// cannot be read as it was written can be deleted all the same.
     ///
     /// # Errors
     /// [`NotFound`](super::StorageErrorKind::NotFound).
@@ -90,6 +91,9 @@ pub struct RouteTable {
 }
 
 /// Reads of events and deliveries. Every call is bound to one organization.
+///
+/// What cannot be read as it was written is left out of lists, of subscriptions too, and the storage logs
+/// which; asked for by its id it is an error.
 #[async_trait]
 pub trait Records: fmt::Debug + Send + Sync + 'static {
     /// One event.

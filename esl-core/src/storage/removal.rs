@@ -9,9 +9,9 @@ use crate::{BlobKey, EventId, InstallationId, LinkKey, OrganizationId};
 #[async_trait]
 pub trait Removal: fmt::Debug + Send + Sync + 'static {
     /// Does one slice of removing events that were sealed longer than `age` ago, with their deliveries
-    /// and attempts, replays that have been over for so long, and what
-    /// waits in the intake for an organization that does not exist; `None` removes none of them. Rows that a deleted organization has left are
-    /// removed, too. At most `limit` rows, and fewer large ones, so that a publish never waits long
+    /// and attempts, replays that have been over for so long, and what has waited for so long in the
+    /// intake for an organization that does not exist; `None` removes none of them. Rows that a deleted
+    /// organization has left are removed in any case, and so is what came to the intake for it since. At most `limit` rows, and fewer large ones, so that a publish never waits long
     /// behind it.
     ///
     /// - An event that a delivery still owes stays, and goes in a later round. Deliveries of it that
@@ -24,9 +24,14 @@ pub trait Removal: fmt::Debug + Send + Sync + 'static {
     ///   [`Gone`](super::StorageErrorKind::Gone) to whoever asks for it by its id, and cannot be
     ///   opened again.
     /// - Where a round stands is the storage's to remember; a new handle begins at the beginning.
+    /// - At the end of a round, what an [erasure](Self::erase_event) that was cut off has left is
+    ///   finished, in the storage's files, too, which can take long.
     ///
     /// # Errors
     /// [`Fenced`](super::StorageErrorKind::Fenced) if the epoch is over.
+    ///
+    /// # Cancellation
+    /// A dropped call may have removed a slice, and the blobs of that are named by nobody.
     async fn remove_old(
         &self,
         worker: &Worker,
@@ -37,8 +42,10 @@ pub trait Removal: fmt::Debug + Send + Sync + 'static {
     /// Takes what an event said and keeps the fact that there was one: its id, type, time and place.
     ///
     /// Its envelope becomes what [`erased`](crate::erased) makes of it; open deliveries of it are
-    /// cancelled; what receivers answered to it is removed from the attempts. An event in the intake
-    /// is removed. When this returns, no byte of it is left in the storage's files, as far as the
+    /// cancelled, and so is what is yet to be owed of it, with its slice; what receivers answered to it
+    /// is removed from the attempts. An event in the intake is removed. So is one that cannot be read as
+    /// it was written; its type is `system.damaged` then, if that is what cannot be read. When this
+    /// returns, no byte of it is left in the storage's files, as far as the
     /// storage can see to that. Blobs are the caller's to delete:
     /// [`delete_erased`](crate::engine::delete_erased).
     ///

@@ -3,8 +3,8 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use esl_core::{
-    NewSubscription, Organization, OrganizationId, Subscription, SubscriptionOptions,
-    SubscriptionUpdate, storage::Tenancy, testing::Reply,
+    DeliveryState, NewSubscription, Organization, OrganizationId, Subscription,
+    SubscriptionOptions, SubscriptionUpdate, storage::Tenancy, testing::Reply,
 };
 
 use crate::world::{ORGANIZATION, START, World, engine, event, run, run_with, sent_to, until, url};
@@ -98,6 +98,30 @@ fn subscriptions_that_change_during_a_fan_out_follow_their_present_state() {
         assert_eq!(world.sent_to("late"), [1], "it came after the first");
         assert_eq!(world.deliveries(changed).await.len(), 0);
         assert_eq!(world.deliveries(deleted).await.len(), 0);
+    });
+}
+
+#[test]
+fn an_event_that_is_erased_during_its_fan_out_is_cancelled_for_the_rest() {
+    run(|world| async move {
+        // None but the last ends at first, so memory has enough of the event before its last slice.
+        const MANY: usize = 6000;
+        let subscriptions = crowd(&world, MANY).await;
+        let last = subscriptions.last().unwrap();
+        // From now on their lanes take commits directly.
+        world.publish("person.updated", 0).await;
+        until_sent(&world, MANY).await;
+        for number in 0..MANY - 1 {
+            world.transport.script(&url(&number.to_string()), [Reply::Hang]);
+        }
+        let erased = world.publish("person.updated", 1).await;
+        world.settle_down().await;
+        assert_eq!(world.deliveries(last).await.len(), 1, "its slice is yet to come");
+        world.esl.erase_event(ORGANIZATION, erased.id).await.unwrap();
+        world.publish("person.updated", 2).await;
+        world.until_delivered(last, 2).await;
+        world.until_state(last, erased, DeliveryState::Cancelled).await;
+        assert_eq!(world.sent_to(&(MANY - 1).to_string()), [0, 2]);
     });
 }
 

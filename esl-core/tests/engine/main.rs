@@ -8,6 +8,7 @@ mod erasing;
 mod fan_out;
 mod intake;
 mod lanes;
+mod limits;
 mod nodes;
 mod notices;
 mod options;

@@ -75,7 +75,9 @@ impl<P: Permission> FromRequestParts<Api> for Authorized<P> {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
         let caller = caller(bearer(&parts.headers)?, api).await?;
-        Context::of(parts).set_client(caller.client.clone());
+        let context = Context::of(parts);
+        context.set_client(caller.client.clone());
+        context.set_organization(caller.organization);
         if P::ANY_OF.iter().any(|&scope| caller.scopes.allow(scope)) {
             Ok(Self(caller, PhantomData))
         } else {

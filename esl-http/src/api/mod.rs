@@ -31,6 +31,7 @@ mod events;
 mod fault;
 mod health;
 mod json;
+mod limits;
 mod oauth;
 mod page;
 mod path;

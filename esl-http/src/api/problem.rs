@@ -49,6 +49,8 @@ pub(super) enum Code {
     EventConflict,
     IdempotencyConflict,
     Conflict,
+    SubscriptionLimit,
+    RateLimited,
     PreconditionFailed,
     TooLarge,
     UnsupportedMediaType,
@@ -74,6 +76,8 @@ impl Code {
             Self::EventConflict => "event_conflict",
             Self::IdempotencyConflict => "idempotency_conflict",
             Self::Conflict => "conflict",
+            Self::SubscriptionLimit => "subscription_limit",
+            Self::RateLimited => "rate_limited",
             Self::PreconditionFailed => "precondition_failed",
             Self::TooLarge => "too_large",
             Self::UnsupportedMediaType => "unsupported_media_type",
@@ -95,9 +99,11 @@ impl Code {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Gone => StatusCode::GONE,
-            Self::EventConflict | Self::IdempotencyConflict | Self::Conflict => {
-                StatusCode::CONFLICT
-            }
+            Self::EventConflict
+            | Self::IdempotencyConflict
+            | Self::Conflict
+            | Self::SubscriptionLimit => StatusCode::CONFLICT,
+            Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -237,6 +243,10 @@ impl From<&StorageError> for Problem {
             StorageErrorKind::Conflict => {
                 Self::new(Code::Conflict, "the present state does not allow this")
             }
+            StorageErrorKind::OverLimit => Self::new(
+                Code::SubscriptionLimit,
+                "the organization has as many subscriptions as it may have",
+            ),
             _ => Self::internal(error),
         }
     }
@@ -262,6 +272,10 @@ impl From<PublishError> for Problem {
             PublishError::IdempotencyConflict => Self::new(
                 Code::IdempotencyConflict,
                 "this Idempotency-Key has been used for another request",
+            ),
+            PublishError::OverLimit { limit, .. } => Self::new(
+                Code::RateLimited,
+                format!("the organization may publish {limit} events an hour, and has none left"),
             ),
             PublishError::UnknownOrganization => super::auth::organization_gone(),
             PublishError::UnknownSubscription => Self::not_found(SubscriptionId::NAME),

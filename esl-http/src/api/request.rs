@@ -13,11 +13,12 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use esl_core::OrganizationId;
 use futures_util::FutureExt;
 use tokio::time::timeout;
 
 use super::{
-    Api,
+    Api, limits,
     problem::{Cause, Code, Problem},
 };
 
@@ -29,6 +30,7 @@ pub(super) struct Context(Arc<Facts>);
 struct Facts {
     request_id: HeaderValue,
     client: OnceLock<Arc<str>>,
+    organization: OnceLock<OrganizationId>,
     too_slow: OnceLock<&'static str>,
 }
 
@@ -49,6 +51,11 @@ impl Context {
         let _ = self.0.client.set(client);
     }
 
+    /// Notes whose limits the answer tells of.
+    pub(super) fn set_organization(&self, organization: OrganizationId) {
+        let _ = self.0.organization.set(organization);
+    }
+
     /// Notes what the answer says, should the time for the request be over before it is done: for
     /// work that changes nothing, and takes as long when it is asked for again.
     pub(super) fn when_too_slow(&self, detail: &'static str) {
@@ -66,7 +73,12 @@ pub(super) async fn accompany(
     let request_id = given_id(request.headers()).unwrap_or_else(|| {
         HeaderValue::try_from(api.esl.request_id().to_string()).expect("request ids are ASCII")
     });
-    let facts = Facts { request_id, client: OnceLock::new(), too_slow: OnceLock::new() };
+    let facts = Facts {
+        request_id,
+        client: OnceLock::new(),
+        organization: OnceLock::new(),
+        too_slow: OnceLock::new(),
+    };
     let context = Context(Arc::new(facts));
     let method = request.method().clone();
     let path = request.extensions().get::<MatchedPath>().cloned();
@@ -81,6 +93,9 @@ pub(super) async fn accompany(
     };
 
     response.headers_mut().insert(X_REQUEST_ID, context.0.request_id.clone());
+    if let Some(organization) = context.0.organization.get() {
+        limits::tell(&api, *organization, &mut response).await;
+    }
     let cause = response.extensions_mut().remove::<Cause>();
     log(&method, path.as_ref(), &response, started.elapsed(), &context, cause.as_ref());
     response

@@ -150,9 +150,10 @@ impl Lanes for FaultyStorage {
         &self,
         after: Option<IntakeRow>,
         limit: usize,
+        left_out: &[OrganizationId],
     ) -> Result<Vec<(IntakeRow, Arc<SealedEvent>)>, StorageError> {
         self.fault.strike().await?;
-        self.inner.intake(after, limit).await
+        self.inner.intake(after, limit, left_out).await
     }
 
     async fn enqueue(&self, events: Vec<Arc<SealedEvent>>) -> Result<(), StorageError> {

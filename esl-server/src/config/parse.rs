@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use esl_core::{Algorithm, CallbackAllowList, Digest, RetryPolicy};
+use esl_core::{Algorithm, CallbackAllowList, Digest, OrganizationId, RetryPolicy};
 use esl_http::{HttpTransport, HttpTransportBuilder, Proxy, ProxyError};
 use tracing_subscriber::EnvFilter;
 use url::Url;
@@ -223,6 +223,11 @@ pub(super) fn bootstrap_client(text: &str) -> Parsed<BootstrapClient> {
     };
     if !is_client_id(id) {
         return Err(format!("expected {CLIENT_ID_EXPECTED} before the colon"));
+    }
+    if id.parse::<OrganizationId>().is_ok() {
+        return Err("expected before the colon an id that is not an organization's: the client's \
+                    organization is named like it"
+            .into());
     }
     let length = secret.len();
     if !(SECRET_BYTES_MIN..=SECRET_BYTES_MAX).contains(&length) {
@@ -458,6 +463,7 @@ mod tests {
             secret.clone(),
             format!(":{secret}"),
             format!("a b:{secret}"),
+            format!("org_01HM6QTXJ0XKGH8V6V5J3W2Q9R:{secret}"),
             format!("id:{}", "x".repeat(31)),
             format!("id:{}", "x".repeat(257)),
             format!("id:{} {secret}", "x"),

@@ -1,8 +1,8 @@
 //! Deleting an organization while others are written to.
 
-use esl_core::storage::{Commit, Removal};
+use esl_core::storage::{Commit, LaneState, Lanes, Removal, Settle, Unit};
 
-use crate::World;
+use crate::{World, worker_id};
 
 #[tokio::test]
 async fn a_deletion_in_the_same_transaction_takes_nothing_from_another_organization() {
@@ -20,4 +20,28 @@ async fn a_deletion_in_the_same_transaction_takes_nothing_from_another_organizat
     assert!(committed.unwrap()[0].is_ok());
     gone.unwrap();
     assert_eq!(world.publish(12).await.seq.get(), 3);
+}
+
+#[tokio::test]
+async fn what_is_settled_late_leaves_nothing_of_a_deleted_organization() {
+    let world = World::new().await;
+    world.publish(10).await;
+    let worker = world.storage.enlist(worker_id(1)).await.unwrap();
+    world.storage.take(&worker, &[world.lane]).await.unwrap();
+    // With the rows of the lane that are still there, and without them.
+    for are_removed in [false, true] {
+        if are_removed {
+            while world.storage.remove_old(&worker, None, 100).await.unwrap().more {}
+        } else {
+            world.storage.delete_organization(world.organization).await.unwrap();
+        }
+        let lanes = vec![(world.lane, LaneState { failures: 1, ..LaneState::default() })];
+        let settle = Settle { worker, settlements: Vec::new(), lanes, switch_offs: Vec::new() };
+        world.storage.commit(vec![Unit::settle(settle)]).await.unwrap().remove(0).unwrap();
+        let rows: i64 = world
+            .connection()
+            .query_row("SELECT count(*) FROM esl_lanes", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(rows, 0, "removed: {are_removed}");
+    }
 }

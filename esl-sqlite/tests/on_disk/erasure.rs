@@ -3,8 +3,10 @@
 use std::{fs, time::Duration};
 
 use esl_core::{
-    DeliveryId, DeliveryState, Seq,
-    storage::{Commit, Lanes, Publish, Records, Removal, RouteVersion, Routed, Unit, Want},
+    DeliveryId, DeliveryState, EventId, Seq,
+    storage::{
+        Commit, Lanes, Publish, Records, Removal, RouteVersion, Routed, StoredEvent, Unit, Want,
+    },
 };
 use esl_sqlite::SqliteStorage;
 use tokio::time::timeout;
@@ -41,6 +43,10 @@ async fn whoever_reads_for_long_delays_an_erasure_and_nobody_else() {
 }
 
 impl World {
+    async fn stored(&self, event: EventId) -> StoredEvent {
+        self.storage.event(self.organization, event).await.unwrap().unwrap()
+    }
+
     /// Whether one of the files has these bytes.
     pub(crate) fn files_hold(&self, bytes: &[u8]) -> bool {
         let files = fs::read_dir(self.folder.path()).unwrap();
@@ -65,7 +71,7 @@ async fn an_event_that_came_through_the_intake_leaves_nothing_there() {
             })
             .collect();
         world.storage.enqueue(events).await.unwrap();
-        for (row, event) in world.storage.intake(None, 100).await.unwrap() {
+        for (row, event) in world.storage.intake(None, 100, &[]).await.unwrap() {
             let routed = Routed { intake: Some(row), ..Routed::new(event, [].into()) };
             let publish = Publish {
                 organization: world.organization,
@@ -115,4 +121,38 @@ async fn an_erasure_that_was_cut_off_is_finished_with_the_chores() {
     while world.storage.remove_old(&worker, None, 100).await.unwrap().more {}
     assert_eq!(state().await, DeliveryState::Cancelled);
     assert_eq!((due(false).await, due(true).await), (vec![2], vec![2]));
+}
+
+#[tokio::test]
+async fn what_another_process_left_in_the_files_goes_with_the_chores() {
+    // A server that was running, and one that is started again.
+    for is_restarted in [false, true] {
+        let mut world = World::new().await;
+        let event = world.publish_saying(1, SAID).await.id;
+        let beside = SqliteStorage::open(world.path()).unwrap();
+        let reader = world.connection();
+        reader.execute_batch("BEGIN; SELECT count(*) FROM esl_events").unwrap();
+        let mut erasing = Box::pin(beside.erase_event(world.organization, event));
+        // As long as somebody reads, it waits.
+        while world.stored(event).await.erased_at.is_none() {
+            tokio::select! {
+                biased;
+                erased = &mut erasing => panic!("the reader reads on: {erased:?}"),
+                () = tokio::task::yield_now() => {}
+            }
+        }
+        drop(erasing);
+        drop(beside);
+        reader.execute_batch("COMMIT").unwrap();
+        if is_restarted {
+            // Beside it, so that closing the database does not empty the WAL.
+            let kept = world.connection();
+            kept.execute_batch("BEGIN; SELECT count(*) FROM esl_events").unwrap();
+            world.storage = SqliteStorage::open(world.path()).unwrap();
+        }
+        assert!(world.files_hold(SAID));
+        let worker = world.storage.enlist(worker_id(1)).await.unwrap();
+        while world.storage.remove_old(&worker, None, 100).await.unwrap().more {}
+        assert!(!world.files_hold(SAID), "restarted: {is_restarted}");
+    }
 }

@@ -2,16 +2,10 @@
 
 use std::time::Duration;
 
-use esl_core::{
-    LaneId, Limit, Seq,
-    storage::{
-        Commit, Lanes, Publish, Records, RouteVersion, Routed, StorageErrorKind, Subscriptions,
-        Unit, Want,
-    },
-};
+use esl_core::storage::{Commit, Lanes, Records, StorageErrorKind};
 use esl_sqlite::{SqliteStorage, rusqlite::Transaction, rusqlite::TransactionBehavior};
 
-use crate::{World, subscription, text, worker_id};
+use crate::{World, text, worker_id};
 
 #[tokio::test]
 async fn a_database_that_others_hold_is_busy_and_works_again_afterwards() {
@@ -50,51 +44,6 @@ async fn an_error_fails_the_whole_group_and_leaves_nothing() {
     let results = world.storage.commit(units).await.unwrap();
     let seqs = results.iter().map(|result| result.as_ref().unwrap().events[0].seq.get());
     assert_eq!(seqs.collect::<Vec<_>>(), [2, 3]);
-}
-
-#[tokio::test]
-async fn a_damaged_event_holds_up_its_own_lanes_alone() {
-    let world = World::new().await;
-    let other = subscription(world.organization, 2);
-    let other = world.storage.create_subscription(other, Limit::Unlimited).await.unwrap().lane;
-    let to = |lanes: &[LaneId], number| {
-        Unit::publish(Publish {
-            organization: world.organization,
-            route_version: RouteVersion(2),
-            events: vec![Routed::new(world.event(number, b"{}"), lanes.into())],
-            idempotency: None,
-            metering: None,
-        })
-    };
-    let units = vec![to(&[world.lane], 1), to(&[world.lane, other], 2), to(&[other], 3)];
-    world.storage.commit(units).await.unwrap();
-    let worker = world.storage.enlist(worker_id(1)).await.unwrap();
-    let lanes = [world.lane, other];
-    world.storage.take(&worker, &lanes).await.unwrap();
-    let claim = async || {
-        let wants = lanes.map(|lane| Want {
-            lane,
-            room: 9,
-            after: Some(Seq::ZERO),
-            held: Vec::new(),
-            in_order: false,
-        });
-        // Room for the bodies of three: what is damaged takes none of it away.
-        let claimed = world.storage.claim(&worker, &wants, 6).await.unwrap();
-        claimed.into_iter().map(|claimed| (claimed.lane, claimed.due.len())).collect::<Vec<_>>()
-    };
-    assert_eq!(claim().await, [(world.lane, 2), (other, 1)]);
-    let connection = world.connection();
-    for damage in [
-        "UPDATE esl_events SET event_type = 'no type' WHERE key = 1 << 40 | 1",
-        "DELETE FROM esl_events WHERE key = 1 << 40 | 1",
-    ] {
-        connection.execute(damage, []).unwrap();
-        assert_eq!(claim().await, [(other, 2)]);
-    }
-    connection.execute("UPDATE esl_subscriptions SET send_order = '?' WHERE lane = 1", []).unwrap();
-    let taken = world.storage.take(&worker, &lanes).await.unwrap();
-    assert_eq!(taken.iter().map(|taken| taken.subscription.lane).collect::<Vec<_>>(), [other]);
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test, the panic says enough")]
 
+mod damage;
 mod deletion;
 mod engines;
 mod erasure;
@@ -10,6 +11,7 @@ mod foreign;
 mod kill;
 mod opening;
 mod outbox;
+mod remnants;
 mod removal;
 mod wal;
 
@@ -97,9 +99,13 @@ fn worker_id(number: u64) -> WorkerId {
     WorkerId::from_ulid(ulid(number))
 }
 
+fn event_id(number: u64) -> EventId {
+    EventId::from_ulid(ulid(number))
+}
+
 fn event(organization: OrganizationId, number: u64, body: Bytes) -> Arc<SealedEvent> {
     Arc::new(SealedEvent {
-        id: EventId::from_ulid(ulid(number)),
+        id: event_id(number),
         organization,
         event_type: "person.updated".parse().unwrap(),
         timestamp: NOON,

@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use esl_core::{
-    Clock, Esl, NewEvent, OrganizationId, Prepared, SystemClock,
-    storage::{Change, Lanes, StorageError, StorageErrorKind},
+    Clock, Esl, NewEvent, Organization, OrganizationId, Prepared, SystemClock,
+    storage::{Change, Lanes, StorageError, StorageErrorKind, Tenancy},
     testing::ManualClock,
 };
 use esl_sqlite::{SqliteStorage, publish_in, rusqlite::Connection};
@@ -36,15 +36,15 @@ async fn an_event_is_there_if_and_when_the_transaction_is_committed() {
     let receipt = world.storage.publish_in(&transaction, lost).unwrap();
     transaction.rollback().unwrap();
     receipt.notify();
-    assert_eq!(world.storage.intake(None, 9).await.unwrap(), []);
+    assert_eq!(world.storage.intake(None, 9, &[]).await.unwrap(), []);
 
     let transaction = connection.transaction().unwrap();
     transaction.execute("INSERT INTO people VALUES ('John')", []).unwrap();
     let receipt = world.storage.publish_in(&transaction, kept).unwrap();
     assert_eq!(receipt.id(), event.id);
-    assert_eq!(world.storage.intake(None, 9).await.unwrap(), []);
+    assert_eq!(world.storage.intake(None, 9, &[]).await.unwrap(), []);
     transaction.commit().unwrap();
-    let rows = world.storage.intake(None, 9).await.unwrap();
+    let rows = world.storage.intake(None, 9, &[]).await.unwrap();
     assert_eq!(rows.into_iter().map(|(_, event)| event).collect::<Vec<_>>(), [event]);
 }
 
@@ -62,7 +62,7 @@ async fn a_savepoint_and_a_process_without_storage_publish_too() {
     undone.rollback().unwrap();
     drop(undone);
     transaction.commit().unwrap();
-    assert_eq!(world.storage.intake(None, 9).await.unwrap().len(), 1);
+    assert_eq!(world.storage.intake(None, 9, &[]).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -90,7 +90,7 @@ async fn a_connection_that_could_lose_a_commit_is_refused() {
             assert_refused(result, &format!("synchronous is {level}"));
         }
     }
-    assert_eq!(world.storage.intake(None, 9).await.unwrap().len(), 2);
+    assert_eq!(world.storage.intake(None, 9, &[]).await.unwrap().len(), 2);
 }
 
 #[tokio::test]
@@ -104,7 +104,7 @@ async fn a_connection_to_something_else_is_refused() {
     // Attached, it would not be part of the same commit.
     other.execute("ATTACH ?1 AS esl", [world.path().to_str().unwrap()]).unwrap();
     assert_refused(publish_in(&other, prepare(&world).await), "has no ESL tables");
-    assert_eq!(world.storage.intake(None, 9).await.unwrap(), []);
+    assert_eq!(world.storage.intake(None, 9, &[]).await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -122,6 +122,16 @@ async fn what_was_prepared_too_long_ago_is_refused() {
 async fn an_event_of_an_organization_that_is_not_there_waits_for_it() {
     let mut world = World::new().await;
     world.organization = OrganizationId::from_ulid(crate::ulid(77));
-    world.storage.publish_in(&world.connection(), prepare(&world).await).unwrap().notify();
-    assert_eq!(world.storage.intake(None, 9).await.unwrap().len(), 1);
+    let prepared = prepare(&world).await;
+    let event = Arc::clone(prepared.event());
+    world.storage.publish_in(&world.connection(), prepared).unwrap().notify();
+    assert_eq!(world.storage.intake(None, 9, &[]).await.unwrap(), []);
+    let made = Organization {
+        id: world.organization,
+        name: "made".into(),
+        created_at: SystemClock::new().utc(),
+    };
+    world.storage.create_organization(made).await.unwrap();
+    let rows = world.storage.intake(None, 9, &[]).await.unwrap();
+    assert_eq!(rows.into_iter().map(|(_, event)| event).collect::<Vec<_>>(), [event]);
 }

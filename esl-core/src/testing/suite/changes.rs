@@ -71,7 +71,7 @@ pub(super) async fn intake_is_heard_whoever_added_it(world: World) {
     let beside = world.another_handle().await;
     beside.enqueue(vec![world.event(organization)]).await.expect(WORKS);
     hear(&*world.storage, Change::Intake).await;
-    assert_eq!(world.storage.intake(None, 9).await.expect(WORKS).len(), 2);
+    assert_eq!(world.storage.intake(None, 9, &[]).await.expect(WORKS).len(), 2);
 }
 
 pub(super) async fn a_delivery_that_others_opened_again_is_heard(world: World) {

@@ -81,7 +81,7 @@ pub(super) async fn a_refused_unit_leaves_nothing_behind_and_the_others_stand(wo
     let new = world.event(organization);
     let conflicting = world.event_with_id(organization, taken, "2");
     world.storage.enqueue(vec![world.event(organization)]).await.expect(WORKS);
-    let intake = world.storage.intake(None, 1).await.expect(WORKS).remove(0);
+    let intake = world.storage.intake(None, 1, &[]).await.expect(WORKS).remove(0);
     let mut refused = world.route(&[Arc::clone(&new), Arc::clone(&intake.1), conflicting]).await;
     refused.events[1].intake = Some(intake.0);
     let idempotency = Idempotency { key: "key".into(), fingerprint: [7; 32] };
@@ -95,7 +95,7 @@ pub(super) async fn a_refused_unit_leaves_nothing_behind_and_the_others_stand(wo
     assert_eq!(seqs_of(&results[0]), numbers([2, 3]));
     assert_eq!(seqs_of(&results[2]), numbers([4]));
     assert_eq!(world.storage.event(organization, new.id).await.expect(WORKS), None);
-    assert_eq!(world.storage.intake(None, 10).await.expect(WORKS), [intake]);
+    assert_eq!(world.storage.intake(None, 10, &[]).await.expect(WORKS), [intake]);
     assert_eq!(world.deliveries(&subscription).await.len(), 4);
     // Its idempotency key is as free as if it had never come.
     refused.events.truncate(2);

@@ -106,7 +106,7 @@ pub(super) async fn nothing_of_a_deleted_organization_is_handed_out_or_opens_any
         assert!(claimed.is_empty());
         let running = world.storage.running_replays(ReplayNumber(0), 9).await.expect(WORKS);
         assert_eq!(running, []);
-        assert_eq!(world.storage.intake(None, 9).await.expect(WORKS), []);
+        assert_eq!(world.storage.intake(None, 9, &[]).await.expect(WORKS), []);
         assert_eq!(world.storage.organizations().await.expect(WORKS), []);
         more = world.storage.remove_old(&worker, None, 1).await.expect(WORKS).more;
     }

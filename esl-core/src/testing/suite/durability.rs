@@ -148,7 +148,7 @@ pub(super) async fn intake_rows_survive_a_kill(world: World) {
     world.storage.enqueue(events.clone()).await.expect(WORKS);
 
     let world = world.kill_and_reopen().await;
-    let rows = world.storage.intake(None, 9).await.expect(WORKS);
+    let rows = world.storage.intake(None, 9, &[]).await.expect(WORKS);
     assert_eq!(
         rows.iter().map(|(_, event)| event).collect::<Vec<_>>(),
         events.iter().collect::<Vec<_>>()
@@ -161,9 +161,9 @@ pub(super) async fn intake_rows_survive_a_kill(world: World) {
 
     // Moved, they do not come back; and what is added goes behind what is left.
     let world = world.kill_and_reopen().await;
-    assert_eq!(world.storage.intake(None, 9).await.expect(WORKS), rows[2..]);
+    assert_eq!(world.storage.intake(None, 9, &[]).await.expect(WORKS), rows[2..]);
     world.storage.enqueue(vec![world.event(organization)]).await.expect(WORKS);
-    let left = world.storage.intake(None, 9).await.expect(WORKS);
+    let left = world.storage.intake(None, 9, &[]).await.expect(WORKS);
     assert_eq!(left.len(), 2);
     assert_eq!(left[0], rows[2]);
 }

@@ -1,11 +1,12 @@
 //! Letting go of what an event said.
 
 use super::{
+    fan_out::{MANY, crowd, expand, fan_outs},
     removal::{attempt, history},
     world::{SECOND, WORKS, World, first, heard, kind, numbers, settlement},
 };
 use crate::{
-    Attempt, DeliveryState, EventId, Seq,
+    Attempt, DeliveryState, EventId, LaneId, Seq,
     storage::{Change, Erased, Outcome, StorageErrorKind},
 };
 
@@ -58,8 +59,33 @@ pub(super) async fn an_event_in_the_intake_is_erased_there(world: World) {
     assert_eq!(found, [organization]);
     let erased = world.storage.erase_event(organization, event.id).await.expect(WORKS);
     assert!(!erased.before);
-    assert!(world.storage.intake(None, 9).await.expect(WORKS).is_empty());
+    assert!(world.storage.intake(None, 9, &[]).await.expect(WORKS).is_empty());
     assert_eq!(world.storage.organizations_of_event(event.id).await.expect(WORKS), []);
+}
+
+pub(super) async fn what_is_yet_to_be_owed_of_an_erased_event_is_cancelled(world: World) {
+    let (organization, subscriptions) = crowd(&world, MANY).await;
+    let accepted = world.publish(&world.events(organization, 2)).await;
+    let (owed, rest) = subscriptions.split_at(500);
+    let slice = expand(&world, organization, 1, owed, Some(owed[499].lane)).await;
+    assert!(!slice.expect("it is next").is_cancelled);
+    world.storage.erase_event(organization, accepted[0].id).await.expect(WORKS);
+    let open = fan_outs(&world, organization).await;
+    let standing: Vec<_> = open.iter().map(|fan_out| (fan_out.seq, fan_out.after)).collect();
+    assert_eq!(standing, [(Seq::new(1), owed[499].lane), (Seq::new(2), LaneId::new(0))]);
+    let slice = expand(&world, organization, 1, rest, None).await;
+    assert!(slice.expect("it is next").is_cancelled);
+    let slice = expand(&world, organization, 2, &subscriptions, None).await;
+    assert!(!slice.expect("it is next").is_cancelled);
+
+    let both = [&owed[0], &rest[0]];
+    let worker = world.worker_of(&both.map(|subscription| subscription.lane)).await;
+    for subscription in both {
+        let delivery = world.delivery(subscription, &accepted[0]).await;
+        assert_eq!((delivery.state, delivery.attempts), (DeliveryState::Cancelled, 0));
+        assert_eq!(delivery.finished_at, Some(world.now()));
+        assert_eq!(world.due(&worker, subscription.lane).await, numbers([2]));
+    }
 }
 
 pub(super) async fn others_hear_of_an_erased_event(world: World) {

@@ -60,7 +60,7 @@ pub(super) async fn a_body_of_a_mebibyte_is_kept(world: World) {
     assert_eq!(world.claim(&worker, want(lane)).await.due[0].event.body, event.body);
     let stored = world.storage.event(organization, event.id).await.expect(WORKS);
     assert_eq!(stored.expect("it is stored").body, event.body);
-    assert_eq!(world.storage.intake(None, 1).await.expect(WORKS)[0].1, event);
+    assert_eq!(world.storage.intake(None, 1, &[]).await.expect(WORKS)[0].1, event);
 }
 
 pub(super) async fn bodies_are_bytes(world: World) {

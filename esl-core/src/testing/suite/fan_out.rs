@@ -4,12 +4,12 @@ use super::world::{PLENTY, WORKS, World, numbers};
 use crate::{
     LaneId, OrganizationId, Seq, Subscription,
     storage::{
-        Accepted, Audience, Expand, FAN_OUT_ABOVE, FanOut, Refused, RouteVersion, StorageError,
-        Unit,
+        Accepted, Audience, Committed, Expand, FAN_OUT_ABOVE, FanOut, Refused, RouteVersion,
+        StorageError, Unit,
     },
 };
 
-const MANY: usize = FAN_OUT_ABOVE + 1;
+pub(super) const MANY: usize = FAN_OUT_ABOVE + 1;
 
 pub(super) async fn an_event_for_very_many_lanes_is_owed_to_them_in_slices(world: World) {
     let (organization, subscriptions) = crowd(&world, MANY).await;
@@ -173,7 +173,7 @@ pub(super) async fn a_fan_out_survives_a_kill(world: World) {
     assert!(third.fanned_out, "the second is still open");
 }
 
-async fn crowd(world: &World, count: usize) -> (OrganizationId, Vec<Subscription>) {
+pub(super) async fn crowd(world: &World, count: usize) -> (OrganizationId, Vec<Subscription>) {
     let organization = world.organization().await;
     let mut subscriptions = Vec::with_capacity(count);
     for _ in 0..count {
@@ -201,13 +201,13 @@ async fn route_to(
     world.commit(Unit::publish(publish)).await.expect("in order").events[0]
 }
 
-async fn expand(
+pub(super) async fn expand(
     world: &World,
     organization: OrganizationId,
     seq: u64,
     subscriptions: &[Subscription],
     next: Option<LaneId>,
-) -> Result<(), Refused> {
+) -> Result<Committed, Refused> {
     let open = fan_outs(world, organization).await;
     let after = open.first().map_or(LaneId::new(0), |fan_out| fan_out.after);
     let unit = Unit::expand(Expand {
@@ -218,11 +218,11 @@ async fn expand(
         lanes: subscriptions.iter().map(|it| it.lane).collect(),
         next,
     });
-    world.commit(unit).await.map(drop)
+    world.commit(unit).await
 }
 
 /// The open fan-outs of an organization.
-async fn fan_outs(world: &World, organization: OrganizationId) -> Vec<FanOut> {
+pub(super) async fn fan_outs(world: &World, organization: OrganizationId) -> Vec<FanOut> {
     let mut after = None;
     let next = async |after| -> Result<_, StorageError> {
         world.storage.fan_outs(after, 100, PLENTY).await

@@ -2,10 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::world::{WORKS, World, numbers};
+use super::world::{WORKS, World, hear, numbers};
 use crate::{
-    SealedEvent,
-    storage::{Committed, IntakeRow, Publish, Refused, RouteVersion, Routed, Unit},
+    Organization, SealedEvent,
+    storage::{Change, Committed, IntakeRow, Publish, Refused, RouteVersion, Routed, Unit, Worker},
 };
 
 pub(super) async fn intake_rows_come_in_their_order(world: World) {
@@ -16,16 +16,18 @@ pub(super) async fn intake_rows_come_in_their_order(world: World) {
         world.storage.enqueue(group.clone()).await.expect(WORKS);
         events.extend(group);
     }
-    let rows = world.storage.intake(None, 100).await.expect(WORKS);
+    let rows = world.storage.intake(None, 100, &[]).await.expect(WORKS);
     assert!(rows.is_sorted_by_key(|(row, _)| row.0));
     assert_eq!(
         rows.iter().map(|(_, event)| event).collect::<Vec<_>>(),
         events.iter().collect::<Vec<_>>()
     );
+    let others = world.storage.intake(None, 3, &[other]).await.expect(WORKS);
+    assert_eq!(others, [rows[0].clone(), rows[2].clone(), rows[4].clone()]);
     // They stay, and a page begins where the last one ended.
-    assert_eq!(world.storage.intake(None, 2).await.expect(WORKS), rows[..2]);
-    assert_eq!(world.storage.intake(Some(rows[1].0), 2).await.expect(WORKS), rows[2..4]);
-    assert_eq!(world.storage.intake(Some(rows[4].0), 2).await.expect(WORKS), []);
+    assert_eq!(world.storage.intake(None, 2, &[]).await.expect(WORKS), rows[..2]);
+    assert_eq!(world.storage.intake(Some(rows[1].0), 2, &[]).await.expect(WORKS), rows[2..4]);
+    assert_eq!(world.storage.intake(Some(rows[4].0), 2, &[]).await.expect(WORKS), []);
 }
 
 pub(super) async fn an_intake_event_keeps_what_its_publisher_said(world: World) {
@@ -34,7 +36,7 @@ pub(super) async fn an_intake_event_keeps_what_its_publisher_said(world: World) 
     assert!(chosen.digest.is_some());
     let generated = world.event(organization);
     world.storage.enqueue(vec![Arc::clone(&chosen), Arc::clone(&generated)]).await.expect(WORKS);
-    let rows = world.storage.intake(None, 9).await.expect(WORKS);
+    let rows = world.storage.intake(None, 9, &[]).await.expect(WORKS);
     assert_eq!(rows.into_iter().map(|(_, event)| event).collect::<Vec<_>>(), [chosen, generated]);
 }
 
@@ -45,7 +47,7 @@ pub(super) async fn a_committed_unit_removes_its_intake_rows(world: World) {
     let committed = world.commit(moving(&world, &rows[..2]).await).await.expect("in order");
     let seqs: Vec<_> = committed.events.iter().map(|accepted| accepted.seq).collect();
     assert_eq!(seqs, numbers([1, 2]));
-    assert_eq!(world.storage.intake(None, 9).await.expect(WORKS), rows[2..]);
+    assert_eq!(world.storage.intake(None, 9, &[]).await.expect(WORKS), rows[2..]);
     assert_eq!(world.deliveries(&subscription).await.len(), 2);
 }
 
@@ -63,7 +65,7 @@ pub(super) async fn a_repeated_intake_event_is_dropped(world: World) {
         for accepted in committed.events {
             assert_eq!((accepted.seq, accepted.repeated), (first.seq, true));
         }
-        assert_eq!(world.storage.intake(None, 9).await.expect(WORKS), []);
+        assert_eq!(world.storage.intake(None, 9, &[]).await.expect(WORKS), []);
     }
     assert_eq!(world.deliveries(&subscription).await.len(), 1);
 }
@@ -82,7 +84,7 @@ pub(super) async fn a_conflicting_intake_event_is_dropped(world: World) {
     let accepted: Vec<_> = committed.events.iter().map(|it| (it.id, it.repeated)).collect();
     // An id that another organization has, too, is no conflict.
     assert_eq!(accepted, [(event.id, true), (foreign.id, false), (new.id, false)]);
-    assert_eq!(world.storage.intake(None, 9).await.expect(WORKS), []);
+    assert_eq!(world.storage.intake(None, 9, &[]).await.expect(WORKS), []);
     let stored = world.storage.event(organization, event.id).await.expect(WORKS);
     assert_eq!(stored.expect("the first one stays").body, event.body);
     let stored = world.storage.event(organization, foreign.id).await.expect(WORKS);
@@ -91,7 +93,7 @@ pub(super) async fn a_conflicting_intake_event_is_dropped(world: World) {
 
 pub(super) async fn a_refused_unit_leaves_its_intake_rows(world: World) {
     let (organization, unknown) = (world.organization().await, world.organization_id());
-    let rows = enqueued(&world, &[world.event(organization), world.event(unknown)]).await;
+    let rows = enqueued(&world, &world.events(organization, 1)).await;
     let publish = |row: &(IntakeRow, Arc<SealedEvent>), organization, version| Publish {
         organization,
         route_version: RouteVersion(version),
@@ -101,9 +103,9 @@ pub(super) async fn a_refused_unit_leaves_its_intake_rows(world: World) {
     };
     let stale = Unit::publish(publish(&rows[0], organization, 77));
     assert_eq!(world.commit(stale).await, Err(Refused::Rerouted));
-    let nobodys = Unit::publish(publish(&rows[1], unknown, 0));
+    let nobodys = Unit::publish(publish(&rows[0], unknown, 0));
     assert_eq!(world.commit(nobodys).await, Err(Refused::UnknownOrganization(unknown)));
-    assert_eq!(world.storage.intake(None, 9).await.expect(WORKS), rows);
+    assert_eq!(world.storage.intake(None, 9, &[]).await.expect(WORKS), rows);
 }
 
 pub(super) async fn an_intake_row_is_removed_only_for_its_own_event(world: World) {
@@ -125,7 +127,7 @@ pub(super) async fn an_intake_row_is_removed_only_for_its_own_event(world: World
     publish.events[0].intake = Some(rows[0].0);
     let committed = world.commit(Unit::publish(publish)).await.expect("in order");
     assert!(committed.events.iter().all(|accepted| accepted.repeated));
-    assert_eq!(world.storage.intake(None, 9).await.expect(WORKS), rows);
+    assert_eq!(world.storage.intake(None, 9, &[]).await.expect(WORKS), rows);
 }
 
 pub(super) async fn what_is_erased_from_the_intake_while_it_is_moved_is_not_stored(world: World) {
@@ -151,38 +153,91 @@ pub(super) async fn what_is_erased_from_the_intake_while_it_is_moved_is_not_stor
     assert_eq!(world.deliveries(&subscription).await.len(), 2);
 }
 
+pub(super) async fn what_waits_for_an_organization_comes_when_it_is_made(world: World) {
+    let organization = world.organization().await;
+    let [unknown, other] = [world.organization_id(), world.organization_id()];
+    let events = [other, unknown, organization, unknown, other, organization];
+    let events = events.map(|organization| world.event(organization));
+    world.storage.enqueue(events.to_vec()).await.expect(WORKS);
+    hear(&*world.storage, Change::Intake).await;
+    let intake = async || {
+        let rows = world.storage.intake(None, 9, &[]).await.expect(WORKS);
+        assert!(rows.is_sorted_by_key(|(row, _)| row.0));
+        rows.into_iter().map(|(_, event)| event).collect::<Vec<_>>()
+    };
+    let of = |numbers: &[usize]| -> Vec<_> {
+        numbers.iter().map(|number| Arc::clone(&events[*number])).collect()
+    };
+    // A page is full of what can be moved, and ends where that ends.
+    assert_eq!(intake().await, of(&[2, 5]));
+    let page = world.storage.intake(None, 1, &[]).await.expect(WORKS);
+    assert_eq!(page[0].1, events[2]);
+    let page = world.storage.intake(Some(page[0].0), 2, &[]).await.expect(WORKS);
+    assert_eq!(page.into_iter().map(|(_, event)| event).collect::<Vec<_>>(), of(&[5]));
+    // Nobody else can tell the engine of this process.
+    let made = Organization::new(unknown, "made", world.now());
+    world.storage.create_organization(made).await.expect(WORKS);
+    hear(&*world.storage, Change::Intake).await;
+    assert_eq!(intake().await, of(&[1, 2, 3, 5]));
+}
+
 pub(super) async fn what_waits_for_an_organization_that_is_not_there_goes_when_it_is_old(
     world: World,
 ) {
     const AGE: Duration = Duration::from_secs(100);
-    let (organization, gone) = (world.organization().await, world.organization().await);
-    world.storage.delete_organization(gone).await.expect(WORKS);
-    // Committed by an application that has not heard of it.
-    let events = [gone, organization, gone, world.organization_id()];
-    let old = enqueued(&world, &events.map(|organization| world.event(organization))).await;
+    let (organization, unknown) = (world.organization().await, world.organization_id());
+    let events = [unknown, organization, unknown, world.organization_id()];
+    let events = events.map(|organization| world.event(organization));
+    world.storage.enqueue(events.to_vec()).await.expect(WORKS);
     world.clock.advance(AGE);
-    world.storage.enqueue(vec![world.event(gone)]).await.expect(WORKS);
+    let young = world.event(unknown);
+    world.storage.enqueue(vec![Arc::clone(&young)]).await.expect(WORKS);
     let worker = world.worker_of(&[]).await;
-    let remove = async |age| {
-        let mut events = 0;
-        loop {
-            let removed = world.storage.remove_old(&worker, age, 2).await.expect(WORKS);
-            events += removed.events;
-            if !removed.more {
-                return events;
-            }
+    assert_eq!(removed(&world, &worker, None).await, 0);
+    assert_eq!(removed(&world, &worker, Some(AGE)).await, 3);
+    let made = Organization::new(unknown, "made", world.now());
+    world.storage.create_organization(made).await.expect(WORKS);
+    let left = world.storage.intake(None, 9, &[]).await.expect(WORKS);
+    let left: Vec<_> = left.into_iter().map(|(_, event)| event).collect();
+    assert_eq!(left, [Arc::clone(&events[1]), young]);
+}
+
+pub(super) async fn what_comes_to_the_intake_for_a_deleted_organization_goes_at_once(world: World) {
+    let (organization, gone) = (world.organization().await, world.organization().await);
+    let named = world.storage.organization(gone).await.expect(WORKS).expect("it is there");
+    world.storage.delete_organization(gone).await.expect(WORKS);
+    // Committed by an application that has not heard of it; another one may be made yet.
+    let events = [gone, organization, gone, world.organization_id(), gone];
+    let events = events.map(|organization| world.event(organization));
+    world.storage.enqueue(events.to_vec()).await.expect(WORKS);
+    let worker = world.worker_of(&[]).await;
+    assert_eq!(removed(&world, &worker, None).await, 3);
+    // Made anew, it is an organization like any other.
+    world.storage.create_organization(named).await.expect(WORKS);
+    let event = world.event(gone);
+    world.storage.enqueue(vec![Arc::clone(&event)]).await.expect(WORKS);
+    assert_eq!(removed(&world, &worker, None).await, 0);
+    let left = world.storage.intake(None, 9, &[]).await.expect(WORKS);
+    let left: Vec<_> = left.into_iter().map(|(_, event)| event).collect();
+    assert_eq!(left, [Arc::clone(&events[1]), event]);
+}
+
+/// How many events a whole round of removing removes, in small slices.
+async fn removed(world: &World, worker: &Worker, age: Option<Duration>) -> usize {
+    let mut events = 0;
+    loop {
+        let removed = world.storage.remove_old(worker, age, 2).await.expect(WORKS);
+        events += removed.events;
+        if !removed.more {
+            return events;
         }
-    };
-    assert_eq!(remove(None).await, 0);
-    assert_eq!(remove(Some(AGE)).await, 3);
-    let left = world.storage.intake(None, 9).await.expect(WORKS);
-    assert_eq!((left.len(), &left[0]), (2, &old[1]));
+    }
 }
 
 pub(super) async fn an_empty_intake_is_nothing(world: World) {
-    assert_eq!(world.storage.intake(None, 9).await.expect(WORKS), []);
+    assert_eq!(world.storage.intake(None, 9, &[]).await.expect(WORKS), []);
     world.storage.enqueue(Vec::new()).await.expect(WORKS);
-    assert_eq!(world.storage.intake(None, 9).await.expect(WORKS), []);
+    assert_eq!(world.storage.intake(None, 9, &[]).await.expect(WORKS), []);
     assert_eq!(world.commit(Unit::default()).await, Ok(Committed::default()));
 }
 
@@ -191,7 +246,7 @@ async fn enqueued(
     events: &[Arc<SealedEvent>],
 ) -> Vec<(IntakeRow, Arc<SealedEvent>)> {
     world.storage.enqueue(events.to_vec()).await.expect(WORKS);
-    let rows = world.storage.intake(None, 1_000).await.expect(WORKS);
+    let rows = world.storage.intake(None, 1_000, &[]).await.expect(WORKS);
     assert_eq!(rows.len(), events.len());
     rows
 }

@@ -164,7 +164,9 @@ macro_rules! storage_suite {
                 a_refused_unit_leaves_its_intake_rows,
                 an_intake_row_is_removed_only_for_its_own_event,
                 what_is_erased_from_the_intake_while_it_is_moved_is_not_stored,
+                what_waits_for_an_organization_comes_when_it_is_made,
                 what_waits_for_an_organization_that_is_not_there_goes_when_it_is_old,
+                what_comes_to_the_intake_for_a_deleted_organization_goes_at_once,
                 an_empty_intake_is_nothing;
             reopen:
                 a_reopened_delivery_is_due_now_with_a_fresh_budget,
@@ -241,6 +243,7 @@ macro_rules! storage_suite {
             erasure:
                 an_erased_event_says_nothing_and_is_sent_no_more,
                 an_event_in_the_intake_is_erased_there,
+                what_is_yet_to_be_owed_of_an_erased_event_is_cancelled,
                 others_hear_of_an_erased_event,
                 the_organizations_of_an_event_are_found_by_its_id;
             deletion:
