@@ -7,6 +7,7 @@ mod events;
 mod faulty;
 mod health;
 mod isolation;
+mod limits;
 mod log;
 mod lost_blobs;
 mod oauth;

@@ -1,0 +1,89 @@
+//! What an organization is told of its limits (SPEC.md, "Rate Limiting").
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use esl_core::{Limit, Plan, Tier};
+use serde_json::json;
+
+use crate::world::{Reply, World};
+
+const EVENTS: &str = "/api/v1/events";
+/// The end of the hour that a case begins in, 28 minutes after its begin.
+const RESET: &str = "1705330800";
+
+fn told(reply: &Reply) -> [Option<&str>; 4] {
+    ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset", "retry-after"]
+        .map(|name| reply.header(name))
+}
+
+async fn limited(events_per_hour: Limit) -> World {
+    let world = World::new().await;
+    let mut plan = Plan::new(Tier::Free);
+    plan.events_per_hour = Some(events_per_hour);
+    world.esl.set_plan(world.organization, Some(plan)).await.expect("it exists");
+    world
+}
+
+#[tokio::test]
+async fn every_answer_says_what_is_left_of_the_hour() {
+    let world = limited(Limit::AtMost(3)).await;
+    let event = json!({ "type": "person.updated", "data": {} });
+    let left = |remaining| [Some("3"), Some(remaining), Some(RESET), None];
+    assert_eq!(told(&world.get(EVENTS).send().await), left("3"));
+    for remaining in ["2", "1", "0"] {
+        let reply = world.post(EVENTS).json(&event).send().await;
+        assert_eq!((reply.status, told(&reply)), (StatusCode::ACCEPTED, left(remaining)));
+    }
+    world.clock.advance(Duration::from_millis(500));
+    for body in [event.clone(), json!([event, event])] {
+        let reply = world.post(EVENTS).json(&body).send().await;
+        let expected = [Some("3"), Some("0"), Some(RESET), Some("1680")];
+        assert_eq!((reply.status, told(&reply)), (StatusCode::TOO_MANY_REQUESTS, expected));
+        assert_eq!(reply.body["code"], "rate_limited");
+    }
+    // To errors, too, and to callers that lack a scope; to nobody else.
+    let reply = world.get("/api/v1/subscriptions/nothing").send().await;
+    assert_eq!((reply.status, told(&reply)), (StatusCode::NOT_FOUND, left("0")));
+    let token = world.token_for("acme-client", world.organization, "events:subscribe").await;
+    let reply = world.post(EVENTS).token(&token).json(&event).send().await;
+    assert_eq!((reply.status, told(&reply)), (StatusCode::FORBIDDEN, left("0")));
+    let reply = world.get(EVENTS).token("garbage").send().await;
+    assert_eq!((reply.status, told(&reply)), (StatusCode::UNAUTHORIZED, [None; 4]));
+    let reply = world.post(EVENTS).token(&world.stranger_token).json(&event).send().await;
+    assert_eq!((reply.status, told(&reply)), (StatusCode::ACCEPTED, [None; 4]));
+
+    world.clock.advance(Duration::from_secs(28 * 60));
+    let reply = world.post(EVENTS).json(&event).send().await;
+    let expected = [Some("3"), Some("2"), Some("1705334400"), None];
+    assert_eq!((reply.status, told(&reply)), (StatusCode::ACCEPTED, expected));
+}
+
+#[tokio::test]
+async fn a_repetition_under_a_key_is_answered_when_nothing_is_left() {
+    let world = limited(Limit::AtMost(1)).await;
+    let publish = || {
+        let event = json!({ "type": "person.updated", "data": {} });
+        world.post(EVENTS).json(&event).header("idempotency-key", "one").send()
+    };
+    let (first, again) = (publish().await, publish().await);
+    assert_eq!((first.status, &first.text), (StatusCode::ACCEPTED, &again.text));
+}
+
+#[tokio::test]
+async fn without_a_limit_there_is_nothing_to_tell() {
+    let world = limited(Limit::Unlimited).await;
+    assert_eq!(told(&world.get(EVENTS).send().await), [None; 4]);
+}
+
+#[tokio::test]
+async fn one_subscription_too_many_is_a_conflict() {
+    let world = limited(Limit::Unlimited).await;
+    for _ in 0..5 {
+        world.subscribe(&["*"]).await;
+    }
+    let body = json!({ "callback_url": "https://example.com/webhooks", "events": ["*"] });
+    let reply = world.post("/api/v1/subscriptions").json(&body).send().await;
+    assert_eq!(reply.status, StatusCode::CONFLICT);
+    assert_eq!(reply.body["code"], "subscription_limit");
+}
