@@ -419,6 +419,12 @@ impl Esl {
         &self.0.options.callbacks
     }
 
+    /// How the API is reached from outside, without a slash at the end.
+    #[must_use]
+    pub fn public_url(&self) -> &str {
+        self.0.driver.links.base()
+    }
+
     /// Whether a header, whatever its case, begins like ESL's own (`X-Sapien-…`), and so cannot be a
     /// subscriber's.
     #[must_use]

@@ -14,8 +14,8 @@
 //! # }
 //! ```
 //!
-//! Every answer carries `X-Request-Id`; every error is a problem (RFC 9457), except that the token
-//! route speaks OAuth's own dialect (RFC 6749, section 5.2). What a route takes, answers and refuses
+//! Every answer carries `X-Request-Id`; every error is a problem (RFC 9457), except that the
+//! routes below `/oauth` speak OAuth's own dialect (RFC 6749, section 5.2). What a route takes, answers and refuses
 //! stands in `docs/api.md`.
 //!
 //! What this module does not do: TLS, which belongs to whatever stands in front, and limits per
@@ -64,15 +64,23 @@ pub use self::{
 /// What is not a route of the API is a 404 of its own, so `Router::merge` with a router that has a
 /// fallback, too, panics: mount it by `fallback_service` or `nest`.
 pub fn router(esl: Esl, config: ApiConfig) -> Router {
+    let metadata_path = oauth::Metadata::path_of(esl.public_url());
     let api = Api(Arc::new(Shared {
         esl,
         config,
         callers: CallerCache::default(),
         last_check: LastCheck::default(),
     }));
-    Router::new()
+    let mut routes = Router::new();
+    if let Some(path) = metadata_path {
+        routes = routes.route(&path, get(oauth::metadata));
+    }
+    routes
         .route("/health", get(health::health))
         .route("/oauth/token", post(oauth::token))
+        .route("/oauth/revoke", post(oauth::revoke))
+        .route("/oauth/introspect", post(oauth::introspect))
+        .route(oauth::Metadata::PATH, get(oauth::metadata))
         .route("/api/v1/events", post(events::publish).get(events::list))
         .route("/api/v1/events/{id}", get(events::one))
         .route("/api/v1/blobs/{id}", get(blobs::one))

@@ -10,6 +10,7 @@ mod isolation;
 mod log;
 mod lost_blobs;
 mod oauth;
+mod oauth_tokens;
 mod options;
 mod replays;
 mod requests;

@@ -202,8 +202,7 @@ variables! {
     "OAUTH_TOKEN_LIFETIME" Open, default "3600" => access_token_lifetime: Duration =
         parse::units(Duration::from_secs(1), 1..=31_536_000);
 
-    /// Refresh token lifetime, in seconds. They are given out, but nothing takes one yet: that comes
-    /// with a later version.
+    /// Refresh token lifetime, in seconds. Each refresh gives a new one, which lasts as long again.
     "OAUTH_REFRESH_LIFETIME" Open, default "86400" => refresh_token_lifetime: Duration =
         parse::units(Duration::from_secs(1), 1..=31_536_000);
 
