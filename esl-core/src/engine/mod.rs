@@ -48,8 +48,9 @@ pub use self::{
 };
 use self::{driver::Driver, lanes::Now, publish::Sealer};
 use crate::{
-    BlobStore, CallbackPolicy, Delivery, DeliveryId, EventId, LinkError, NewEvent, NewReplay,
-    OrganizationId, Origin, Prepared, Replay, ReplayId, RequestId, SubscriptionId, Timestamp,
+    BlobStore, CallbackPolicy, Delivery, DeliveryId, EventId, LinkError, Monotonic, NewEvent,
+    NewReplay, OrganizationId, Origin, Prepared, Replay, ReplayId, RequestId, SubscriptionId,
+    Timestamp,
     storage::{Erased, Idempotency, Storage, StorageError, StorageErrorKind, StoredEvent},
 };
 
@@ -437,6 +438,12 @@ impl Esl {
     pub fn now(&self) -> Timestamp {
         let Now { utc, .. } = self.0.driver.now();
         utc
+    }
+
+    /// The engine's time, as far as nobody sets it: for measuring.
+    #[must_use]
+    pub fn monotonic(&self) -> Monotonic {
+        self.0.driver.now().monotonic
     }
 
     /// A fresh id for a request.

@@ -14,6 +14,10 @@
 //! # }
 //! ```
 //!
+//! Who guesses the secrets of clients is slowed down by address. [`serve`] tells the router whose
+//! connection it is; served otherwise, it wants axum's `ConnectInfo<SocketAddr>` with each request
+//! (`into_make_service_with_connect_info`), or counts all addresses as one.
+//!
 //! Every answer carries `X-Request-Id`; every error is a problem (RFC 9457), except that the
 //! routes below `/oauth` speak OAuth's own dialect (RFC 6749, section 5.2). What a route takes, answers and refuses
 //! stands in `docs/api.md`.
@@ -21,6 +25,7 @@
 //! What this module does not do: TLS, which belongs to whatever stands in front, and limits per
 //! client, which are storage's to count.
 
+mod address;
 mod auth;
 mod blobs;
 mod body;
@@ -53,11 +58,12 @@ use axum::{
 use esl_core::Esl;
 use serde::Serialize;
 
-use self::{auth::CallerCache, health::LastCheck, problem::Problem};
 pub use self::{
+    address::{TrustedProxies, TrustedProxiesError},
     config::ApiConfig,
     serve::{ServerLimits, serve},
 };
+use self::{auth::CallerCache, health::LastCheck, oauth::Attempts, problem::Problem};
 
 /// The routes of the API, complete with their errors.
 ///
@@ -69,6 +75,7 @@ pub fn router(esl: Esl, config: ApiConfig) -> Router {
         esl,
         config,
         callers: CallerCache::default(),
+        attempts: Attempts::default(),
         last_check: LastCheck::default(),
     }));
     let mut routes = Router::new();
@@ -113,6 +120,7 @@ struct Shared {
     esl: Esl,
     config: ApiConfig,
     callers: CallerCache,
+    attempts: Attempts,
     last_check: LastCheck,
 }
 

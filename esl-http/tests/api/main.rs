@@ -17,4 +17,5 @@ mod requests;
 mod rotation;
 mod serve;
 mod subscriptions;
+mod throttling;
 mod world;

@@ -1,10 +1,11 @@
 //! What a case starts from: an engine over storage in memory, two organizations, and a router.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
     body::{Body, to_bytes},
+    extract::ConnectInfo,
     http::{HeaderMap, Method, Request, StatusCode},
 };
 use esl_core::{
@@ -163,6 +164,13 @@ pub(crate) struct Call<'w> {
 impl Call<'_> {
     pub(crate) fn token(self, token: &str) -> Self {
         self.header("authorization", &format!("Bearer {token}"))
+    }
+
+    /// Comes from that address.
+    pub(crate) fn from(mut self, address: &str) -> Self {
+        let peer = SocketAddr::new(address.parse().expect("an address"), 4711);
+        self.request.extensions_mut().insert(ConnectInfo(peer));
+        self
     }
 
     /// Sets a header.

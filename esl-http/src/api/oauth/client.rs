@@ -2,33 +2,58 @@
 
 use std::borrow::Cow;
 
-use axum::http::{HeaderMap, header::AUTHORIZATION};
+use axum::http::{HeaderMap, header::AUTHORIZATION, request::Parts};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use esl_core::{Client, Digest};
 use url::form_urlencoded;
 
 use super::{
+    attempts::Pair,
     form::Form,
     refusal::{ErrorCode, Refusal},
 };
-use crate::api::Api;
+use crate::api::{Api, address::ClientAddress};
 
 /// The client that proves itself in the form or by HTTP Basic.
 ///
-/// A client that does not exist costs the same work as a wrong secret.
-pub(super) async fn authenticate(
-    headers: &HeaderMap,
-    form: &Form,
-    api: &Api,
-) -> Result<Client, Refusal> {
-    let (id, secret) = credentials(headers, form)?;
+/// A client that does not exist costs the same work as a wrong secret, and is slowed like one.
+pub(super) async fn authenticate(head: &Parts, form: &Form, api: &Api) -> Result<Client, Refusal> {
+    let (id, secret) = credentials(&head.headers, form)?;
+    let address = ClientAddress::of(head, &api.config.trusted_proxies);
+    let pair = Pair::new(&id, address);
+    if let Err(wait) = api.attempts.admit(&pair, api.esl.monotonic()) {
+        tell(&id, address, api);
+        return Err(Refusal::slowed(wait));
+    }
     let client = match id.len() {
         0..=CLIENT_ID_BYTES_MAX => api.esl.storage().client(&id).await?,
         _ => None,
     };
     let expected = client.as_ref().map_or(Digest::from_bytes([0; 32]), |client| client.secret);
     let is_right = Digest::of(secret.as_bytes()).matches(&expected);
-    client.filter(|_| is_right).ok_or_else(Refusal::not_proven)
+    let Some(client) = client.filter(|_| is_right) else {
+        api.attempts.failed(pair, api.esl.monotonic());
+        tell(&id, address, api);
+        return Err(Refusal::not_proven());
+    };
+    api.attempts.succeeded(pair, api.esl.monotonic());
+    Ok(client)
+}
+
+/// Tells the log of failures, once in a while. Of an id it gets the beginning: somebody may have put
+/// a secret there.
+fn tell(id: &str, address: ClientAddress, api: &Api) {
+    let Some(figures) = api.attempts.to_tell(api.esl.monotonic()) else { return };
+    let shown = (id.chars().count() / 2).min(4);
+    let begins = id.chars().take(shown).collect::<String>();
+    tracing::warn!(
+        failed = figures.failed,
+        slowed = figures.slowed,
+        addresses = figures.addresses,
+        last_address = %address,
+        last_client_begins = %begins.escape_debug(),
+        "clients have not proven who they are"
+    );
 }
 
 /// Id and secret, wherever they stand.

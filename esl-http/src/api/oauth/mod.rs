@@ -1,6 +1,7 @@
 //! Tokens for clients: OAuth 2.0 (RFC 6749), with revocation (RFC 7009), introspection (RFC 7662) and
 //! metadata (RFC 8414).
 
+mod attempts;
 mod client;
 mod form;
 mod grant;
@@ -20,13 +21,14 @@ use axum::{
 };
 use esl_core::Client;
 
-use self::{form::Form, refusal::Refusal};
 pub(super) use self::{
+    attempts::Attempts,
     grant::token,
     introspection::introspect,
     metadata::{Metadata, metadata},
     revocation::revoke,
 };
+use self::{form::Form, refusal::Refusal};
 use super::{Api, request::Context};
 
 /// A request of somebody who has yet to prove who they are.
@@ -44,7 +46,7 @@ impl Asking {
 
     /// The client that asks, once it has proven itself.
     async fn client(&self, context: &Context, api: &Api) -> Result<Client, Refusal> {
-        let client = client::authenticate(&self.head.headers, &self.form, api).await?;
+        let client = client::authenticate(&self.head, &self.form, api).await?;
         context.set_client(client.id.as_str().into());
         Ok(client)
     }

@@ -1,6 +1,6 @@
 //! Errors in OAuth's own shape (RFC 6749, section 5.2).
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use axum::{
     http::{
@@ -20,6 +20,8 @@ use crate::api::{answer, problem::Cause};
 pub(crate) struct Refusal {
     code: ErrorCode,
     detail: Cow<'static, str>,
+    /// In seconds.
+    retry_after: Option<u64>,
     cause: Option<Cause>,
 }
 
@@ -32,11 +34,21 @@ pub(super) enum ErrorCode {
     InvalidScope,
     /// Not the RFC's for these routes, which has no name for it, but its own for the one beside them.
     TemporarilyUnavailable,
+    /// The same, because the client has failed too often.
+    Slowed,
 }
 
 impl Refusal {
     pub(super) fn new(code: ErrorCode, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, detail: detail.into(), cause: None }
+        Self { code, detail: detail.into(), retry_after: None, cause: None }
+    }
+
+    /// 429, with a word on when to come back.
+    pub(super) fn slowed(wait: Duration) -> Self {
+        let detail = "too many attempts have failed; the secret was not looked at";
+        // A part of a second counts as one: whoever comes back in time is not refused again.
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        Self { retry_after: Some(seconds), ..Self::new(ErrorCode::Slowed, detail) }
     }
 
     /// The same for a client that does not exist.
@@ -51,8 +63,9 @@ impl From<StorageError> for Refusal {
         if error.kind() == StorageErrorKind::NotFound {
             return Self::not_proven();
         }
-        let cause = Some(Cause::of(&error));
-        Self { cause, ..Self::new(ErrorCode::TemporarilyUnavailable, "storage is not available") }
+        let (cause, retry_after) = (Some(Cause::of(&error)), Some(5));
+        let detail = "storage is not available";
+        Self { cause, retry_after, ..Self::new(ErrorCode::TemporarilyUnavailable, detail) }
     }
 }
 
@@ -73,6 +86,7 @@ impl IntoResponse for Refusal {
             ErrorCode::TemporarilyUnavailable => {
                 (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable")
             }
+            ErrorCode::Slowed => (StatusCode::TOO_MANY_REQUESTS, "temporarily_unavailable"),
         };
         let view = View { error, error_description: &self.detail };
         let mut response = not_stored(answer(status, &view));
@@ -80,8 +94,8 @@ impl IntoResponse for Refusal {
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(r#"Basic realm="esl""#));
         }
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
+        if let Some(seconds) = self.retry_after {
+            headers.insert(RETRY_AFTER, seconds.into());
         }
         if let Some(cause) = self.cause {
             response.extensions_mut().insert(cause);
