@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use esl::{
     CallbackPolicy, CallbackUrl, Client, Digest, Esl, EventType, HttpTransport, NewSubscription,
-    Organization, OrganizationId, Scopes, SqliteStorage, Timestamp, Token, TokenKind,
+    Organization, OrganizationId, Scopes, SqliteStorage, Timestamp, Token, TokenFamily, TokenKind,
     api::{self, ApiConfig, ServerLimits},
     storage::Tenancy,
 };
@@ -156,6 +156,7 @@ async fn prepare(storage: &SqliteStorage, id: OrganizationId) -> anyhow::Result<
         kind: TokenKind::Access,
         client: name,
         organization: id,
+        family: TokenFamily::from_bytes([1; 16]),
         scopes: Scopes::all(),
         expires_at: Timestamp::MAX,
     };

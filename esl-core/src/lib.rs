@@ -4,6 +4,7 @@ mod catalogue;
 mod envelope;
 mod event;
 mod event_type;
+mod grant;
 mod id;
 mod signing;
 mod tenancy;
@@ -53,6 +54,7 @@ pub use envelope::{
 };
 pub use event::{Metadata, NewEvent, Origin};
 pub use event_type::{EventPattern, EventPatternError, EventType, EventTypeError};
+pub use grant::{NewToken, Renewed, Revoked, Rotated, Rotation, TokenFamily};
 pub use id::{
     DeliveryId, EventId, IdError, InstallationId, LaneId, OrganizationId, ReplayId, RequestId, Seq,
     SubscriptionId, WorkerId,

@@ -84,6 +84,11 @@ impl Links {
         }
     }
 
+    /// What all links begin with: the URL, without a slash at the end.
+    pub(crate) fn base(&self) -> &str {
+        &self.base
+    }
+
     pub(crate) fn set_keys(&self, keys: Vec<LinkKey>) {
         *self.keys.write().expect("no code panics while it holds this lock") = keys;
     }

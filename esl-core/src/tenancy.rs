@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{OrganizationId, Plan, Timestamp};
+use crate::{OrganizationId, Plan, Timestamp, TokenFamily};
 
 /// Whose data and subscriptions are kept apart from everybody else's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +58,8 @@ pub struct Token {
     pub client: String,
     /// Whom that client acts for.
     pub organization: OrganizationId,
+    /// The grant that it comes of.
+    pub family: TokenFamily,
     /// What it may be used for.
     pub scopes: Scopes,
     /// From then on it is worth nothing.
@@ -188,6 +190,18 @@ impl Scopes {
     #[must_use]
     pub const fn cover(self, other: Self) -> bool {
         self.0 & Scope::Admin.bit() != 0 || self.0 & other.0 == other.0
+    }
+
+    /// What both sets are good for; `events:admin` takes in all that the other one has.
+    #[must_use]
+    pub const fn within(self, other: Self) -> Self {
+        if other.cover(self) {
+            self
+        } else if self.cover(other) {
+            other
+        } else {
+            Self(self.0 & other.0)
+        }
     }
 
     /// Whether it holds none.

@@ -137,7 +137,8 @@ async fn serve(
 ) {
     let api_config = ApiConfig::default()
         .with_token_lifetimes(config.access_token_lifetime, config.refresh_token_lifetime)
-        .with_blob_redirect(config.blob_redirect);
+        .with_blob_redirect(config.blob_redirect)
+        .with_trusted_proxies(config.trusted_proxies.clone());
     let limits = ServerLimits::default()
         .with_connections_max(shares.clients)
         .with_grace(config.shutdown_grace / 4);

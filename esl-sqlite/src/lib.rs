@@ -117,6 +117,7 @@ mod subscription_row;
 mod subscriptions;
 mod sweep;
 mod tenancy;
+mod tokens;
 mod turn;
 mod washing;
 mod writer;

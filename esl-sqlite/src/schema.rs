@@ -258,10 +258,12 @@ CREATE TABLE esl_tokens (
     kind INTEGER NOT NULL,
     client TEXT NOT NULL,
     organization INTEGER NOT NULL,
+    family BLOB NOT NULL,
     scopes TEXT NOT NULL,
-    expires_at INTEGER NOT NULL
+    expires_at INTEGER NOT NULL,
+    used_at INTEGER
 ) WITHOUT ROWID;
-CREATE INDEX esl_tokens_by_client ON esl_tokens (organization, client);
+CREATE INDEX esl_tokens_by_client ON esl_tokens (organization, client, family);
 CREATE INDEX esl_tokens_by_expiry ON esl_tokens (expires_at);
 
 CREATE TABLE esl_engine (

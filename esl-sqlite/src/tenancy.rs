@@ -2,10 +2,10 @@
 
 use async_trait::async_trait;
 use esl_core::{
-    Client, Digest, Organization, OrganizationId, Plan, Token, TokenKind, Usage,
+    Client, Digest, Organization, OrganizationId, Plan, Revoked, Rotated, Rotation, Token, Usage,
     storage::{Change, StorageError, StorageErrorKind, Tenancy},
 };
-use rusqlite::{OptionalExtension, Row, types::Type};
+use rusqlite::{OptionalExtension, Row};
 
 use crate::{
     SqliteStorage,
@@ -13,8 +13,9 @@ use crate::{
     error::Stop,
     plan::{plan, set_plan, write_plan},
     readers::Snapshot,
-    rows::{damaged, parsed, time},
+    rows::{parsed, time},
     session::{Session, read_organization},
+    tokens,
 };
 
 #[async_trait]
@@ -98,18 +99,35 @@ impl Tenancy for SqliteStorage {
 
     async fn store_tokens(&self, tokens: Vec<Token>) -> Result<(), StorageError> {
         let weight = tokens.len();
-        let work = move |session: &mut Session<'_>| store_tokens(session, &tokens);
-        self.writer().run(STORE_TOKENS, weight, work).await
+        let work = move |session: &mut Session<'_>| tokens::store(session, &tokens);
+        self.writer().run(tokens::STORE, weight, work).await
     }
 
     async fn token(&self, digest: &Digest) -> Result<Option<Token>, StorageError> {
         let digest = *digest;
         let work = move |snapshot: &Snapshot<'_>| {
-            let mut select = snapshot.connection.prepare_cached(TOKEN)?;
-            let parameters = (digest.as_bytes(), snapshot.now.as_millis());
-            Ok(select.query_row(parameters, token).optional()?)
+            let found = tokens::find(snapshot.connection, &digest, snapshot.now)?;
+            Ok(found.filter(|found| !found.is_used).map(|found| found.token))
         };
         self.readers().run("read a token", work).await
+    }
+
+    async fn rotate_token(&self, rotation: Rotation) -> Result<Rotated, StorageError> {
+        let work = move |session: &mut Session<'_>| tokens::rotate(session, &rotation);
+        self.writer().run(tokens::ROTATE, 1, work).await
+    }
+
+    async fn revoke_token(
+        &self,
+        organization: OrganizationId,
+        client: &str,
+        digest: &Digest,
+    ) -> Result<Revoked, StorageError> {
+        let (client, digest) = (client.to_owned(), *digest);
+        let work = move |session: &mut Session<'_>| {
+            tokens::revoke(session, organization, &client, &digest)
+        };
+        self.writer().run(tokens::REVOKE, 1, work).await
     }
 }
 
@@ -117,7 +135,6 @@ const CREATE_ORGANIZATION: &str = "create an organization";
 const SET_PLAN: &str = "set a plan";
 const CREATE_CLIENT: &str = "create a client";
 const DELETE_CLIENT: &str = "delete a client";
-const STORE_TOKENS: &str = "store tokens";
 
 fn create_organization(session: &mut Session<'_>, organization: &Organization) -> Result<(), Stop> {
     let connection = session.connection;
@@ -175,35 +192,6 @@ fn delete_client(
     Ok(session.tell_others(News::Tenancy)?)
 }
 
-fn store_tokens(session: &mut Session<'_>, tokens: &[Token]) -> Result<(), Stop> {
-    let connection = session.connection;
-    let mut organizations = Vec::with_capacity(tokens.len());
-    for token in tokens {
-        let not_found = || Stop::refused(StorageErrorKind::NotFound, STORE_TOKENS);
-        let organization = read_organization(connection, token.organization)?;
-        let organization = organization.ok_or_else(not_found)?.key;
-        let is_given = "SELECT 1 FROM esl_clients WHERE id = ?1 AND organization = ?2";
-        if !connection.prepare_cached(is_given)?.exists((&token.client, organization))? {
-            return Err(not_found());
-        }
-        organizations.push(organization);
-    }
-    for (token, organization) in tokens.iter().zip(organizations) {
-        let sql = "INSERT OR REPLACE INTO esl_tokens
-                       (digest, kind, client, organization, scopes, expires_at)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-        connection.prepare_cached(sql)?.execute((
-            token.digest.as_bytes(),
-            kind_number(token.kind),
-            &token.client,
-            organization,
-            token.scopes.to_string(),
-            token.expires_at.as_millis(),
-        ))?;
-    }
-    Ok(session.tell_others(News::Tenancy)?)
-}
-
 fn organization(row: &Row<'_>) -> rusqlite::Result<Organization> {
     Ok(Organization {
         id: OrganizationId::from_bytes(row.get(0)?),
@@ -226,31 +214,6 @@ fn client(row: &Row<'_>) -> rusqlite::Result<Client> {
     })
 }
 
-fn token(row: &Row<'_>) -> rusqlite::Result<Token> {
-    Ok(Token {
-        digest: Digest::from_bytes(row.get(0)?),
-        kind: kind(row, 1)?,
-        client: row.get(2)?,
-        organization: OrganizationId::from_bytes(row.get(3)?),
-        scopes: parsed(row, 4)?,
-        expires_at: time(row, 5)?,
-    })
-}
-
-/// Numbers are never given anew.
-const KINDS: [(u8, TokenKind); 2] = [(1, TokenKind::Access), (2, TokenKind::Refresh)];
-
-fn kind_number(kind: TokenKind) -> u8 {
-    let known = KINDS.iter().find(|(_, known)| *known == kind);
-    known.expect("every kind has a number").0
-}
-
-fn kind(row: &Row<'_>, index: usize) -> rusqlite::Result<TokenKind> {
-    let number: u8 = row.get(index)?;
-    let known = KINDS.iter().find(|(known, _)| *known == number);
-    known.map(|(_, kind)| *kind).ok_or_else(|| damaged(index, Type::Integer, "not a kind of token"))
-}
-
 const CLIENT: &str = "
 SELECT c.id, o.id, c.secret, c.scopes, c.created_at
 FROM esl_clients c JOIN esl_organizations o ON o.key = c.organization
@@ -261,8 +224,3 @@ SELECT c.id, o.id, c.secret, c.scopes, c.created_at
 FROM esl_organizations o JOIN esl_clients c ON c.organization = o.key
 WHERE o.id = ?1
 ORDER BY c.id";
-
-const TOKEN: &str = "
-SELECT t.digest, t.kind, t.client, o.id, t.scopes, t.expires_at
-FROM esl_tokens t JOIN esl_organizations o ON o.key = t.organization
-WHERE t.digest = ?1 AND t.expires_at > ?2 AND o.deleted_at IS NULL";

@@ -8,6 +8,7 @@ mod configuration;
 mod isolation;
 mod kill;
 mod network;
+mod oauth;
 mod one_engine;
 mod operations;
 mod options;

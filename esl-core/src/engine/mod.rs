@@ -50,8 +50,9 @@ pub use self::{
 };
 use self::{driver::Driver, lanes::Now, publish::Sealer};
 use crate::{
-    BlobStore, CallbackPolicy, Delivery, DeliveryId, EventId, LinkError, NewEvent, NewReplay,
-    OrganizationId, Origin, Plan, Prepared, Replay, ReplayId, RequestId, SubscriptionId, Timestamp,
+    BlobStore, CallbackPolicy, Delivery, DeliveryId, EventId, LinkError, Monotonic, NewEvent,
+    NewReplay, OrganizationId, Origin, Plan, Prepared, Replay, ReplayId, RequestId, SubscriptionId,
+    Timestamp,
     storage::{Erased, Idempotency, Storage, StorageError, StorageErrorKind, StoredEvent},
 };
 
@@ -453,6 +454,12 @@ impl Esl {
         &self.0.options.callbacks
     }
 
+    /// How the API is reached from outside, without a slash at the end.
+    #[must_use]
+    pub fn public_url(&self) -> &str {
+        self.0.driver.links.base()
+    }
+
     /// Whether a header, whatever its case, begins like ESL's own (`X-Sapien-…`), and so cannot be a
     /// subscriber's.
     #[must_use]
@@ -465,6 +472,12 @@ impl Esl {
     pub fn now(&self) -> Timestamp {
         let Now { utc, .. } = self.0.driver.now();
         utc
+    }
+
+    /// The engine's time, as far as nobody sets it: for measuring.
+    #[must_use]
+    pub fn monotonic(&self) -> Monotonic {
+        self.0.driver.now().monotonic
     }
 
     /// A fresh id for a request.

@@ -332,8 +332,8 @@ impl State {
 
     fn sweep_tokens(&mut self, now: Timestamp, limit: usize) -> usize {
         let mut removed = 0;
-        self.tokens.retain(|_, token| {
-            let is_kept = removed == limit || token.expires_at > now;
+        self.tokens.retain(|_, row| {
+            let is_kept = removed == limit || row.token.expires_at > now;
             removed += usize::from(!is_kept);
             is_kept
         });
@@ -376,7 +376,7 @@ impl State {
     fn has_chores(&self, now: Timestamp) -> bool {
         let mut keys = self.organizations.values().flat_map(|row| row.idempotency_keys.values());
         keys.any(|key| key.is_expired(now))
-            || self.tokens.values().any(|token| token.expires_at <= now)
+            || self.tokens.values().any(|row| row.token.expires_at <= now)
             || self.lanes.values().any(|row| row.has_chores(now))
     }
 }

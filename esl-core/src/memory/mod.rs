@@ -21,11 +21,11 @@ use std::{
 
 use self::{
     changes::{HandleId, Listeners},
-    rows::{Intake, LaneRow, OrganizationRow, WorkerRow},
+    rows::{Intake, LaneRow, OrganizationRow, TokenRow, WorkerRow},
 };
 use crate::{
     BlobKey, Client, Clock, EventId, InstallationId, LaneId, LinkKey, OrganizationId, Replay,
-    ReplayNumber, Seq, SubscriptionId, SystemClock, Timestamp, Token, WorkerId,
+    ReplayNumber, Seq, SubscriptionId, SystemClock, Timestamp, WorkerId,
     storage::{StorageError, StorageErrorKind, StorageTime},
 };
 
@@ -120,7 +120,7 @@ struct State {
     /// Organizations in the order of their creation.
     organization_order: Vec<OrganizationId>,
     clients: BTreeMap<String, Client>,
-    tokens: BTreeMap<[u8; 32], Token>,
+    tokens: BTreeMap<[u8; 32], TokenRow>,
     /// An event's id is its own over all organizations.
     events_by_id: BTreeMap<(OrganizationId, EventId), Seq>,
     /// Subscriptions with their lanes and deliveries; deleted ones stay.

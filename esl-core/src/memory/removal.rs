@@ -117,7 +117,7 @@ impl Removal for MemoryStorage {
         state.freed_blobs.extend(events.filter_map(|row| BlobKey::named_by(&row.event.body)));
         state.organization_order.retain(|other| *other != id);
         state.clients.retain(|_, client| client.organization != id);
-        state.tokens.retain(|_, token| token.organization != id);
+        state.tokens.retain(|_, row| row.token.organization != id);
         state.events_by_id.retain(|(organization, _), _| *organization != id);
         state.intake.rows.retain(|_, event| event.organization != id);
         state.replays.retain(|_, replay| replay.organization != id);

@@ -8,7 +8,7 @@ use std::{
 use super::changes::HandleId;
 use crate::{
     Attempt, AttemptError, Delivery, DeliveryId, DeliveryState, EventId, LaneId, Organization,
-    OrganizationId, SealedEvent, Seq, Subscription, Timestamp, Usage,
+    OrganizationId, SealedEvent, Seq, Subscription, Timestamp, Token, Usage,
     storage::{Accepted, Audience, IntakeRow, LaneState, RouteVersion, Worker},
 };
 
@@ -22,6 +22,13 @@ pub(super) struct OrganizationRow {
     /// Up to here deliveries were removed, and events, but for those that are still owed.
     pub(super) removed_to: Seq,
     pub(super) usage: Usage,
+}
+
+#[derive(Clone)]
+pub(super) struct TokenRow {
+    pub(super) token: Token,
+    /// Of a refresh token: whether it was traded for another one.
+    pub(super) is_used: bool,
 }
 
 /// How far an event is expanded.

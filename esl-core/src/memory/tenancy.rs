@@ -2,9 +2,13 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 
-use super::{MemoryStorage, conflict, not_found, rows::OrganizationRow};
+use super::{
+    MemoryStorage, State, conflict, not_found,
+    rows::{OrganizationRow, TokenRow},
+};
 use crate::{
-    Client, Digest, Organization, OrganizationId, Plan, Seq, Token, Usage,
+    Client, Digest, Organization, OrganizationId, Plan, Revoked, Rotated, Rotation, Seq, Timestamp,
+    Token, TokenKind, Usage,
     storage::{Change, RouteVersion, StorageError, Tenancy},
 };
 
@@ -102,7 +106,7 @@ impl Tenancy for MemoryStorage {
             return Err(not_found("delete a client"));
         }
         state.clients.remove(id);
-        state.tokens.retain(|_, token| token.client != id);
+        state.tokens.retain(|_, row| row.token.client != id);
         state.listeners.tell_others(self.handle, Change::Tenancy);
         Ok(())
     }
@@ -117,7 +121,7 @@ impl Tenancy for MemoryStorage {
             return Err(not_found("store tokens"));
         }
         for token in tokens {
-            state.tokens.insert(*token.digest.as_bytes(), token);
+            state.add_token(token);
         }
         state.listeners.tell_others(self.handle, Change::Tenancy);
         Ok(())
@@ -126,7 +130,71 @@ impl Tenancy for MemoryStorage {
     async fn token(&self, digest: &Digest) -> Result<Option<Token>, StorageError> {
         let state = self.state();
         let now = state.now();
-        let token = state.tokens.get(digest.as_bytes());
-        Ok(token.filter(|token| now < token.expires_at).cloned())
+        let row = state.token(digest, now).filter(|row| !row.is_used);
+        Ok(row.map(|row| row.token.clone()))
+    }
+
+    async fn rotate_token(&self, rotation: Rotation) -> Result<Rotated, StorageError> {
+        let mut state = self.state();
+        let now = state.now();
+        let held = state.clients.get(&rotation.client).map(|client| client.scopes);
+        let shown = state.token(&rotation.shown, now).cloned();
+        let rotated = rotation
+            .decide(shown.as_ref().map(|row| (&row.token, row.is_used)), held.unwrap_or_default());
+        match (&rotated, shown) {
+            (Rotated::Renewed(renewed), Some(shown)) => {
+                let used = TokenRow { is_used: true, ..shown };
+                state.tokens.insert(*used.token.digest.as_bytes(), used);
+                state.add_token(renewed.access.clone());
+                state.add_token(renewed.refresh.clone());
+            }
+            (Rotated::Reused, Some(shown)) => state.revoke_family(&shown.token),
+            _ => return Ok(rotated),
+        }
+        state.listeners.tell_others(self.handle, Change::Tenancy);
+        Ok(rotated)
+    }
+
+    async fn revoke_token(
+        &self,
+        organization: OrganizationId,
+        client: &str,
+        digest: &Digest,
+    ) -> Result<Revoked, StorageError> {
+        let mut state = self.state();
+        let now = state.now();
+        let row = state.token(digest, now).filter(|row| row.token.organization == organization);
+        let Some(TokenRow { token, .. }) = row.cloned() else {
+            return Ok(Revoked::Unknown);
+        };
+        if token.client != client {
+            return Ok(Revoked::OfAnother);
+        }
+        match token.kind {
+            TokenKind::Access => {
+                state.tokens.remove(digest.as_bytes());
+            }
+            TokenKind::Refresh => state.revoke_family(&token),
+        }
+        state.listeners.tell_others(self.handle, Change::Tenancy);
+        Ok(Revoked::Done)
+    }
+}
+
+impl State {
+    fn token(&self, digest: &Digest, now: Timestamp) -> Option<&TokenRow> {
+        self.tokens.get(digest.as_bytes()).filter(|row| now < row.token.expires_at)
+    }
+
+    fn add_token(&mut self, token: Token) {
+        let row = TokenRow { token, is_used: false };
+        self.tokens.insert(*row.token.digest.as_bytes(), row);
+    }
+
+    /// Removes all tokens of this one's family.
+    fn revoke_family(&mut self, of: &Token) {
+        self.tokens.retain(|_, TokenRow { token, .. }| {
+            (token.family, &token.client) != (of.family, &of.client)
+        });
     }
 }

@@ -5,8 +5,8 @@ use async_trait::async_trait;
 use super::{LaneState, RouteVersion, StorageError, StoredEvent};
 use crate::{
     Attempt, Client, Delivery, DeliveryId, DeliveryState, Digest, EventId, EventPattern, EventType,
-    LaneId, Limit, Organization, OrganizationId, Plan, Seq, Subscription, SubscriptionId,
-    SubscriptionUpdate, Timestamp, Token, Usage,
+    LaneId, Limit, Organization, OrganizationId, Plan, Revoked, Rotated, Rotation, Seq,
+    Subscription, SubscriptionId, SubscriptionUpdate, Timestamp, Token, Usage,
 };
 
 /// Subscriptions and what routing needs of them. Every call is bound to one organization.
@@ -236,6 +236,25 @@ pub trait Tenancy: fmt::Debug + Send + Sync + 'static {
     /// organization's: a client that was deleted meanwhile gets nothing.
     async fn store_tokens(&self, tokens: Vec<Token>) -> Result<(), StorageError>;
 
-    /// The token of that digest, unless it has expired.
+    /// The token of that digest, unless it has expired, was revoked, or is a refresh token that was
+    /// used up.
     async fn token(&self, digest: &Digest) -> Result<Option<Token>, StorageError>;
+
+    /// Trades a refresh token for new tokens, as [`Rotation::decide`] says, in one transaction: of
+    /// two calls with the same token one gets them, and the other revokes the family.
+    ///
+    /// A token that was used up is remembered until it would have expired.
+    ///
+    /// # Cancellation
+    /// A dropped call has done all of it or nothing.
+    async fn rotate_token(&self, rotation: Rotation) -> Result<Rotated, StorageError>;
+
+    /// Revokes a token that was given to this client: an access token alone, a refresh token, used
+    /// up or not, with all of its family.
+    async fn revoke_token(
+        &self,
+        organization: OrganizationId,
+        client: &str,
+        digest: &Digest,
+    ) -> Result<Revoked, StorageError>;
 }

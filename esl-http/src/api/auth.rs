@@ -102,14 +102,13 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
 
 async fn caller(token: &str, api: &Api) -> Result<Arc<Caller>, Problem> {
     let digest = Digest::of(token.as_bytes());
-    let asked_at = Instant::now();
-    let caller = match api.callers.get(&digest, asked_at) {
-        Some(caller) => caller,
-        None => {
+    let caller = match api.callers.get(&digest, Instant::now()) {
+        Ok(caller) => caller,
+        Err(asked) => {
             let token = api.esl.storage().token(&digest).await?;
             let caller = token.and_then(Caller::of).ok_or_else(invalid_token)?;
             let caller = Arc::new(caller);
-            api.callers.put(digest, caller.clone(), asked_at);
+            api.callers.put(digest, caller.clone(), asked);
             caller
         }
     };
@@ -118,7 +117,7 @@ async fn caller(token: &str, api: &Api) -> Result<Arc<Caller>, Problem> {
 
 impl Caller {
     fn of(token: Token) -> Option<Self> {
-        let Token { kind, client, organization, scopes, expires_at, digest: _ } = token;
+        let Token { kind, client, organization, scopes, expires_at, .. } = token;
         let client = client.into();
         (kind == TokenKind::Access).then_some(Self { organization, client, scopes, expires_at })
     }
@@ -160,7 +159,7 @@ fn missing(any_of: &[Scope]) -> Problem {
 }
 
 /// Callers seen within the last second, so that a busy client costs no read per request. A token
-/// that is revoked works for that second at most.
+/// that another process revokes works for that second at most.
 #[derive(Debug, Default)]
 pub(super) struct CallerCache(Mutex<Seen>);
 
@@ -168,18 +167,35 @@ pub(super) struct CallerCache(Mutex<Seen>);
 struct Seen {
     callers: HashMap<Digest, (Arc<Caller>, Instant)>,
     swept_at: Option<Instant>,
+    /// How often something was forgotten.
+    revocations: u64,
+}
+
+/// When storage was asked for a caller.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    at: Instant,
+    revocations: u64,
 }
 
 impl CallerCache {
-    fn get(&self, digest: &Digest, now: Instant) -> Option<Arc<Caller>> {
+    /// A caller that is fresh; otherwise storage is asked.
+    fn get(&self, digest: &Digest, now: Instant) -> Result<Arc<Caller>, Asked> {
         let seen = self.seen();
-        let (caller, at) = seen.callers.get(digest)?;
-        is_fresh(*at, now).then(|| caller.clone())
+        match seen.callers.get(digest) {
+            Some((caller, at)) if is_fresh(*at, now) => Ok(caller.clone()),
+            _ => Err(Asked { at: now, revocations: seen.revocations }),
+        }
     }
 
-    /// `asked_at` is from before storage was asked: what is revoked later is not believed longer.
-    fn put(&self, digest: Digest, caller: Arc<Caller>, asked_at: Instant) {
+    /// `asked` is from before storage was asked: what is revoked later is not believed longer.
+    fn put(&self, digest: Digest, caller: Arc<Caller>, asked: Asked) {
         let mut seen = self.seen();
+        // Storage may have been read before what was revoked since.
+        if seen.revocations != asked.revocations {
+            return;
+        }
+        let asked_at = asked.at;
         if seen.callers.len() >= CALLERS_MAX {
             // At most once a second, so that a flood of tokens does not sweep at every request.
             if seen.swept_at.is_some_and(|at| is_fresh(at, asked_at)) {
@@ -191,6 +207,13 @@ impl CallerCache {
         if seen.callers.len() < CALLERS_MAX {
             seen.callers.insert(digest, (caller, asked_at));
         }
+    }
+
+    /// Believes nothing more of a client, after something of it was revoked.
+    pub(super) fn forget(&self, client: &str) {
+        let mut seen = self.seen();
+        seen.revocations += 1;
+        seen.callers.retain(|_, (caller, _)| &*caller.client != client);
     }
 
     fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
@@ -218,14 +241,35 @@ mod tests {
         })
     }
 
+    /// Puts a caller as if storage had been asked at that time.
+    fn put(cache: &CallerCache, digest: Digest, caller: Arc<Caller>, at: Instant) {
+        let asked = cache.get(&digest, at).expect_err("it is not known yet");
+        cache.put(digest, caller, asked);
+    }
+
     #[test]
     fn a_caller_is_believed_for_less_than_a_second() {
         let cache = CallerCache::default();
         let (digest, then) = (Digest::of(b"token"), Instant::now());
-        cache.put(digest, a_caller(), then);
-        assert!(cache.get(&digest, then + Duration::from_millis(999)).is_some());
-        assert!(cache.get(&digest, then + FRESH).is_none());
-        assert!(cache.get(&Digest::of(b"other"), then).is_none());
+        put(&cache, digest, a_caller(), then);
+        assert!(cache.get(&digest, then + Duration::from_millis(999)).is_ok());
+        assert!(cache.get(&digest, then + FRESH).is_err());
+        assert!(cache.get(&Digest::of(b"other"), then).is_err());
+    }
+
+    #[test]
+    fn a_client_that_is_forgotten_is_not_believed_by_an_older_answer_of_storage() {
+        let cache = CallerCache::default();
+        let ([first, second], then) = ([b"1", b"2"].map(|text| Digest::of(text)), Instant::now());
+        put(&cache, first, a_caller(), then);
+        let asked = cache.get(&second, then).expect_err("it is not known yet");
+        cache.forget("client");
+        cache.put(second, a_caller(), asked);
+        assert!(cache.get(&first, then).is_err());
+        assert!(cache.get(&second, then).is_err());
+        put(&cache, first, a_caller(), then);
+        cache.forget("another");
+        assert!(cache.get(&first, then).is_ok());
     }
 
     #[test]
@@ -235,13 +279,13 @@ mod tests {
         let caller = a_caller();
         let digest = |number: usize| Digest::of(&number.to_le_bytes());
         for number in 0..=CALLERS_MAX {
-            cache.put(digest(number), caller.clone(), then);
+            put(&cache, digest(number), caller.clone(), then);
         }
         assert_eq!(cache.seen().callers.len(), CALLERS_MAX);
-        assert!(cache.get(&digest(CALLERS_MAX), then).is_none());
-        cache.put(digest(CALLERS_MAX), caller, then + FRESH);
+        assert!(cache.get(&digest(CALLERS_MAX), then).is_err());
+        put(&cache, digest(CALLERS_MAX), caller, then + FRESH);
         assert_eq!(cache.seen().callers.len(), 1);
-        assert!(cache.get(&digest(CALLERS_MAX), then + FRESH).is_some());
+        assert!(cache.get(&digest(CALLERS_MAX), then + FRESH).is_ok());
     }
 
     #[test]

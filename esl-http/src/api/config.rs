@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use super::address::TrustedProxies;
+
 /// What an operator may choose about the API.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -18,6 +20,9 @@ pub struct ApiConfig {
     /// Whether a reader of a blob is sent on to the store itself, where that has links of its own
     /// (`ESL_BLOB_REDIRECT`). Defaults to false: the store need not be reachable from outside.
     pub blob_redirect: bool,
+    /// The proxies in front, whose `X-Forwarded-For` says who the client is
+    /// (`ESL_TRUSTED_PROXIES`). Defaults to none: anybody can write that header.
+    pub trusted_proxies: TrustedProxies,
 }
 
 impl Default for ApiConfig {
@@ -28,6 +33,7 @@ impl Default for ApiConfig {
             body_timeout: Duration::from_secs(30),
             request_timeout: Duration::from_secs(60),
             blob_redirect: false,
+            trusted_proxies: TrustedProxies::default(),
         }
     }
 }
@@ -45,6 +51,13 @@ impl ApiConfig {
     #[must_use]
     pub const fn with_blob_redirect(mut self, is_on: bool) -> Self {
         self.blob_redirect = is_on;
+        self
+    }
+
+    /// Believes these proxies when they say who the client is.
+    #[must_use]
+    pub fn with_trusted_proxies(mut self, proxies: TrustedProxies) -> Self {
+        self.trusted_proxies = proxies;
         self
     }
 

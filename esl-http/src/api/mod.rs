@@ -14,13 +14,18 @@
 //! # }
 //! ```
 //!
-//! Every answer carries `X-Request-Id`; every error is a problem (RFC 9457), except that the token
-//! route speaks OAuth's own dialect (RFC 6749, section 5.2). What a route takes, answers and refuses
+//! Who guesses the secrets of clients is slowed down by address. [`serve`] tells the router whose
+//! connection it is; served otherwise, it wants axum's `ConnectInfo<SocketAddr>` with each request
+//! (`into_make_service_with_connect_info`), or counts all addresses as one.
+//!
+//! Every answer carries `X-Request-Id`; every error is a problem (RFC 9457), except that the
+//! routes below `/oauth` speak OAuth's own dialect (RFC 6749, section 5.2). What a route takes, answers and refuses
 //! stands in `docs/api.md`.
 //!
 //! What this module does not do: TLS, which belongs to whatever stands in front, and limits per
 //! client, which are storage's to count.
 
+mod address;
 mod auth;
 mod blobs;
 mod body;
@@ -54,26 +59,36 @@ use axum::{
 use esl_core::Esl;
 use serde::Serialize;
 
-use self::{auth::CallerCache, health::LastCheck, problem::Problem};
 pub use self::{
+    address::{TrustedProxies, TrustedProxiesError},
     config::ApiConfig,
     serve::{ServerLimits, serve},
 };
+use self::{auth::CallerCache, health::LastCheck, oauth::Attempts, problem::Problem};
 
 /// The routes of the API, complete with their errors.
 ///
 /// What is not a route of the API is a 404 of its own, so `Router::merge` with a router that has a
 /// fallback, too, panics: mount it by `fallback_service` or `nest`.
 pub fn router(esl: Esl, config: ApiConfig) -> Router {
+    let metadata_path = oauth::Metadata::path_of(esl.public_url());
     let api = Api(Arc::new(Shared {
         esl,
         config,
         callers: CallerCache::default(),
+        attempts: Attempts::default(),
         last_check: LastCheck::default(),
     }));
-    Router::new()
+    let mut routes = Router::new();
+    if let Some(path) = metadata_path {
+        routes = routes.route(&path, get(oauth::metadata));
+    }
+    routes
         .route("/health", get(health::health))
         .route("/oauth/token", post(oauth::token))
+        .route("/oauth/revoke", post(oauth::revoke))
+        .route("/oauth/introspect", post(oauth::introspect))
+        .route(oauth::Metadata::PATH, get(oauth::metadata))
         .route("/api/v1/events", post(events::publish).get(events::list))
         .route("/api/v1/events/{id}", get(events::one))
         .route("/api/v1/blobs/{id}", get(blobs::one))
@@ -106,6 +121,7 @@ struct Shared {
     esl: Esl,
     config: ApiConfig,
     callers: CallerCache,
+    attempts: Attempts,
     last_check: LastCheck,
 }
 

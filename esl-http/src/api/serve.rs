@@ -3,14 +3,19 @@
 use std::{
     future::Future,
     io::{self, IoSlice},
+    net::SocketAddr,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use axum::Router;
-use hyper::server::conn::http1;
+use axum::{Router, extract::ConnectInfo, http::Request};
+use hyper::{
+    body::Incoming,
+    server::conn::http1,
+    service::{Service as _, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -104,13 +109,14 @@ pub async fn serve(
     let mut shutdown = pin!(shutdown);
     loop {
         // Both arms may be dropped: a permit goes back, and a connection stays in the backlog.
-        let (stream, permit) = select! {
+        let ((stream, peer), permit) = select! {
             biased;
             () = &mut shutdown => break,
             accepted = accept(&listener, &permits) => accepted,
         };
         connections.spawn(converse(
             stream,
+            peer,
             permit,
             router.clone(),
             limits.clone(),
@@ -131,11 +137,11 @@ pub async fn serve(
 async fn accept(
     listener: &TcpListener,
     permits: &Arc<Semaphore>,
-) -> (TcpStream, OwnedSemaphorePermit) {
+) -> ((TcpStream, SocketAddr), OwnedSemaphorePermit) {
     let permit = permits.clone().acquire_owned().await.expect("nobody closes the semaphore");
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return (stream, permit),
+            Ok(accepted) => return (accepted, permit),
             // The client's own doing.
             Err(error)
                 if matches!(
@@ -156,6 +162,7 @@ async fn accept(
 /// Answers the requests of one connection, one after the other.
 async fn converse(
     stream: TcpStream,
+    peer: SocketAddr,
     _permit: OwnedSemaphorePermit,
     router: Router,
     limits: Arc<ServerLimits>,
@@ -167,11 +174,16 @@ async fn converse(
         tracing::debug!(%error, "could not set TCP_NODELAY");
     }
     let stream = Impatient { stream, patience: limits.write_timeout, stalled: None };
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(peer));
+        router.call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_timeout)
         .max_header_size(limits.head_bytes_max)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     // `connection` is only borrowed, so leaving an arm loses nothing of it.
     let result = select! {

@@ -1,7 +1,10 @@
 //! Storage that fails on command.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -9,8 +12,8 @@ use async_trait::async_trait;
 use esl_core::{
     Attempt, BlobKey, Client, Delivery, DeliveryId, DeliveryState, Digest, EventId, EventType,
     InstallationId, LaneId, Limit, LinkKey, MemoryStorage, Organization, OrganizationId, Plan,
-    Replay, ReplayId, ReplayNumber, SealedEvent, Seq, Subscription, SubscriptionId,
-    SubscriptionUpdate, Token, Usage, WorkerId,
+    Replay, ReplayId, ReplayNumber, Revoked, Rotated, Rotation, SealedEvent, Seq, Subscription,
+    SubscriptionId, SubscriptionUpdate, Token, Usage, WorkerId,
     storage::{
         Candidates, Change, Claimed, Commit, Committed, Erased, FanOut, Health, IntakeRow, Lanes,
         Page, PageOf, Records, Refused, Removal, Removed, ReplayStep, Replays, RouteTable,
@@ -32,6 +35,7 @@ pub(crate) struct FaultyStorage {
 pub(crate) struct Fault {
     mode: Arc<Mutex<Mode>>,
     hanging: Arc<Notify>,
+    calls: Arc<AtomicUsize>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -57,7 +61,13 @@ impl Fault {
         self.hanging.notified().await;
     }
 
+    /// How many calls there were.
+    pub(crate) fn calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
+    }
+
     async fn strike(&self) -> Result<(), StorageError> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
         let mode = *self.mode.lock().expect("no panic");
         match mode {
             Mode::None => Ok(()),
@@ -456,5 +466,20 @@ impl Tenancy for FaultyStorage {
     async fn token(&self, digest: &Digest) -> Result<Option<Token>, StorageError> {
         self.fault.strike().await?;
         self.inner.token(digest).await
+    }
+
+    async fn rotate_token(&self, rotation: Rotation) -> Result<Rotated, StorageError> {
+        self.fault.strike().await?;
+        self.inner.rotate_token(rotation).await
+    }
+
+    async fn revoke_token(
+        &self,
+        organization: OrganizationId,
+        client: &str,
+        digest: &Digest,
+    ) -> Result<Revoked, StorageError> {
+        self.fault.strike().await?;
+        self.inner.revoke_token(organization, client, digest).await
     }
 }

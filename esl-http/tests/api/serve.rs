@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use esl_http::api::{ServerLimits, serve};
+use esl_core::CallbackPolicy;
+use esl_http::api::{ApiConfig, ServerLimits, serve};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -21,7 +22,10 @@ struct Server {
 }
 
 async fn start(limits: ServerLimits) -> Server {
-    let world = World::new().await;
+    start_with(World::new().await, limits).await
+}
+
+async fn start_with(world: World, limits: ServerLimits) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let (stop, stopped) = oneshot::channel::<()>();
@@ -210,4 +214,27 @@ async fn what_does_not_finish_within_the_grace_is_cut_off() {
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer).await;
     assert_eq!(answer, b"");
+}
+
+#[tokio::test]
+async fn the_router_learns_who_is_connected() {
+    let config = ApiConfig::default().with_trusted_proxies("127.0.0.1".parse().expect("a list"));
+    let world = World::with(config, CallbackPolicy::default()).await;
+    let server = start_with(world, ServerLimits::default()).await;
+    let form = "grant_type=client_credentials&client_id=acme-client&client_secret=wrong";
+    let guess = async |client: &str| {
+        let request = format!(
+            "POST /oauth/token HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+             x-forwarded-for: {client}\r\ncontent-type: application/x-www-form-urlencoded\r\n\
+             content-length: {}\r\n\r\n{form}",
+            form.len()
+        );
+        server.converse(request.as_bytes()).await[9..12].to_owned()
+    };
+    for _ in 0..5 {
+        assert_eq!(guess("203.0.113.1").await, "401");
+    }
+    // Believed, because the connection is one of a proxy that is trusted.
+    assert_eq!(guess("203.0.113.1").await, "429");
+    assert_eq!(guess("203.0.113.2").await, "401");
 }

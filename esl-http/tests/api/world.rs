@@ -1,15 +1,16 @@
 //! What a case starts from: an engine over storage in memory, two organizations, and a router.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
     body::{Body, to_bytes},
+    extract::ConnectInfo,
     http::{HeaderMap, Method, Request, StatusCode},
 };
 use esl_core::{
     CallbackPolicy, Client, Clock, Digest, Esl, MemoryStorage, Organization, OrganizationId,
-    Scopes, Timestamp, Token, TokenKind, storage::Tenancy, testing::ManualClock,
+    Scopes, Timestamp, Token, TokenFamily, TokenKind, storage::Tenancy, testing::ManualClock,
 };
 use esl_http::api::{self, ApiConfig};
 use serde_json::Value;
@@ -40,6 +41,14 @@ impl World {
     }
 
     pub(crate) async fn with(config: ApiConfig, callbacks: CallbackPolicy) -> Self {
+        Self::reached_at("http://127.0.0.1:8080", config, callbacks).await
+    }
+
+    pub(crate) async fn reached_at(
+        public_url: &str,
+        config: ApiConfig,
+        callbacks: CallbackPolicy,
+    ) -> Self {
         let clock = ManualClock::new(NOON);
         let storage = MemoryStorage::with_clock(Arc::new(clock.clone()));
         let fault = Fault::default();
@@ -47,6 +56,7 @@ impl World {
         let esl = Esl::builder(FaultyStorage { inner: storage.clone(), fault: fault.clone() })
             .clock(Arc::new(clock.clone()))
             .callbacks(callbacks)
+            .public_url(public_url)
             .build()
             .await
             .expect("an engine");
@@ -57,13 +67,7 @@ impl World {
         {
             let organization = Organization::new(id, name, NOON);
             storage.create_organization(organization).await.expect("a new organization");
-            let client = Client {
-                id: client.into(),
-                organization: id,
-                secret: Digest::of(secret_of(client).as_bytes()),
-                scopes: Scopes::all(),
-                created_at: NOON,
-            };
+            let client = a_client(client, id, Scopes::all());
             storage.create_client(client).await.expect("a new client");
         }
         let router = api::router(esl.clone(), config);
@@ -95,6 +99,7 @@ impl World {
             kind: TokenKind::Access,
             client: client.into(),
             organization,
+            family: TokenFamily::from_bytes([1; 16]),
             scopes: scopes.parse().expect("scopes"),
             expires_at: self.clock.utc() + Duration::from_secs(3600),
         };
@@ -141,6 +146,11 @@ impl World {
     }
 }
 
+pub(crate) fn a_client(id: &str, organization: OrganizationId, scopes: Scopes) -> Client {
+    let secret = Digest::of(secret_of(id).as_bytes());
+    Client { id: id.into(), organization, secret, scopes, created_at: NOON }
+}
+
 pub(crate) fn secret_of(client: &str) -> String {
     format!("the secret of {client}: 100% & more")
 }
@@ -154,6 +164,13 @@ pub(crate) struct Call<'w> {
 impl Call<'_> {
     pub(crate) fn token(self, token: &str) -> Self {
         self.header("authorization", &format!("Bearer {token}"))
+    }
+
+    /// Comes from that address.
+    pub(crate) fn from(mut self, address: &str) -> Self {
+        let peer = SocketAddr::new(address.parse().expect("an address"), 4711);
+        self.request.extensions_mut().insert(ConnectInfo(peer));
+        self
     }
 
     /// Sets a header.

@@ -13,7 +13,10 @@ use std::{
 };
 
 use esl_core::{Algorithm, CallbackAllowList, Digest, OrganizationId, RetryPolicy};
-use esl_http::{HttpTransport, HttpTransportBuilder, Proxy, ProxyError};
+use esl_http::{
+    HttpTransport, HttpTransportBuilder, Proxy, ProxyError,
+    api::{TrustedProxies, TrustedProxiesError},
+};
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
@@ -157,6 +160,12 @@ pub(super) fn blob_storage_url(text: &str) -> Parsed<String> {
 
 pub(super) fn allowed_callbacks(text: &str) -> Parsed<CallbackAllowList> {
     text.parse().map_err(|error| format!("{error}; expected {ALLOWED_CALLBACKS_EXPECTED}"))
+}
+
+pub(super) fn trusted_proxies(text: &str) -> Parsed<TrustedProxies> {
+    text.parse().map_err(|error: TrustedProxiesError| {
+        format!("{error}; expected networks and addresses with commas in between")
+    })
 }
 
 pub(super) fn egress_proxy(text: &str) -> Parsed<Proxy> {
@@ -530,6 +539,9 @@ mod tests {
             assert_eq!(allowed_callbacks(list).is_ok(), is_right, "{list}");
         }
         let slip = allowed_callbacks("10.20.0.1/16").unwrap_err();
+        assert!(slip.contains("its address is 10.20.0.0"), "{slip}");
+        assert!(trusted_proxies("10.20.0.0/16, ::1").is_ok());
+        let slip = trusted_proxies("10.20.0.1/16").unwrap_err();
         assert!(slip.contains("its address is 10.20.0.0"), "{slip}");
         assert!(egress_proxy("socks5://proxy.internal").is_ok());
         assert!(egress_proxy("socks5h://proxy.internal").is_ok());

@@ -3,7 +3,7 @@
 use std::{convert::Infallible, net::SocketAddr, path::PathBuf, time::Duration};
 
 use esl_core::{Algorithm, CallbackAllowList};
-use esl_http::Proxy;
+use esl_http::{Proxy, api::TrustedProxies};
 
 use super::{
     BootstrapClient, Fault, LogFormat, RootCertificates, Written, XdebugMode,
@@ -198,12 +198,17 @@ variables! {
     "ESL_CA_FILE" Open, default "" => root_certificates: Option<RootCertificates> =
         parse::optional(parse::ca_file);
 
+    /// The proxies in front of the server, as networks (`10.20.0.0/16`) and addresses with commas in
+    /// between. What they write into `X-Forwarded-For` says where a client comes from, for slowing
+    /// down those who guess secrets: it is the rightmost address there that is no trusted proxy's.
+    /// Without it, it is whoever connects.
+    "ESL_TRUSTED_PROXIES" Open, default "" => trusted_proxies: TrustedProxies = parse::trusted_proxies;
+
     /// Access token lifetime, in seconds.
     "OAUTH_TOKEN_LIFETIME" Open, default "3600" => access_token_lifetime: Duration =
         parse::units(Duration::from_secs(1), 1..=31_536_000);
 
-    /// Refresh token lifetime, in seconds. They are given out, but nothing takes one yet: that comes
-    /// with a later version.
+    /// Refresh token lifetime, in seconds. Each refresh gives a new one, which lasts as long again.
     "OAUTH_REFRESH_LIFETIME" Open, default "86400" => refresh_token_lifetime: Duration =
         parse::units(Duration::from_secs(1), 1..=31_536_000);
 

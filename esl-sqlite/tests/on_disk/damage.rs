@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use esl_core::{
-    Clock, DeliveryId, DeliveryState, Esl, Seq, SubscriptionId, SystemClock,
+    Clock, DeliveryId, DeliveryState, Esl, Limit, Seq, SubscriptionId, SystemClock,
     storage::{
         Commit, Lanes, Page, Publish, Records, Removal, RouteVersion, Routed, StorageErrorKind,
         Subscriptions, Unit, Want,
@@ -137,12 +137,13 @@ async fn a_damaged_event_holds_up_nothing_but_itself() {
 async fn a_damaged_delivery_or_subscription_holds_up_its_own_lane_alone() {
     let world = World::new().await;
     let other = subscription(world.organization, 2);
-    let other = world.storage.create_subscription(other).await.unwrap().lane;
+    let other = world.storage.create_subscription(other, Limit::Unlimited).await.unwrap().lane;
     let publish = Publish {
         organization: world.organization,
         route_version: RouteVersion(2),
         events: vec![Routed::new(world.event(1, b"{}"), [world.lane, other].into())],
         idempotency: None,
+        metering: None,
     };
     world.storage.commit(vec![Unit::publish(publish)]).await.unwrap();
     let worker = world.storage.enlist(worker_id(1)).await.unwrap();
@@ -257,7 +258,7 @@ async fn what_is_damaged_is_left_out_of_lists_and_can_be_erased() {
 async fn a_damaged_subscription_is_left_out_of_the_list_and_can_be_deleted() {
     let world = World::new().await;
     let other = subscription(world.organization, 2);
-    let other = world.storage.create_subscription(other).await.unwrap();
+    let other = world.storage.create_subscription(other, Limit::Unlimited).await.unwrap();
     let damage = "UPDATE esl_subscriptions SET events = '?' WHERE lane = 1";
     world.connection().execute(damage, []).unwrap();
     let page = Page { after: None, limit: 1 };

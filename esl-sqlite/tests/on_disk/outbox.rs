@@ -126,11 +126,7 @@ async fn an_event_of_an_organization_that_is_not_there_waits_for_it() {
     let event = Arc::clone(prepared.event());
     world.storage.publish_in(&world.connection(), prepared).unwrap().notify();
     assert_eq!(world.storage.intake(None, 9, &[]).await.unwrap(), []);
-    let made = Organization {
-        id: world.organization,
-        name: "made".into(),
-        created_at: SystemClock::new().utc(),
-    };
+    let made = Organization::new(world.organization, "made", SystemClock::new().utc());
     world.storage.create_organization(made).await.unwrap();
     let rows = world.storage.intake(None, 9, &[]).await.unwrap();
     assert_eq!(rows.into_iter().map(|(_, event)| event).collect::<Vec<_>>(), [event]);

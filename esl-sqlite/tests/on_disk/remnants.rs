@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, sync::Arc};
 
 use esl_core::{
-    Attempt, AttemptError, LaneId, OrganizationId, Seq, Timings,
+    Attempt, AttemptError, LaneId, Limit, OrganizationId, Seq, Timings,
     storage::{
         Commit, Lanes, Outcome, Publish, Removal, RouteVersion, Routed, Settle, Settlement,
         Subscriptions, Unit, Worker,
@@ -84,7 +84,14 @@ impl Churn {
         let mut lanes = Vec::new();
         for number in 2..27 {
             let subscription = subscription(world.organization, number);
-            lanes.push(world.storage.create_subscription(subscription).await.unwrap().lane);
+            lanes.push(
+                world
+                    .storage
+                    .create_subscription(subscription, Limit::Unlimited)
+                    .await
+                    .unwrap()
+                    .lane,
+            );
         }
         let worker = world.storage.enlist(worker_id(1)).await.unwrap();
         world.storage.take(&worker, &lanes).await.unwrap();
@@ -126,6 +133,7 @@ impl Churn {
                 route_version: RouteVersion(version),
                 events: vec![Routed { intake, ..Routed::new(event, lanes) }],
                 idempotency: None,
+                metering: None,
             };
             units.push(Unit::publish(publish));
             self.published.push((organization, number));

@@ -7,7 +7,7 @@ use super::{
     world::{PLENTY, WORKS, World, hear, heard, numbers, settlement, want},
 };
 use crate::{
-    Client, Digest, Limit, Scopes, Seq, SubscriptionUpdate, Token, TokenKind,
+    Client, Digest, Limit, Scopes, Seq, SubscriptionUpdate, Token, TokenFamily, TokenKind,
     storage::{Change, Outcome, Publish, Refused, RouteVersion, Unit},
 };
 
@@ -55,6 +55,7 @@ pub(super) async fn changes_to_clients_and_tokens_are_heard_by_others(world: Wor
         kind: TokenKind::Access,
         client: "client".into(),
         organization,
+        family: TokenFamily::from_bytes([1; 16]),
         scopes: Scopes::all(),
         expires_at: world.now() + super::world::SECOND,
     };

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     Client, Digest, NewReplay, Organization, Replay, ReplayId, ReplayNumber, ReplayOf, Scopes,
-    Token, TokenKind,
+    Token, TokenFamily, TokenKind,
     storage::{StorageErrorKind, Unit},
 };
 
@@ -77,6 +77,7 @@ pub(super) async fn nothing_of_a_deleted_organization_is_handed_out_or_opens_any
         kind: TokenKind::Access,
         client: "client".into(),
         organization,
+        family: TokenFamily::from_bytes([1; 16]),
         scopes: Scopes::all(),
         expires_at: world.now() + SECOND * 3_600,
     };

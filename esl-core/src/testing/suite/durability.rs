@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::world::{SECOND, WORKS, World, first, kind, numbers, settle, settlement};
 use crate::{
     Attempt, AttemptError, Client, DeliveryId, DeliveryState, Digest, DisabledReason, Scopes, Seq,
-    SubscriptionUpdate, Timings, Token, TokenKind,
+    SubscriptionUpdate, Timings, Token, TokenFamily, TokenKind,
     storage::{
         Accepted, Idempotency, LaneState, Outcome, Publish, Refused, Settle, Settlement,
         StorageErrorKind, SwitchOff, Unit,
@@ -224,6 +224,7 @@ pub(super) async fn organizations_clients_and_tokens_survive_a_kill(world: World
         kind: TokenKind::Refresh,
         client: client.to_owned(),
         organization,
+        family: TokenFamily::from_bytes([1; 16]),
         scopes: Scopes::all(),
         expires_at: World::BEGINNING + SECOND * 3_600,
     };

@@ -210,6 +210,15 @@ macro_rules! storage_suite {
                 a_token_is_found_by_its_digest_until_it_expires,
                 deleting_a_client_removes_its_tokens,
                 tokens_are_stored_for_clients_that_exist_all_or_none;
+            tokens:
+                a_refresh_token_is_traded_once,
+                a_refresh_token_that_comes_again_revokes_its_family,
+                of_two_who_trade_one_token_one_wins_and_the_other_revokes,
+                only_its_client_trades_a_token_and_only_before_it_expires,
+                a_trade_gives_no_more_than_the_grant_and_the_client_have,
+                a_revoked_access_token_goes_alone_and_a_refresh_token_with_its_family,
+                what_was_used_up_or_revoked_is_so_after_a_kill,
+                used_up_tokens_are_swept_when_they_expire;
             sweep:
                 a_sweep_with_nothing_to_do_does_nothing,
                 a_sweep_removes_what_is_over_slice_by_slice,

@@ -33,6 +33,7 @@ mod strict;
 mod subscriptions;
 mod sweep;
 mod tenancy;
+mod tokens;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 

@@ -2,7 +2,7 @@
 
 use super::world::{PLENTY, SECOND, WORKS, World, numbers, want};
 use crate::{
-    Client, Digest, OrganizationId, Scopes, Token, TokenKind,
+    Client, Digest, OrganizationId, Scopes, Token, TokenFamily, TokenKind,
     storage::{Idempotency, Swept, Unit, Worker},
 };
 
@@ -94,6 +94,7 @@ async fn store_tokens(world: &World, organization: OrganizationId, count: u8) {
         kind: TokenKind::Access,
         client: "client".into(),
         organization,
+        family: TokenFamily::from_bytes([1; 16]),
         scopes: Scopes::all(),
         expires_at: world.now() + SECOND * 86_400,
     });

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::world::{SECOND, WORKS, World, kind};
 use crate::{
-    Client, Digest, Organization, OrganizationId, Scope, Scopes, Timestamp, Token, TokenKind,
-    storage::StorageErrorKind,
+    Client, Digest, Organization, OrganizationId, Scope, Scopes, Timestamp, Token, TokenFamily,
+    TokenKind, storage::StorageErrorKind,
 };
 
 pub(super) async fn organizations_are_listed_in_the_order_of_creation(world: World) {
@@ -150,6 +150,7 @@ fn token(world: &World, organization: OrganizationId, client: &str, number: u8) 
         kind: TokenKind::Access,
         client: client.to_owned(),
         organization,
+        family: TokenFamily::from_bytes([1; 16]),
         scopes: Scopes::all(),
         expires_at: world.now() + SECOND * 60,
     }
