@@ -31,6 +31,7 @@ pub(crate) struct Checkpoints {
     /// How many of them the thread has brought into the database.
     done_pages: Arc<AtomicUsize>,
     requests: SyncSender<()>,
+    thread: JoinHandle<()>,
     /// Held by whoever checkpoints: SQLite would turn the second one away.
     running: Arc<Mutex<()>>,
     /// The writer's.
@@ -46,12 +47,12 @@ pub(crate) struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// Starts the thread. It ends when the writer's side is dropped.
+    /// Starts the thread. It ends with [`finish`](Self::finish).
     pub(crate) fn start(
         writer: &mut Connection,
         checkpointer: Connection,
         patience: Patience,
-    ) -> Result<(Self, JoinHandle<()>), StorageError> {
+    ) -> Result<Self, StorageError> {
         let wal_pages = Arc::new(AtomicUsize::new(0));
         let seen_by_hook = Arc::clone(&wal_pages);
         writer
@@ -72,10 +73,11 @@ impl Checkpoints {
             })
             .map_err(|error| translate_io(OPEN, error))?;
         let restart_pages = RESTART_BYTES / page_bytes;
-        let checkpoints = Self {
+        Ok(Self {
             wal_pages,
             done_pages,
             requests,
+            thread,
             running,
             patience,
             bulk_pages: BULK_BYTES / page_bytes,
@@ -84,8 +86,7 @@ impl Checkpoints {
             pages_before: 0,
             requested_at: 0,
             finish_at: restart_pages,
-        };
-        Ok((checkpoints, thread))
+        })
     }
 
     /// Looks how long the WAL has become, between two transactions of the writer.
@@ -142,9 +143,16 @@ impl Checkpoints {
         emptied.is_some()
     }
 
-    /// The last checkpoint of all: leaves the WAL empty, if nobody else is at work.
-    pub(crate) fn finish(&self, writer: &Connection) {
-        let _running = self.running.lock().expect("no code panics while it holds this lock");
+    /// Ends the thread, and makes the last checkpoint of all: leaves the WAL empty, if nobody else is at
+    /// work.
+    ///
+    /// The thread's connection is closed before the writer's. If both were closed at once, each would
+    /// take the other one for somebody who is still there, and neither would remove the WAL.
+    pub(crate) fn finish(self, writer: &Connection) {
+        drop(self.requests);
+        if self.thread.join().is_err() {
+            tracing::error!("the thread that checkpoints has panicked");
+        }
         self.patience.without(|| checkpoint(writer, CheckpointMode::TRUNCATE));
     }
 }

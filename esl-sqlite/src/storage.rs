@@ -4,7 +4,6 @@ use std::{
     fmt,
     path::{Path, PathBuf},
     sync::Arc,
-    thread::JoinHandle,
 };
 
 use esl_core::storage::{StorageError, StorageTime};
@@ -42,7 +41,6 @@ struct Inner {
     readers: Readers,
     /// Reads all of the database, for as long as that takes.
     searcher: Readers,
-    checkpointer: Option<JoinHandle<()>>,
 }
 
 impl SqliteStorage {
@@ -74,7 +72,7 @@ impl SqliteStorage {
         let database = path.canonicalize().map_err(|error| translate_io(OPEN, error))?;
         let readers = Readers::start(READERS, &database, busy_timeout, Arc::clone(&time))?;
         let searcher = Readers::start(1, &database, busy_timeout, Arc::clone(&time))?;
-        let (checkpoints, checkpointer) =
+        let checkpoints =
             Checkpoints::start(&mut connection, open_checkpointer(&database)?, patience)?;
         let changes = Arc::new(Changes::default());
         let writer = Writer::start(Parts {
@@ -84,7 +82,6 @@ impl SqliteStorage {
             changes: Arc::clone(&changes),
             checkpoints,
         })?;
-        let checkpointer = Some(checkpointer);
         let inner = Inner {
             database,
             time,
@@ -93,7 +90,6 @@ impl SqliteStorage {
             writer,
             readers,
             searcher,
-            checkpointer,
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -158,12 +154,7 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.readers.close();
         self.searcher.close();
+        // The last one to close its connection removes the WAL; no other must be closing just then.
         self.writer.close();
-        // It ends with the writer, which has asked it for checkpoints.
-        if let Some(checkpointer) = self.checkpointer.take()
-            && checkpointer.join().is_err()
-        {
-            tracing::error!("the thread that checkpoints has panicked");
-        }
     }
 }
