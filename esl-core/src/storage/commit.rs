@@ -33,8 +33,9 @@ pub trait Commit: fmt::Debug + Send + Sync + 'static {
     ///   under a current version.
     /// - An event that goes to more than [`FAN_OUT_ABOVE`] lanes is **fanned out**: stored with what
     ///   is needed to owe it to its lanes later, in slices ([`Expand`]), and so is each event of a unit
-    ///   that [is large](Publish::is_large), and every further event of the organization until the last of them is expanded. Its deliveries come to be with their
-    ///   slice; [`Accepted::deliveries`] is the number of lanes it was routed to all the same.
+    ///   that [is large](Publish::is_large), and every further event of the organization until the last
+    ///   of them is expanded. Its deliveries come to be with their slice; [`Accepted::deliveries`] is the
+    ///   number of lanes it was routed to all the same.
     /// - An event for one subscription alone ([`Audience::Only`]) is owed to it like a retry that is
     ///   due now, fan-outs or not: it has no place in the order of the others.
     /// - An [`Expand`] must be of the first open fan-out of its organization and begin where that

@@ -131,8 +131,8 @@ pub trait Lanes: fmt::Debug + Send + Sync + 'static {
     /// says what to look at. Several causes may come as one; one may come twice.
     ///
     /// Intake rows are the exception: they are reported whoever added them, for their adder has no
-    /// other way to reach an engine, and again when the organization is made that they waited for. An erasure may be, too, since the call that erases comes back
-    /// later than the event is erased.
+    /// other way to reach an engine, and again when the organization is made that they waited for. An
+    /// erasure may be, too, since the call that erases comes back later than the event is erased.
     ///
     /// # Cancellation
     /// A dropped call loses nothing: what it would have said, the next one says.
