@@ -308,7 +308,10 @@ impl Terms<'_> {
 
 /// What an organization is told of its usage in an hour.
 #[derive(Debug, Default)]
-pub(crate) struct Told(Option<(Hour, Vec<(Threshold, Arc<SealedEvent>)>)>);
+pub(crate) struct Told(Option<(Hour, Vec<Notice>)>);
+
+/// The event that tells of a threshold.
+pub(crate) type Notice = (Threshold, Arc<SealedEvent>);
 
 impl Told {
     /// For a unit that comes to a threshold with `usage`.
@@ -339,7 +342,7 @@ pub(crate) async fn route(
         Metered::Refusing(told) => Some((told, true)),
     };
     let metering = metering.zip(routes.plan()).map(|((told, refuses), plan)| {
-        let route = |(threshold, event): &(Threshold, Arc<SealedEvent>)| {
+        let route = |(threshold, event): &Notice| {
             (*threshold, Routed::new(Arc::clone(event), routes.lanes(&event.event_type)))
         };
         let notices = told.0.as_ref().map(|(hour, events)| Notices {

@@ -158,10 +158,10 @@ fn a_delivery_is_tried_again_as_often_as_the_plan_allows() {
         |world| async move {
             world.esl.set_plan(ORGANIZATION, Some(Plan::new(Tier::Free))).await.unwrap();
             let mut options = SubscriptionOptions::default();
-            options.retry_schedule = Some(vec![Duration::from_secs(1)].into());
+            options.retry_schedule = Some(vec![Duration::from_secs(1)]);
             let usual = world.subscribe("usual", "*").await;
             let short = world.subscribe_with("short", "*", options.clone()).await;
-            options.retry_schedule = Some(vec![Duration::from_secs(1); 8].into());
+            options.retry_schedule = Some(vec![Duration::from_secs(1); 8]);
             let long = world.subscribe_with("long", "*", options).await;
             for path in ["usual", "short", "long"] {
                 world.transport.script(&url(path), vec![Reply::status(500); 10]);
