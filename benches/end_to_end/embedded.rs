@@ -7,7 +7,10 @@ use esl::{
     Timestamp, storage::Tenancy,
 };
 
-use crate::{Settings, disk, percentile, service::ORGANIZATION};
+use crate::{
+    Settings, disk, percentile,
+    service::{ORGANIZATION, PLAN},
+};
 
 const PUBLISHERS: usize = 256;
 
@@ -20,7 +23,7 @@ pub(crate) fn measure(settings: &Settings) -> anyhow::Result<()> {
         let policy = CallbackPolicy::public();
         let storage = SqliteStorage::open(folder.join("esl.db"))?;
         let organization =
-            Organization::new(ORGANIZATION, "bench", Timestamp::EPOCH);
+            Organization::new(ORGANIZATION, "bench", Timestamp::EPOCH).with_plan(PLAN);
         storage.create_organization(organization).await?;
         // Without a transport nothing is sent.
         let esl = Esl::builder(storage).build().await?;

@@ -24,7 +24,7 @@ use tokio::{
 
 use crate::{
     Settings, disk, median,
-    service::{ORGANIZATION, all, publish_many, wish},
+    service::{ORGANIZATION, PLAN, all, publish_many, wish},
     tally::numbered,
 };
 
@@ -92,7 +92,8 @@ async fn fill(folder: &Path, batch: usize, events: usize) -> anyhow::Result<Even
     let storage = open(folder, &clock)?;
     let accepted = Arc::new(AtomicU64::new(0));
     if batch == 0 {
-        let organization = Organization::new(ORGANIZATION, "bench", Timestamp::EPOCH);
+        let organization =
+            Organization::new(ORGANIZATION, "bench", Timestamp::EPOCH).with_plan(PLAN);
         storage.create_organization(organization).await?;
     }
     let builder = Esl::builder(storage).clock(clock).callbacks(CallbackPolicy::public());

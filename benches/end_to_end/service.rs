@@ -3,8 +3,9 @@
 use std::{path::Path, time::Duration};
 
 use esl::{
-    CallbackPolicy, CallbackUrl, Client, Digest, Esl, EventType, HttpTransport, NewSubscription,
-    Organization, OrganizationId, Scopes, SqliteStorage, Timestamp, Token, TokenFamily, TokenKind,
+    CallbackPolicy, CallbackUrl, Client, Digest, Esl, EventType, HttpTransport, Limit,
+    NewSubscription, Organization, OrganizationId, Plan, Scopes, SqliteStorage, Tier, Timestamp,
+    Token, TokenFamily, TokenKind,
     api::{self, ApiConfig, ServerLimits},
     storage::Tenancy,
 };
@@ -135,13 +136,20 @@ pub(crate) async fn all(mut tasks: JoinSet<anyhow::Result<()>>) -> anyhow::Resul
     Ok(())
 }
 
+/// Everything is counted, and nothing is ever too much.
+pub(crate) const PLAN: Plan = Plan {
+    subscriptions: Some(Limit::Unlimited),
+    events_per_hour: Some(Limit::AtMost(u64::MAX)),
+    ..Plan::new(Tier::Standard)
+};
+
 /// As many as the API takes at once.
 const ARRAY: usize = 1000;
 const PUBLISHERS: usize = 4;
 
 async fn prepare(storage: &SqliteStorage, id: OrganizationId) -> anyhow::Result<()> {
     let name = id.to_string();
-    let organization = Organization::new(id, name.clone(), Timestamp::EPOCH);
+    let organization = Organization::new(id, name.clone(), Timestamp::EPOCH).with_plan(PLAN);
     storage.create_organization(organization).await?;
     let client = Client {
         id: name.clone(),

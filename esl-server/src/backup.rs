@@ -7,7 +7,7 @@ use esl_core::storage::StorageErrorKind;
 use esl_sqlite::SqliteStorage;
 use serde_json::json;
 
-use crate::{config::Config, database, tenancy::print};
+use crate::{config::Config, database, output::print};
 
 pub(crate) fn run(config: &Config, file: &Path, as_json: bool) -> anyhow::Result<()> {
     database::demand_existing(config)?;

@@ -3,7 +3,7 @@
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use esl_core::EventId;
 
-use crate::config;
+use crate::{config, terms::Terms};
 
 /// Durable, signed events to whoever subscribed.
 ///
@@ -50,16 +50,36 @@ pub(crate) enum Command {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum OrganizationCommand {
-    /// Make an organization
+    /// Make an organization, of the tier standard where no other is named
     Create {
         /// Its name, which no other organization has
         name: String,
+        #[command(flatten)]
+        terms: Terms,
         /// Answer in JSON
         #[arg(long)]
         json: bool,
     },
     /// List the organizations
     List {
+        /// Answer in JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what an organization may use, and what it uses
+    Show {
+        /// The organization, by id or name
+        organization: String,
+        /// Answer in JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Change what an organization may use; what is not named stays as it is
+    Set {
+        /// The organization, by id or name
+        organization: String,
+        #[command(flatten)]
+        terms: Terms,
         /// Answer in JSON
         #[arg(long)]
         json: bool,

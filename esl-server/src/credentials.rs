@@ -1,12 +1,13 @@
 //! Machine-made ids and secrets.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use esl_core::{Client, Clock, Digest, Organization, OrganizationId, Scopes};
+use esl_core::{Client, Clock, Digest, Organization, OrganizationId, Plan, Scopes, Tier};
 use ulid::Ulid;
 
-/// A new organization.
+/// A new organization, of the tier that organizations begin with.
 pub(crate) fn organization(name: &str, clock: &dyn Clock) -> Organization {
-    Organization::new(OrganizationId::from_ulid(ulid(clock)), name, clock.utc())
+    let id = OrganizationId::from_ulid(ulid(clock));
+    Organization::new(id, name, clock.utc()).with_plan(Plan::new(Tier::Standard))
 }
 
 /// A new client, and the secret that it is shown with once.

@@ -7,11 +7,8 @@ use esl_core::{SystemClock, engine::delete_erased, storage::Removal};
 use serde_json::json;
 
 use crate::{
-    cli::EventCommand,
-    config::Config,
-    database,
+    cli::EventCommand, config::Config, database, organizations::find, output::print,
     prepare::blob_store,
-    tenancy::{find, print},
 };
 
 pub(crate) async fn run(config: &Config, command: EventCommand) -> anyhow::Result<()> {

@@ -5,15 +5,18 @@ mod backup;
 mod bootstrap;
 mod check;
 mod cli;
+mod clients;
 mod config;
 mod credentials;
 mod database;
 mod events;
 mod logging;
 mod open_files;
+mod organizations;
+mod output;
 mod prepare;
 mod serve;
-mod tenancy;
+mod terms;
 mod welcome;
 
 use std::process::ExitCode;
@@ -69,11 +72,11 @@ fn run(command: Command, config: &Config) -> anyhow::Result<()> {
             }
             Command::Org(command) => {
                 logging::start(config, BESIDE);
-                tenancy::organizations(config, command).await
+                organizations::run(config, command).await
             }
             Command::Client(command) => {
                 logging::start(config, BESIDE);
-                tenancy::clients(config, command).await
+                clients::run(config, command).await
             }
             Command::Event(command) => {
                 logging::start(config, BESIDE);

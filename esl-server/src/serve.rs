@@ -72,9 +72,6 @@ fn warn(config: &Config) {
     if config.profiler_enabled {
         tracing::warn!("PROFILER_ENABLED is set, but /_profiler comes with a later version");
     }
-    if config.events_per_hour != Some(EVENTS_PER_HOUR) {
-        tracing::warn!("RATE_LIMIT_EVENTS_HOUR is set, but limits come with a later version");
-    }
     if config.blob_storage.as_deref() == Some("memory:") {
         tracing::warn!(
             "ESL_BLOB_STORAGE_URL is memory: large payloads are gone when the server stops"
@@ -94,6 +91,7 @@ async fn start_engine(
         .transport(transport)
         .clock(clock)
         .retry(config.retry())
+        .tiers(config.tiers())
         .signature_algorithm(config.signature_algorithm)
         .header_prefix(&config.header_prefix)
         .callbacks(config.callbacks())
@@ -224,6 +222,3 @@ impl Signals {
         }
     }
 }
-
-/// As documented.
-const EVENTS_PER_HOUR: u64 = 10_000;

@@ -53,6 +53,15 @@ impl Subscriptions for SqliteStorage {
         self.readers().run("list subscriptions", work).await
     }
 
+    async fn count_subscriptions(&self, organization: OrganizationId) -> Result<u64, StorageError> {
+        let work = move |snapshot: &Snapshot<'_>| {
+            let connection = snapshot.connection;
+            let Some(row) = read_organization(connection, organization)? else { return Ok(0) };
+            Ok(count(connection, row.key, u64::MAX)?)
+        };
+        self.readers().run("count subscriptions", work).await
+    }
+
     async fn update_subscription(
         &self,
         organization: OrganizationId,
@@ -97,15 +106,10 @@ fn create(
     if connection.prepare_cached(is_used)?.exists([subscription.id.to_bytes()])? {
         return Err(Stop::refused(StorageErrorKind::Conflict, CREATE));
     }
-    if let Some(limit) = limit.get() {
-        let count: u64 = connection
-            .prepare_cached(COUNT)?
-            .query_row((organization.key, i64::try_from(limit).unwrap_or(i64::MAX)), |row| {
-                Ok(row.get::<_, i64>(0)?.cast_unsigned())
-            })?;
-        if count >= limit {
-            return Err(Stop::refused(StorageErrorKind::OverLimit, CREATE));
-        }
+    if let Some(limit) = limit.get()
+        && count(connection, organization.key, limit)? >= limit
+    {
+        return Err(Stop::refused(StorageErrorKind::OverLimit, CREATE));
     }
     subscription.lane = subscription_row::insert(connection, organization.key, &subscription)?;
     session.forget_lane(subscription.lane);
@@ -248,7 +252,13 @@ fn routes(
     }))
 }
 
-/// No more are counted than may be.
+/// Counts those that are not deleted, up to `max`.
+fn count(connection: &Connection, organization: i64, max: u64) -> rusqlite::Result<u64> {
+    let max = i64::try_from(max).unwrap_or(i64::MAX);
+    let mut select = connection.prepare_cached(COUNT)?;
+    select.query_row((organization, max), |row| row.get::<_, i64>(0).map(i64::cast_unsigned))
+}
+
 const COUNT: &str = "
 SELECT count(*) FROM (
     SELECT 1 FROM esl_subscriptions WHERE organization = ?1 AND deleted_at IS NULL LIMIT ?2
@@ -289,6 +299,7 @@ mod tests {
         crate::schema::migrate(&connection, Timestamp::EPOCH).unwrap();
         let search = "SEARCH esl_subscriptions USING INDEX esl_subscriptions_live (organization=?";
         assert_plan(&connection, ROUTES, &[search]);
+        assert_plan(&connection, COUNT, &[search, "CO-ROUTINE", "SCAN (subquery-1)"]);
         let search = "SEARCH s USING INDEX esl_subscriptions_live (organization=? AND lane>?)";
         assert_plan(&connection, &list_sql(), &[search]);
     }

@@ -11,7 +11,7 @@ use std::{
 use serde_json::{Value, json};
 use tokio::{sync::Notify, task::JoinSet};
 
-use crate::support::{Api, Behaviour, Folder, Receiver, WITH_CLIENT, in_time, random};
+use crate::support::{Api, Behaviour, Folder, Receiver, WITHOUT_LIMIT, in_time, random};
 
 const ROUNDS: usize = 10;
 const EVENTS: usize = 20_000;
@@ -26,7 +26,7 @@ async fn every_acknowledged_event_arrives_with_its_first_id_whenever_the_server_
     let mut random = random();
     let folder = Folder::new();
     let receiver = Receiver::start(Behaviour::Accept).await;
-    let server = folder.start(&WITH_CLIENT).await;
+    let server = folder.start(&WITHOUT_LIMIT).await;
     Api::new(&server.base).await.subscribe(&receiver.url("/"), &["person.*"]).await;
     server.stop().await;
 
@@ -34,7 +34,7 @@ async fn every_acknowledged_event_arrives_with_its_first_id_whenever_the_server_
     let mut arrived = Arrived::default();
     for round in 0..ROUNDS {
         let kill_after = round * STRETCH + random.usize(1..=STRETCH);
-        let server = folder.start(&WITH_CLIENT).await;
+        let server = folder.start(&WITHOUT_LIMIT).await;
         let api = Api::new(&server.base).await;
         let before = acknowledged.count();
         let numbers = Arc::new(AtomicUsize::new(round * EVENTS));
@@ -51,7 +51,7 @@ async fn every_acknowledged_event_arrives_with_its_first_id_whenever_the_server_
         let count = acknowledged.count() - before;
         println!("round {round}: killed at {kill_after}, {count} acknowledged of {EVENTS}");
 
-        let server = folder.start(&WITH_CLIENT).await;
+        let server = folder.start(&WITHOUT_LIMIT).await;
         arrived.take_in(&receiver, &acknowledged.ids()).await;
         // Killed again, with nothing to do: an idle server has nothing to lose either.
         server.kill().await;

@@ -7,6 +7,7 @@ mod blobs;
 mod configuration;
 mod isolation;
 mod kill;
+mod limits;
 mod network;
 mod oauth;
 mod one_engine;

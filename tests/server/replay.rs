@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::support::{Api, Behaviour, Folder, Receiver, WITH_CLIENT, random};
+use crate::support::{Api, Behaviour, Folder, Receiver, WITHOUT_LIMIT, random};
 
 const EVENTS: usize = 50_000;
 const ARRAY: usize = 1_000;
@@ -28,7 +28,7 @@ const TWICE_MAX: usize = 2 * (IN_FLIGHT + IN_HAND + 2 * STEP);
 async fn a_replay_goes_on_after_a_kill_and_opens_nothing_twice() {
     let kill_after = random().usize(EVENTS / 5 * 2 - STEP..EVENTS / 5 * 2 + STEP);
     let folder = Folder::new();
-    let server = folder.start(&WITH_CLIENT).await;
+    let server = folder.start(&WITHOUT_LIMIT).await;
     let api = Api::new(&server.base).await;
     publish_all(&api).await;
     let receiver = Receiver::start(Behaviour::Accept).await;
@@ -51,7 +51,7 @@ async fn a_replay_goes_on_after_a_kill_and_opens_nothing_twice() {
     assert!(opened(&before) >= arrived.stored, "{before}: {} have arrived", arrived.stored);
     assert_eq!(before["position"], before["opened"], "all events are wanted: {before}");
 
-    let server = folder.start(&WITH_CLIENT).await;
+    let server = folder.start(&WITHOUT_LIMIT).await;
     let api = Api::new(&server.base).await;
     let after = progress(&api, &replay).await;
     assert!(opened(&after) >= opened(&before), "{before}, and then {after}");

@@ -27,10 +27,8 @@ impl Subscriptions for MemoryStorage {
         if state.lanes_by_subscription.contains_key(&id) {
             return Err(conflict(OPERATION));
         }
-        let lanes = state.lanes.values();
-        let its =
-            lanes.filter(|row| row.subscription.organization == organization && !row.is_deleted());
-        if limit.get().is_some_and(|limit| its.count() as u64 >= limit) {
+        let has = state.live_lanes(organization).count() as u64;
+        if limit.get().is_some_and(|limit| has >= limit) {
             return Err(StorageError::new(StorageErrorKind::OverLimit, OPERATION));
         }
         // No number comes twice.
@@ -63,6 +61,10 @@ impl Subscriptions for MemoryStorage {
             .filter(|row| row.subscription.organization == organization && !row.is_deleted())
             .map(|row| row.subscription.clone());
         Ok(page_of(live, page.limit))
+    }
+
+    async fn count_subscriptions(&self, organization: OrganizationId) -> Result<u64, StorageError> {
+        Ok(self.state().live_lanes(organization).count() as u64)
     }
 
     async fn update_subscription(
@@ -142,6 +144,11 @@ impl State {
 
     fn live_lane(&self, organization: OrganizationId, id: SubscriptionId) -> Option<&LaneRow> {
         self.lane(organization, id).filter(|row| !row.is_deleted())
+    }
+
+    fn live_lanes(&self, organization: OrganizationId) -> impl Iterator<Item = &LaneRow> {
+        let lanes = self.lanes.values();
+        lanes.filter(move |row| row.subscription.organization == organization && !row.is_deleted())
     }
 
     fn live_lane_mut(

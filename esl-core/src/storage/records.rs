@@ -42,6 +42,9 @@ pub trait Subscriptions: fmt::Debug + Send + Sync + 'static {
         page: Page<LaneId>,
     ) -> Result<PageOf<Subscription>, StorageError>;
 
+    /// How many there are that are not deleted.
+    async fn count_subscriptions(&self, organization: OrganizationId) -> Result<u64, StorageError>;
+
     /// Changes one as [`Subscription::with_update`] says, and raises the route version if its
     /// patterns change. An update that changes nothing leaves `updated_at` as it is. The lane's state
     /// becomes what [`LaneState::after_update`](super::LaneState::after_update) makes of it.

@@ -61,6 +61,7 @@ permission!(MayPublish, Publish);
 permission!(MayRead, Read);
 permission!(MaySubscribe, Subscribe);
 permission!(MayReadSubscriptions, Read, Subscribe);
+permission!(MayReadOrganization, Read, Subscribe, Publish);
 
 impl<P> Deref for Authorized<P> {
     type Target = Caller;

@@ -38,6 +38,7 @@ mod health;
 mod json;
 mod limits;
 mod oauth;
+mod organization;
 mod page;
 mod path;
 mod problem;
@@ -89,6 +90,7 @@ pub fn router(esl: Esl, config: ApiConfig) -> Router {
         .route("/oauth/revoke", post(oauth::revoke))
         .route("/oauth/introspect", post(oauth::introspect))
         .route(oauth::Metadata::PATH, get(oauth::metadata))
+        .route("/api/v1/organization", get(organization::own))
         .route("/api/v1/events", post(events::publish).get(events::list))
         .route("/api/v1/events/{id}", get(events::one))
         .route("/api/v1/blobs/{id}", get(blobs::one))

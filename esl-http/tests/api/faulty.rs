@@ -210,6 +210,11 @@ impl Subscriptions for FaultyStorage {
         self.inner.subscriptions(organization, page).await
     }
 
+    async fn count_subscriptions(&self, organization: OrganizationId) -> Result<u64, StorageError> {
+        self.fault.strike().await?;
+        self.inner.count_subscriptions(organization).await
+    }
+
     async fn update_subscription(
         &self,
         organization: OrganizationId,

@@ -9,6 +9,7 @@ use serde_json::json;
 use crate::world::{Reply, World};
 
 const EVENTS: &str = "/api/v1/events";
+const ORGANIZATION: &str = "/api/v1/organization";
 /// The end of the hour that a case begins in, 28 minutes after its begin.
 const RESET: &str = "1705330800";
 
@@ -57,6 +58,36 @@ async fn every_answer_says_what_is_left_of_the_hour() {
     let reply = world.post(EVENTS).json(&event).send().await;
     let expected = [Some("3"), Some("2"), Some("1705334400"), None];
     assert_eq!((reply.status, told(&reply)), (StatusCode::ACCEPTED, expected));
+}
+
+#[tokio::test]
+async fn an_organization_sees_what_it_may_use_and_what_it_uses() {
+    let world = limited(Limit::AtMost(3)).await;
+    world.subscribe(&["*"]).await;
+    world.publish("person.updated").await;
+    let expected = json!({
+        "id": world.organization,
+        "name": "Acme",
+        "created_at": "2024-01-15T14:32:00.000Z",
+        "tier": "free",
+        "limits": { "subscriptions": 5, "events_per_hour": 3, "retries": 3 },
+        "usage": { "subscriptions": 1, "events": 1, "resets_at": "2024-01-15T15:00:00.000Z" },
+    });
+    for scope in ["events:read", "events:subscribe", "events:publish", "events:admin"] {
+        let token = world.token_for("acme-client", world.organization, scope).await;
+        let reply = world.get(ORGANIZATION).token(&token).send().await;
+        assert_eq!((reply.status, reply.body), (StatusCode::OK, expected.clone()), "{scope}");
+    }
+    let token = world.token_for("acme-client", world.organization, "entities:read").await;
+    assert_eq!(world.get(ORGANIZATION).token(&token).send().await.status, StatusCode::FORBIDDEN);
+    // What another one sees is its own. It has no tier.
+    let reply = world.get(ORGANIZATION).token(&world.stranger_token).send().await;
+    assert_eq!(reply.body["name"], "Other");
+    assert_eq!(reply.body["tier"], json!(null));
+    let nothing = json!({ "subscriptions": null, "events_per_hour": null, "retries": null });
+    assert_eq!(reply.body["limits"], nothing);
+    let usage = json!({ "subscriptions": 0, "events": null, "resets_at": null });
+    assert_eq!(reply.body["usage"], usage);
 }
 
 #[tokio::test]

@@ -14,11 +14,11 @@ use std::{
     ops::Deref,
 };
 
-use esl_core::{CallbackPolicy, Digest, RetryPolicy};
+use esl_core::{CallbackPolicy, Digest, RetryPolicy, Tiers};
 
 pub(crate) use self::{
     docs::{help, page},
-    parse::{CLIENT_ID_EXPECTED, is_client_id},
+    parse::{CLIENT_ID_EXPECTED, RETRIES_MAX, is_client_id},
 };
 use self::{
     parse::Parsed,
@@ -54,6 +54,14 @@ impl Config {
                 policy.with_budget(budget).with_schedule(delays.clone())
             }
         }
+    }
+
+    /// What the tiers allow: of Standard what is configured, and of the others what is documented.
+    pub(crate) fn tiers(&self) -> Tiers {
+        let mut tiers = Tiers::default();
+        tiers.standard.events_per_hour = self.events_per_hour;
+        tiers.standard.retries = self.retry().budget();
+        tiers
     }
 
     /// Which callbacks may be called.
@@ -245,7 +253,7 @@ pub(crate) enum XdebugMode {
 mod tests {
     use std::time::Duration;
 
-    use esl_core::Draw;
+    use esl_core::{Draw, Limit};
 
     use super::*;
 
@@ -331,6 +339,17 @@ mod tests {
         let plain = retry(&[("ESL_RETRY_ATTEMPTS", "2"), ("ESL_RETRY_DELAY_MS", "10")]);
         assert_eq!(plain.budget(), 2);
         assert_eq!(plain.delay(1, Draw::MIDDLE), Duration::from_millis(10));
+    }
+
+    #[test]
+    fn the_standard_tier_is_as_configured_and_the_others_as_documented() {
+        let tiers = |pairs: &[(&str, &str)]| config(pairs).expect("it is right").tiers();
+        assert_eq!(tiers(&[]), Tiers::default());
+        let mut expected = Tiers::default();
+        expected.standard.events_per_hour = Limit::Unlimited;
+        expected.standard.retries = 2;
+        let schedule = ("ESL_RETRY_SCHEDULE", "5s,5m");
+        assert_eq!(tiers(&[("RATE_LIMIT_EVENTS_HOUR", "unlimited"), schedule]), expected);
     }
 
     #[test]

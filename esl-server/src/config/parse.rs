@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use esl_core::{Algorithm, CallbackAllowList, Digest, OrganizationId, RetryPolicy};
+use esl_core::{Algorithm, CallbackAllowList, Digest, Limit, OrganizationId, RetryPolicy};
 use esl_http::{
     HttpTransport, HttpTransportBuilder, Proxy, ProxyError,
     api::{TrustedProxies, TrustedProxiesError},
@@ -60,12 +60,12 @@ pub(super) fn units(
     move |text| whole(text).map(|number| unit * number)
 }
 
-pub(super) fn events_per_hour(text: &str) -> Parsed<Option<u64>> {
+pub(super) fn events_per_hour(text: &str) -> Parsed<Limit> {
     if text.eq_ignore_ascii_case("unlimited") {
-        return Ok(None);
+        return Ok(Limit::Unlimited);
     }
     whole(1..=1_000_000_000_000)(text)
-        .map(Some)
+        .map(Limit::AtMost)
         .map_err(|_| "expected a whole number from 1, or `unlimited`".into())
 }
 
@@ -317,7 +317,7 @@ pub(super) fn xdebug_mode(text: &str) -> Parsed<XdebugMode> {
 
 const ALLOWED_CALLBACKS_EXPECTED: &str = "networks, addresses, host names and `*.` with a name, with commas in between, such as \
      10.20.0.0/16,hooks.internal";
-pub(super) const RETRIES_MAX: u32 = 100;
+pub(crate) const RETRIES_MAX: u32 = 100;
 pub(crate) const CLIENT_ID_EXPECTED: &str =
     "an id of up to 100 letters, digits, dots, hyphens and underscores";
 const CLIENT_ID_BYTES_MAX: usize = 100;
@@ -502,8 +502,8 @@ mod tests {
         for (text, expected) in [("true", Some(true)), ("OFF", Some(false)), ("2", None)] {
             assert_eq!(boolean(text).ok(), expected, "{text}");
         }
-        assert_eq!(events_per_hour("unlimited"), Ok(None));
-        assert_eq!(events_per_hour("10000"), Ok(Some(10_000)));
+        assert_eq!(events_per_hour("unlimited"), Ok(Limit::Unlimited));
+        assert_eq!(events_per_hour("10000"), Ok(Limit::AtMost(10_000)));
         assert!(events_per_hour("0").is_err() && events_per_hour("-1").is_err());
         assert_eq!(algorithm("sha384"), Ok(Algorithm::Sha384));
         assert!(algorithm("md5").is_err());

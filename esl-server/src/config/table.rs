@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, net::SocketAddr, path::PathBuf, time::Duration};
 
-use esl_core::{Algorithm, CallbackAllowList};
+use esl_core::{Algorithm, CallbackAllowList, Limit};
 use esl_http::{Proxy, api::TrustedProxies};
 
 use super::{
@@ -135,7 +135,8 @@ variables! {
     "ESL_BROKER_URL" Url, default "" => broker: Option<Infallible> =
         parse::optional(parse::broker_url);
 
-    /// How often a failed delivery is tried again, 0 to 100 times.
+    /// How often a failed delivery is tried again, 0 to 100 times, for organizations of the tier
+    /// Standard, which is what they begin with, and those without a tier.
     "ESL_RETRY_ATTEMPTS" Open, default "5" => retry_attempts: u32 = parse::whole(0..=parse::RETRIES_MAX);
 
     /// The delay before the first retry, 1 to 3600000 ms. Each further one is twice as long, an hour
@@ -212,9 +213,10 @@ variables! {
     "OAUTH_REFRESH_LIFETIME" Open, default "86400" => refresh_token_lifetime: Duration =
         parse::units(Duration::from_secs(1), 1..=31_536_000);
 
-    /// How many events an organization may publish in an hour, or `unlimited`. Checked, but not
-    /// enforced yet, and no answer has `X-RateLimit` headers: that comes with a later version.
-    "RATE_LIMIT_EVENTS_HOUR" Open, default "10000" => events_per_hour: Option<u64> = parse::events_per_hour;
+    /// How many events an organization of the tier Standard, which is what it begins with, may publish
+    /// in an hour of the clock (UTC), or `unlimited`. `esl-server org set` gives an organization another
+    /// tier, or a number of its own.
+    "RATE_LIMIT_EVENTS_HOUR" Open, default "10000" => events_per_hour: Limit = parse::events_per_hour;
 
     /// What is logged, to the standard error: a level (`off`, `error`, `warn`, `info`, `debug` or
     /// `trace`), modules with levels, or both, such as `warn,esl_core=debug`.
@@ -249,7 +251,7 @@ mod tests {
         let values = Values::read(&Written::default()).expect("defaults are right");
         assert_eq!(values.listen.to_string(), "127.0.0.1:8080");
         assert_eq!(values.public_url, None);
-        assert_eq!(values.events_per_hour, Some(10_000));
+        assert_eq!(values.events_per_hour, Limit::AtMost(10_000));
     }
 
     #[test]

@@ -233,8 +233,12 @@ pub(super) async fn a_limit_of_subscriptions_is_exact(world: World) {
         let kind = refused.expect_err("a sixth").kind();
         assert_eq!(kind, StorageErrorKind::OverLimit);
     }
+    assert_eq!(world.storage.count_subscriptions(organization).await.expect(WORKS), 5);
     let id = made[0].as_ref().expect("it was made").id;
     world.storage.delete_subscription(organization, id).await.expect(WORKS);
+    for (of, count) in [(organization, 4), (other, 1), (world.organization_id(), 0)] {
+        assert_eq!(world.storage.count_subscriptions(of).await.expect(WORKS), count);
+    }
     create().await.expect("one less");
     assert_eq!(create().await.expect_err("a sixth").kind(), StorageErrorKind::OverLimit);
 }
