@@ -4,7 +4,7 @@ use std::{hint::black_box, sync::Arc};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use esl::{
-    Algorithm, CallbackPolicy, CallbackUrl, Esl, EventId, EventPattern, EventType, LaneId,
+    Actor, Algorithm, CallbackPolicy, CallbackUrl, Esl, EventId, EventPattern, EventType, LaneId,
     MemoryStorage, NewEvent, NewSubscription, Organization, OrganizationId, Secret, Signer,
     SqliteStorage, Timestamp, Verifier, seal,
     storage::{Commit, Publish, RouteVersion, Routed, Tenancy, Unit},
@@ -71,7 +71,10 @@ fn routing(c: &mut Criterion) {
     let esl = runtime.block_on(async {
         let storage = MemoryStorage::new();
         let organization = Organization::new(ORGANIZATION, "acme", NOW);
-        storage.create_organization(organization).await.expect("a new organization");
+        storage
+            .create_organization(organization, &Actor::APPLICATION)
+            .await
+            .expect("a new organization");
         let esl = Esl::builder(storage).build().await.expect("an engine");
         let url = "https://example.com/webhooks";
         let url = CallbackUrl::parse(url, &CallbackPolicy::public()).expect("a URL");
@@ -103,7 +106,9 @@ fn commit_on(
     storage: &(impl Commit + Tenancy),
 ) {
     let organization = Organization::new(ORGANIZATION, "acme", NOW);
-    runtime.block_on(storage.create_organization(organization)).expect("a new organization");
+    runtime
+        .block_on(storage.create_organization(organization, &Actor::APPLICATION))
+        .expect("a new organization");
     let event = event();
     let lanes: Arc<[LaneId]> = [LaneId::new(1)].into();
     let mut number = 0;

@@ -3,8 +3,8 @@
 //! The second half of the file stands in for a receiver.
 
 use esl::{
-    CallbackPolicy, CallbackUrl, Esl, HttpTransport, NewEvent, NewSubscription, Organization,
-    SqliteStorage, storage::Tenancy,
+    Actor, CallbackPolicy, CallbackUrl, Esl, HttpTransport, NewEvent, NewSubscription,
+    Organization, SqliteStorage, storage::Tenancy,
 };
 
 #[tokio::main]
@@ -16,7 +16,9 @@ async fn main() -> anyhow::Result<()> {
     let id = "org_01J00000000000000000000000".parse()?;
     if storage.organization(id).await?.is_none() {
         let created_at = esl::Timestamp::EPOCH;
-        storage.create_organization(Organization::new(id, "acme", created_at)).await?;
+        storage
+            .create_organization(Organization::new(id, "acme", created_at), &Actor::APPLICATION)
+            .await?;
     }
     let transport = HttpTransport::new(policy.clone());
     let esl = Esl::builder(storage).callbacks(policy.clone()).transport(transport).build().await?;

@@ -3,7 +3,8 @@
 //! Either both are there afterwards or neither is, whatever happens in between.
 
 use esl::{
-    Esl, NewEvent, Organization, OrganizationId, SqliteStorage, sqlite::rusqlite, storage::Tenancy,
+    Actor, Esl, NewEvent, Organization, OrganizationId, SqliteStorage, sqlite::rusqlite,
+    storage::Tenancy,
 };
 
 #[tokio::main]
@@ -12,7 +13,9 @@ async fn main() -> anyhow::Result<()> {
     let id: OrganizationId = "org_01J00000000000000000000000".parse()?;
     if storage.organization(id).await?.is_none() {
         let created_at = esl::Timestamp::EPOCH;
-        storage.create_organization(Organization::new(id, "acme", created_at)).await?;
+        storage
+            .create_organization(Organization::new(id, "acme", created_at), &Actor::APPLICATION)
+            .await?;
     }
     let esl = Esl::builder(storage.clone()).build().await?;
 

@@ -7,15 +7,13 @@
 //!
 //! ```
 //! use esl::{Esl, MemoryStorage, NewEvent, Organization, OrganizationId, Timestamp};
-//! use esl::storage::Tenancy;
 //!
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
 //! let storage = MemoryStorage::new(); // or SqliteStorage::open("esl.db")?
-//! let id: OrganizationId = "org_01J00000000000000000000000".parse()?;
-//! let acme = Organization::new(id, "acme", Timestamp::EPOCH);
-//! storage.create_organization(acme).await?;
-//!
 //! let esl = Esl::builder(storage).build().await?; // .transport(HttpTransport::default()) to deliver
+//!
+//! let id: OrganizationId = "org_01J00000000000000000000000".parse()?;
+//! esl.create_organization(Organization::new(id, "acme", Timestamp::EPOCH)).await?;
 //! let john = serde_json::json!({ "id": "person_1", "name": "John Doe" });
 //! let published = esl.publish(NewEvent::new(id, "person.updated".parse()?, &john)?).await?;
 //! assert_eq!(published.seq.get(), 1);

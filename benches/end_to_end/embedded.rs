@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Instant};
 
 use esl::{
-    CallbackPolicy, CallbackUrl, Esl, NewEvent, NewSubscription, Organization, SqliteStorage,
-    Timestamp, storage::Tenancy,
+    Actor, CallbackPolicy, CallbackUrl, Esl, NewEvent, NewSubscription, Organization,
+    SqliteStorage, Timestamp, storage::Tenancy,
 };
 
 use crate::{
@@ -24,7 +24,7 @@ pub(crate) fn measure(settings: &Settings) -> anyhow::Result<()> {
         let storage = SqliteStorage::open(folder.join("esl.db"))?;
         let organization =
             Organization::new(ORGANIZATION, "bench", Timestamp::EPOCH).with_plan(PLAN);
-        storage.create_organization(organization).await?;
+        storage.create_organization(organization, &Actor::APPLICATION).await?;
         // Without a transport nothing is sent.
         let esl = Esl::builder(storage).build().await?;
         let url = CallbackUrl::parse("https://example.com/webhooks", &policy)?;

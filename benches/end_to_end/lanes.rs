@@ -8,7 +8,7 @@ use std::{
 };
 
 use esl::{
-    Esl, SqliteStorage, Subscription, SubscriptionUpdate,
+    Actor, Esl, SqliteStorage, Subscription, SubscriptionUpdate,
     storage::{Page, Records, Subscriptions},
 };
 use tokio::{runtime::Builder, task::JoinSet};
@@ -103,7 +103,7 @@ pub(crate) async fn fill(folder: &Path, receiver: &str, lanes: usize) -> anyhow:
             for id in ids {
                 let mut update = SubscriptionUpdate::default();
                 update.active = Some(true);
-                storage.update_subscription(ORGANIZATION, id, update).await?;
+                storage.update_subscription(ORGANIZATION, id, update, &Actor::APPLICATION).await?;
             }
             anyhow::Ok(())
         });

@@ -12,8 +12,8 @@ use std::{
 };
 
 use esl::{
-    Answer, CallbackPolicy, Clock, Esl, EventId, Monotonic, NewEvent, Organization, Outbound, Sent,
-    SqliteStorage, SystemClock, Timestamp, Timings, Transport,
+    Actor, Answer, CallbackPolicy, Clock, Esl, EventId, Monotonic, NewEvent, Organization,
+    Outbound, Sent, SqliteStorage, SystemClock, Timestamp, Timings, Transport,
     storage::{Records, Tenancy},
 };
 use tokio::{
@@ -94,7 +94,7 @@ async fn fill(folder: &Path, batch: usize, events: usize) -> anyhow::Result<Even
     if batch == 0 {
         let organization =
             Organization::new(ORGANIZATION, "bench", Timestamp::EPOCH).with_plan(PLAN);
-        storage.create_organization(organization).await?;
+        storage.create_organization(organization, &Actor::APPLICATION).await?;
     }
     let builder = Esl::builder(storage).clock(clock).callbacks(CallbackPolicy::public());
     let esl = builder.transport(Accepting(Arc::clone(&accepted))).build().await?;

@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use esl::{
-    CallbackPolicy, CallbackUrl, Client, Digest, Esl, EventType, HttpTransport, Limit,
+    Actor, CallbackPolicy, CallbackUrl, Client, Digest, Esl, EventType, HttpTransport, Limit,
     NewSubscription, Organization, OrganizationId, Plan, Scopes, SqliteStorage, Tier, Timestamp,
     Token, TokenFamily, TokenKind,
     api::{self, ApiConfig, ServerLimits},
@@ -150,7 +150,7 @@ const PUBLISHERS: usize = 4;
 async fn prepare(storage: &SqliteStorage, id: OrganizationId) -> anyhow::Result<()> {
     let name = id.to_string();
     let organization = Organization::new(id, name.clone(), Timestamp::EPOCH).with_plan(PLAN);
-    storage.create_organization(organization).await?;
+    storage.create_organization(organization, &Actor::APPLICATION).await?;
     let client = Client {
         id: name.clone(),
         organization: id,
@@ -158,7 +158,7 @@ async fn prepare(storage: &SqliteStorage, id: OrganizationId) -> anyhow::Result<
         scopes: Scopes::all(),
         created_at: Timestamp::EPOCH,
     };
-    storage.create_client(client).await?;
+    storage.create_client(client, &Actor::APPLICATION).await?;
     let token = Token {
         digest: Digest::of(token(id).as_bytes()),
         kind: TokenKind::Access,

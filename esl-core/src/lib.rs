@@ -13,6 +13,8 @@ mod time;
 mod verify;
 
 #[cfg(feature = "engine")]
+mod audit;
+#[cfg(feature = "engine")]
 mod blob;
 #[cfg(feature = "engine")]
 mod callback;
@@ -69,6 +71,7 @@ pub use verify::{Verifier, VerifyError};
 
 #[cfg(feature = "engine")]
 pub use self::{
+    audit::{Action, Actor, AuditEntry, AuditNumber, UnknownAction},
     blob::{
         BlobError, BlobKey, BlobPages, BlobStore, BlobStream, MemoryBlobStore, PutId, StoredBlob,
     },

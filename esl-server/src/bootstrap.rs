@@ -2,7 +2,7 @@
 
 use anyhow::{Context, bail};
 use esl_core::{
-    Client, Clock, Scopes,
+    Actor, Client, Clock, Scopes,
     storage::{Storage, StorageError, StorageErrorKind},
 };
 
@@ -27,7 +27,7 @@ pub(crate) async fn ensure(
         return Ok(was_there);
     }
     let organization = credentials::organization(&wanted.id, clock);
-    allow_conflict(storage.create_organization(organization).await)?;
+    allow_conflict(storage.create_organization(organization, &Actor::Operator).await)?;
     let organizations = storage.organizations().await.context(READ)?;
     let organization = organizations
         .into_iter()
@@ -41,7 +41,7 @@ pub(crate) async fn ensure(
         created_at: clock.utc(),
     };
     // A conflict: somebody else has made it meanwhile.
-    allow_conflict(storage.create_client(client).await)?;
+    allow_conflict(storage.create_client(client, &Actor::Operator).await)?;
     let client = look_up(storage, wanted).await?.context("it was removed meanwhile")?;
     accept(&client, wanted)?;
     Ok(Bootstrapped::Made)
@@ -112,7 +112,10 @@ mod tests {
         let clock = SystemClock::new();
         let storage = MemoryStorage::new();
         let organization = credentials::organization("shop", &clock);
-        storage.create_organization(organization.clone()).await.expect("an organization");
+        storage
+            .create_organization(organization.clone(), &Actor::Operator)
+            .await
+            .expect("an organization");
         ensure(&storage, &wanted("a"), &clock).await.expect("it is made");
         let client = storage.client("shop").await.expect("a read").expect("a client");
         assert_eq!(client.organization, organization.id);

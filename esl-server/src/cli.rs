@@ -35,6 +35,18 @@ pub(crate) enum Command {
     /// Events: a running server sees what is changed here
     #[command(subcommand)]
     Event(EventCommand),
+    /// Show who has changed what of an organization, the latest first
+    Audit {
+        /// The organization, by id or name; of one that was deleted, by its id
+        #[arg(long = "org", value_name = "ID")]
+        organization: String,
+        /// How many changes are shown
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+        /// Answer in JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Copy the database into a new file, while the server runs or not
     Backup {
         /// The new file

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use esl_core::{
-    Scopes, SystemClock,
+    Actor, Scopes, SystemClock,
     storage::{StorageErrorKind, Tenancy},
 };
 use serde_json::json;
@@ -31,7 +31,7 @@ pub(crate) async fn run(config: &Config, command: ClientCommand) -> anyhow::Resu
             }
             let organization = organizations::find(&storage, &organization.organization).await?;
             let (client, secret) = credentials::client(id, organization, scopes, &*clock);
-            let created = storage.create_client(client.clone()).await;
+            let created = storage.create_client(client.clone(), &Actor::Operator).await;
             if kind(&created) == Some(StorageErrorKind::Conflict) {
                 bail!("there is a client {} already", client.id);
             }
@@ -67,7 +67,7 @@ pub(crate) async fn run(config: &Config, command: ClientCommand) -> anyhow::Resu
         }
         ClientCommand::Delete { organization, client } => {
             let organization = organizations::find(&storage, &organization.organization).await?;
-            let deleted = storage.delete_client(organization, &client).await;
+            let deleted = storage.delete_client(organization, &client, &Actor::Operator).await;
             if kind(&deleted) == Some(StorageErrorKind::NotFound) {
                 bail!("that organization has no client {client}");
             }

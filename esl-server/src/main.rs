@@ -1,6 +1,7 @@
 //! The server of ESL, the Event Service Layer: configuration, wiring and a command line around the
 //! library. Whatever it does, an embedder can do through the same public calls.
 
+mod audit;
 mod backup;
 mod bootstrap;
 mod check;
@@ -81,6 +82,10 @@ fn run(command: Command, config: &Config) -> anyhow::Result<()> {
             Command::Event(command) => {
                 logging::start(config, BESIDE);
                 events::run(config, command).await
+            }
+            Command::Audit { organization, limit, json } => {
+                logging::start(config, BESIDE);
+                audit::run(config, &organization, limit, json).await
             }
             Command::Backup { file, json } => {
                 logging::start(config, BESIDE);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use esl_core::{
-    Allowance, Clock, Organization, OrganizationId, SystemClock, Usage,
+    Actor, Allowance, Clock, Organization, OrganizationId, SystemClock, Usage,
     storage::{Removal, StorageErrorKind, Subscriptions, Tenancy},
 };
 use esl_sqlite::SqliteStorage;
@@ -33,7 +33,7 @@ pub(crate) async fn run(config: &Config, command: OrganizationCommand) -> anyhow
             let mut organization = credentials::organization(&name, &*clock);
             organization.plan = terms.applied_to(organization.plan)?;
             let storage = database::open(config, clock)?;
-            let created = storage.create_organization(organization.clone()).await;
+            let created = storage.create_organization(organization.clone(), &Actor::Operator).await;
             if kind(&created) == Some(StorageErrorKind::Conflict) {
                 bail!("there is an organization named {name} already");
             }
@@ -57,7 +57,7 @@ pub(crate) async fn run(config: &Config, command: OrganizationCommand) -> anyhow
             let storage = database::open_existing(config, clock)?;
             let id = find(&storage, &organization).await?;
             let plan = read(&storage, id).await?.plan;
-            storage.set_plan(id, terms.applied_to(plan)?).await?;
+            storage.set_plan(id, terms.applied_to(plan)?, &Actor::Operator).await?;
             show(config, &storage, id, json).await?;
         }
         OrganizationCommand::Delete { organization, yes } => {
@@ -69,7 +69,7 @@ pub(crate) async fn run(config: &Config, command: OrganizationCommand) -> anyhow
                      brings them back; say --yes"
                 );
             }
-            storage.delete_organization(id).await?;
+            storage.delete_organization(id, &Actor::Operator).await?;
         }
     }
     Ok(())

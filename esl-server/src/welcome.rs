@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::Context;
-use esl_core::{Clock, OrganizationId, Scopes, storage::Storage};
+use esl_core::{Actor, Clock, OrganizationId, Scopes, storage::Storage};
 
 use crate::{config::Config, credentials};
 
@@ -30,7 +30,7 @@ pub(crate) async fn greet(
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush())
         .context("could not print the first client's secret")?;
-    storage.create_client(client).await.context("could not make the first client")
+    storage.create_client(client, &Actor::Operator).await.context("could not make the first client")
 }
 
 /// The organization of a first start, made now or at one that was cut off; `None` if this is not a
@@ -44,7 +44,7 @@ async fn first_organization(
         [] => {
             let organization = credentials::organization(ORGANIZATION, clock);
             let id = organization.id;
-            let created = storage.create_organization(organization).await;
+            let created = storage.create_organization(organization, &Actor::Operator).await;
             created.context("could not make the first organization")?;
             Ok(Some(id))
         }
@@ -125,12 +125,12 @@ mod tests {
         let made = first().await.expect("nothing was set up");
         assert_eq!(first().await, Some(made), "its client is missing");
         let (client, _) = credentials::client(None, made, Scopes::all(), &clock);
-        storage.create_client(client).await.expect("a client");
+        storage.create_client(client, &Actor::Operator).await.expect("a client");
         assert_eq!(first().await, None);
 
         let storage = MemoryStorage::new();
         let acme = credentials::organization("Acme", &clock);
-        storage.create_organization(acme).await.expect("an organization");
+        storage.create_organization(acme, &Actor::Operator).await.expect("an organization");
         assert_eq!(first_organization(&storage, &clock).await.expect("memory works"), None);
     }
 

@@ -26,6 +26,7 @@ pub(crate) enum Place {
     /// By its id, if that can be read: whoever erases it needs that.
     Event(EventKey, Option<EventId>),
     Subscription(i64),
+    Audit(i64),
     Delivery {
         lane: i64,
         seq: Option<i64>,
@@ -61,6 +62,7 @@ impl fmt::Display for Place {
             Self::Event(key, None) => write!(f, "esl_events, key {}", key.0),
             Self::Event(key, Some(id)) => write!(f, "esl_events, key {}, {id}", key.0),
             Self::Subscription(lane) => write!(f, "esl_subscriptions, lane {lane}"),
+            Self::Audit(number) => write!(f, "esl_audit, number {number}"),
             Self::Delivery { lane, seq: None } => write!(f, "deliveries of lane {lane}"),
             Self::Delivery { lane, seq: Some(seq) } => {
                 write!(f, "a delivery of lane {lane}, seq {seq}")

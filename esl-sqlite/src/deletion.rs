@@ -1,13 +1,13 @@
 //! Deleting an organization: at once for everybody who asks, and its rows in slices.
 
 use esl_core::{
-    OrganizationId, Seq,
+    Action, Actor, OrganizationId, Seq,
     storage::{StorageError, StorageErrorKind},
 };
 use rusqlite::OptionalExtension;
 
 use crate::{
-    SqliteStorage,
+    SqliteStorage, audit,
     changes::News,
     error::Stop,
     removal::{Doomed, Slice, remove_closed_of, remove_events},
@@ -18,11 +18,15 @@ const DELETE: &str = "delete an organization";
 
 impl SqliteStorage {
     /// Deletes an organization at once for everybody who asks.
-    pub(crate) async fn delete(&self, id: OrganizationId) -> Result<(), StorageError> {
+    pub(crate) async fn delete(&self, id: OrganizationId, by: &Actor) -> Result<(), StorageError> {
         // Between the slices the writer does what others want.
-        let slice = move |session: &mut Session<'_>| delete(session, id);
-        while !self.writer().run(DELETE, INTAKE_MAX, slice).await? {}
-        Ok(())
+        loop {
+            let by = by.clone();
+            let slice = move |session: &mut Session<'_>| delete(session, id, &by);
+            if self.writer().run(DELETE, INTAKE_MAX, slice).await? {
+                return Ok(());
+            }
+        }
     }
 }
 
@@ -30,7 +34,7 @@ impl SqliteStorage {
 /// removes some of what is there, and gives false. Its clients are removed, whose names are free from
 /// now on; the rest of its rows are left to [`remove`], and no statement goes by them while its row
 /// says that it is deleted.
-fn delete(session: &mut Session<'_>, id: OrganizationId) -> Result<bool, Stop> {
+fn delete(session: &mut Session<'_>, id: OrganizationId, by: &Actor) -> Result<bool, Stop> {
     let row = session.organization(id)?;
     let row = row.ok_or(Stop::refused(StorageErrorKind::NotFound, DELETE))?;
     let connection = session.connection;
@@ -51,6 +55,7 @@ fn delete(session: &mut Session<'_>, id: OrganizationId) -> Result<bool, Stop> {
     connection.prepare_cached(remember)?.execute((id.to_bytes(), session.now.as_millis()))?;
     let clients = "DELETE FROM esl_clients WHERE organization = ?1";
     connection.prepare_cached(clients)?.execute([row.key])?;
+    audit::note(session, id, by, Action::OrganizationDeleted, &id.to_string(), &[])?;
     session.forget_organization(id);
     session.tell_others(News::Tenancy)?;
     session.tell_others(News::Subscriptions(id))?;

@@ -10,7 +10,7 @@
 //! event that tells of it are either both there or neither.
 //!
 //! ```
-//! use esl_core::{Esl, NewEvent, Organization, OrganizationId, Timestamp, storage::Tenancy};
+//! use esl_core::{Actor, Esl, NewEvent, Organization, OrganizationId, Timestamp, storage::Tenancy};
 //! use esl_sqlite::{SqliteStorage, rusqlite::Connection};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
@@ -20,7 +20,7 @@
 //! let storage = SqliteStorage::open(&path)?;
 //! let id: OrganizationId = "org_01J00000000000000000000000".parse()?;
 //! let created_at = Timestamp::from_millis(1_705_329_120_000);
-//! storage.create_organization(Organization::new(id, "Acme", created_at)).await?;
+//! storage.create_organization(Organization::new(id, "Acme", created_at), &Actor::APPLICATION).await?;
 //!
 //! // The application's own connection and table, in the same file.
 //! let mut connection = Connection::open(&path)?;
@@ -72,6 +72,7 @@
 //!   [`erase_event`](esl_core::storage::Removal::erase_event) overwrites an event where it is, but not
 //!   what may be left of it in the free space of pages in which it was before, and a warning says so.
 
+mod audit;
 mod backup;
 mod blobs;
 mod changes;

@@ -1,9 +1,9 @@
 //! What organizations may use, as it is stored.
 
-use esl_core::{OrganizationId, Plan};
+use esl_core::{Action, Actor, OrganizationId, Plan, storage::StorageErrorKind};
 use rusqlite::{Connection, Row, types::Type};
 
-use crate::{changes::News, error::Stop, rows::parsed, session::Session};
+use crate::{audit, changes::News, error::Stop, rows::parsed, session::Session};
 
 /// The columns of a plan.
 pub(crate) const PLAN: &str = "tier, subscriptions_max, events_per_hour, retries";
@@ -56,12 +56,17 @@ pub(crate) fn set_plan(
     session: &mut Session<'_>,
     id: OrganizationId,
     plan: Option<Plan>,
-) -> Result<bool, Stop> {
-    if session.organization(id)?.is_none() {
-        return Ok(false);
+    by: &Actor,
+) -> Result<(), Stop> {
+    let row = session.organization(id)?;
+    let row = row.ok_or(Stop::refused(StorageErrorKind::NotFound, SET_PLAN))?;
+    if read_plan(session.connection, row.key)? == plan {
+        return Ok(());
     }
     write_plan(session.connection, id, plan)?;
+    audit::note(session, id, by, Action::OrganizationUpdated, &id.to_string(), &["plan"])?;
     session.raise_route_version(id);
-    session.tell_others(News::Subscriptions(id))?;
-    Ok(true)
+    Ok(session.tell_others(News::Subscriptions(id))?)
 }
+
+pub(crate) const SET_PLAN: &str = "set a plan";

@@ -2,14 +2,14 @@
 
 use async_trait::async_trait;
 use esl_core::{
-    Attempt, Delivery, DeliveryId, DeliveryState, EventId, EventType, OrganizationId, Seq,
-    SubscriptionId,
+    Attempt, AuditEntry, AuditNumber, Delivery, DeliveryId, DeliveryState, EventId, EventType,
+    OrganizationId, Seq, SubscriptionId,
     storage::{Health, Page, PageOf, Records, StorageError, StorageErrorKind, StoredEvent},
 };
 use rusqlite::{OptionalExtension, Row};
 
 use crate::{
-    SqliteStorage,
+    SqliteStorage, audit,
     damage::Place,
     deliveries::{self, One},
     error::Stop,
@@ -82,6 +82,15 @@ impl Records for SqliteStorage {
             One::Unknown => Ok(None),
         };
         self.readers().run("read a delivery", work).await
+    }
+
+    async fn audit(
+        &self,
+        organization: OrganizationId,
+        page: Page<AuditNumber>,
+    ) -> Result<PageOf<AuditEntry>, StorageError> {
+        let work = move |snapshot: &Snapshot<'_>| Ok(audit::list(snapshot, organization, page)?);
+        self.readers().run("read the audit trail", work).await
     }
 
     async fn check(&self) -> Result<(), StorageError> {

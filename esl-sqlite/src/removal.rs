@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use esl_core::{
-    BlobKey, EventId, InstallationId, LinkKey, OrganizationId, Seq,
+    Actor, BlobKey, EventId, InstallationId, LinkKey, OrganizationId, Seq,
     storage::{Erased, Removal, Removed, StorageError, Worker},
 };
 use rusqlite::{Connection, Row};
@@ -83,8 +83,12 @@ impl Removal for SqliteStorage {
         self.writer().run("read the keys of links", 1, work).await
     }
 
-    async fn delete_organization(&self, id: OrganizationId) -> Result<(), StorageError> {
-        self.delete(id).await
+    async fn delete_organization(
+        &self,
+        id: OrganizationId,
+        by: &Actor,
+    ) -> Result<(), StorageError> {
+        self.delete(id, by).await
     }
 }
 

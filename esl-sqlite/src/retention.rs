@@ -18,6 +18,7 @@ use esl_core::{OrganizationId, Seq, Timestamp};
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::{
+    audit,
     removal::{Doomed, Slice, remove_closed_of, remove_events},
     rows::{self, EventKey, seq_number},
     session::Session,
@@ -54,6 +55,7 @@ pub(crate) fn remove(
 ) -> rusqlite::Result<bool> {
     let limits = Limits::new(session.now, age);
     remove_replays(session.connection, &limits, slice)?;
+    audit::remove(session.connection, limits.old, slice)?;
     let mut round = std::mem::take(&mut session.removal.round);
     while slice.left > 0 {
         let next = match next_organization(session.connection, round.after)? {

@@ -12,6 +12,7 @@
 //!                     └─ esl_clients ── esl_tokens
 //! esl_intake    events that an embedder has committed and the engine has yet to move
 //! esl_deleted_organizations  whose events in the intake nobody waits for any more
+//! esl_audit     who has changed what
 //! esl_changes   what others than the engine have changed
 //! esl_link_keys what links to large payloads are signed with
 //! esl_engine    one row: whose epoch it is, which installation this is, and after how many erasures
@@ -265,6 +266,21 @@ CREATE TABLE esl_tokens (
 ) WITHOUT ROWID;
 CREATE INDEX esl_tokens_by_client ON esl_tokens (organization, client, family);
 CREATE INDEX esl_tokens_by_expiry ON esl_tokens (expires_at);
+
+-- By the id of the organization, since it is kept when that is deleted. `fields` has spaces in between.
+CREATE TABLE esl_audit (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    organization BLOB NOT NULL,
+    at INTEGER NOT NULL,
+    actor_kind TEXT NOT NULL,
+    actor_name TEXT,
+    address TEXT,
+    action TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    fields TEXT NOT NULL
+);
+CREATE INDEX esl_audit_by_organization ON esl_audit (organization, number);
+CREATE INDEX esl_audit_by_age ON esl_audit (at);
 
 CREATE TABLE esl_engine (
     one INTEGER PRIMARY KEY CHECK (one = 1),

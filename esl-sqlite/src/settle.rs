@@ -1,11 +1,12 @@
 //! What became of deliveries.
 
 use esl_core::{
-    Attempt, LaneId, Timestamp,
+    Action, Actor, Attempt, LaneId, Timestamp,
     storage::{LaneState, Outcome, Settle, Settlement, SwitchOff},
 };
 
 use crate::{
+    audit,
     changes::News,
     rows::{Ending, attempt_error_number, duration_number, lane_number, seq_number},
     session::Session,
@@ -162,7 +163,10 @@ fn write_switch_off(session: &mut Session<'_>, switch_off: &SwitchOff) -> rusqli
     }
     updated.updated_at = session.now;
     subscription_row::update(session.connection, &updated)?;
-    session.tell_others(News::Subscriptions(updated.organization))
+    let (organization, id) = (updated.organization, updated.id.to_string());
+    let action = Action::SubscriptionUpdated;
+    audit::note(session, organization, &Actor::System, action, &id, &["active"])?;
+    session.tell_others(News::Subscriptions(organization))
 }
 
 impl<'c> ByKind<'c> {

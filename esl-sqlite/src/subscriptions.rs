@@ -2,13 +2,13 @@
 
 use async_trait::async_trait;
 use esl_core::{
-    LaneId, Limit, OrganizationId, Subscription, SubscriptionId, SubscriptionUpdate,
+    Action, Actor, LaneId, Limit, OrganizationId, Subscription, SubscriptionId, SubscriptionUpdate,
     storage::{LaneState, Page, PageOf, RouteTable, StorageError, StorageErrorKind, Subscriptions},
 };
 use rusqlite::{Connection, OptionalExtension, Row, Rows};
 
 use crate::{
-    SqliteStorage,
+    SqliteStorage, audit,
     changes::News,
     damage::Place,
     error::Stop,
@@ -26,8 +26,10 @@ impl Subscriptions for SqliteStorage {
         &self,
         subscription: Subscription,
         limit: Limit,
+        by: &Actor,
     ) -> Result<Subscription, StorageError> {
-        let work = move |session: &mut Session<'_>| create(session, subscription, limit);
+        let by = by.clone();
+        let work = move |session: &mut Session<'_>| create(session, subscription, limit, &by);
         self.writer().run(CREATE, 1, work).await
     }
 
@@ -67,8 +69,10 @@ impl Subscriptions for SqliteStorage {
         organization: OrganizationId,
         id: SubscriptionId,
         update: SubscriptionUpdate,
+        by: &Actor,
     ) -> Result<Subscription, StorageError> {
-        let work = move |session: &mut Session<'_>| change(session, organization, id, update);
+        let by = by.clone();
+        let work = move |session: &mut Session<'_>| change(session, organization, id, update, &by);
         self.writer().run(UPDATE, 1, work).await
     }
 
@@ -76,8 +80,10 @@ impl Subscriptions for SqliteStorage {
         &self,
         organization: OrganizationId,
         id: SubscriptionId,
+        by: &Actor,
     ) -> Result<LaneId, StorageError> {
-        let work = move |session: &mut Session<'_>| delete(session, organization, id);
+        let by = by.clone();
+        let work = move |session: &mut Session<'_>| delete(session, organization, id, &by);
         self.writer().run(DELETE, 1, work).await
     }
 
@@ -98,6 +104,7 @@ fn create(
     session: &mut Session<'_>,
     mut subscription: Subscription,
     limit: Limit,
+    by: &Actor,
 ) -> Result<Subscription, Stop> {
     let organization = session.organization(subscription.organization)?;
     let organization = organization.ok_or(Stop::refused(StorageErrorKind::NotFound, CREATE))?;
@@ -112,6 +119,8 @@ fn create(
         return Err(Stop::refused(StorageErrorKind::OverLimit, CREATE));
     }
     subscription.lane = subscription_row::insert(connection, organization.key, &subscription)?;
+    let (of, id) = (subscription.organization, subscription.id.to_string());
+    audit::note(session, of, by, Action::SubscriptionCreated, &id, &[])?;
     session.forget_lane(subscription.lane);
     session.raise_route_version(subscription.organization);
     session.tell_others(News::Subscriptions(subscription.organization))?;
@@ -123,6 +132,7 @@ fn change(
     organization: OrganizationId,
     id: SubscriptionId,
     update: SubscriptionUpdate,
+    by: &Actor,
 ) -> Result<Subscription, Stop> {
     let held = demand_live(session, organization, id, UPDATE)?;
     let updated = held.with_update(update, session.now);
@@ -131,6 +141,9 @@ fn change(
     })?;
     if updated == held {
         return Ok(updated);
+    }
+    if let Some((action, fields)) = held.action_of(&updated) {
+        audit::note(session, organization, by, action, &id.to_string(), &fields)?;
     }
     updated.updated_at = session.now;
     subscription_row::update(session.connection, &updated)?;
@@ -158,6 +171,7 @@ fn delete(
     session: &mut Session<'_>,
     organization: OrganizationId,
     id: SubscriptionId,
+    by: &Actor,
 ) -> Result<LaneId, Stop> {
     // Whatever else its row says: one that is damaged can be deleted, too.
     let lane = match session.organization(organization)? {
@@ -173,6 +187,8 @@ fn delete(
         .connection
         .prepare_cached(sql)?
         .execute((lane_number(lane), session.now.as_millis()))?;
+    let action = Action::SubscriptionDeleted;
+    audit::note(session, organization, by, action, &id.to_string(), &[])?;
     session.forget_lane(lane);
     session.raise_route_version(organization);
     session.tell_others(News::Subscriptions(organization))?;

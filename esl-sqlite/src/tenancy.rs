@@ -2,16 +2,17 @@
 
 use async_trait::async_trait;
 use esl_core::{
-    Client, Digest, Organization, OrganizationId, Plan, Revoked, Rotated, Rotation, Token, Usage,
+    Action, Actor, Client, Digest, Organization, OrganizationId, Plan, Revoked, Rotated, Rotation,
+    Token, Usage,
     storage::{Change, StorageError, StorageErrorKind, Tenancy},
 };
 use rusqlite::{OptionalExtension, Row};
 
 use crate::{
-    SqliteStorage,
+    SqliteStorage, audit,
     changes::News,
     error::Stop,
-    plan::{plan, set_plan, write_plan},
+    plan::{SET_PLAN, plan, set_plan, write_plan},
     readers::Snapshot,
     rows::{parsed, time},
     session::{Session, read_organization},
@@ -20,8 +21,14 @@ use crate::{
 
 #[async_trait]
 impl Tenancy for SqliteStorage {
-    async fn create_organization(&self, organization: Organization) -> Result<(), StorageError> {
-        let work = move |session: &mut Session<'_>| create_organization(session, &organization);
+    async fn create_organization(
+        &self,
+        organization: Organization,
+        by: &Actor,
+    ) -> Result<(), StorageError> {
+        let by = by.clone();
+        let work =
+            move |session: &mut Session<'_>| create_organization(session, &organization, &by);
         self.writer().run(CREATE_ORGANIZATION, 1, work).await
     }
 
@@ -38,11 +45,10 @@ impl Tenancy for SqliteStorage {
         &self,
         organization: OrganizationId,
         plan: Option<Plan>,
+        by: &Actor,
     ) -> Result<(), StorageError> {
-        let work = move |session: &mut Session<'_>| match set_plan(session, organization, plan)? {
-            true => Ok(()),
-            false => Err(Stop::refused(StorageErrorKind::NotFound, SET_PLAN)),
-        };
+        let by = by.clone();
+        let work = move |session: &mut Session<'_>| set_plan(session, organization, plan, &by);
         self.writer().run(SET_PLAN, 1, work).await
     }
 
@@ -64,8 +70,9 @@ impl Tenancy for SqliteStorage {
         self.readers().run("list organizations", work).await
     }
 
-    async fn create_client(&self, client: Client) -> Result<(), StorageError> {
-        let work = move |session: &mut Session<'_>| create_client(session, &client);
+    async fn create_client(&self, client: Client, by: &Actor) -> Result<(), StorageError> {
+        let by = by.clone();
+        let work = move |session: &mut Session<'_>| create_client(session, &client, &by);
         self.writer().run(CREATE_CLIENT, 1, work).await
     }
 
@@ -91,9 +98,10 @@ impl Tenancy for SqliteStorage {
         &self,
         organization: OrganizationId,
         id: &str,
+        by: &Actor,
     ) -> Result<(), StorageError> {
-        let id = id.to_owned();
-        let work = move |session: &mut Session<'_>| delete_client(session, organization, &id);
+        let (id, by) = (id.to_owned(), by.clone());
+        let work = move |session: &mut Session<'_>| delete_client(session, organization, &id, &by);
         self.writer().run(DELETE_CLIENT, 1, work).await
     }
 
@@ -132,11 +140,14 @@ impl Tenancy for SqliteStorage {
 }
 
 const CREATE_ORGANIZATION: &str = "create an organization";
-const SET_PLAN: &str = "set a plan";
 const CREATE_CLIENT: &str = "create a client";
 const DELETE_CLIENT: &str = "delete a client";
 
-fn create_organization(session: &mut Session<'_>, organization: &Organization) -> Result<(), Stop> {
+fn create_organization(
+    session: &mut Session<'_>,
+    organization: &Organization,
+    by: &Actor,
+) -> Result<(), Stop> {
     let connection = session.connection;
     let (id, name) = (organization.id.to_bytes(), &organization.name);
     let is_taken = "SELECT 1 FROM esl_organizations WHERE id = ?1 OR name = ?2";
@@ -146,6 +157,8 @@ fn create_organization(session: &mut Session<'_>, organization: &Organization) -
     let sql = "INSERT INTO esl_organizations (id, name, created_at) VALUES (?1, ?2, ?3)";
     connection.prepare_cached(sql)?.execute((id, name, organization.created_at.as_millis()))?;
     write_plan(connection, organization.id, organization.plan)?;
+    let subject = organization.id.to_string();
+    audit::note(session, organization.id, by, Action::OrganizationCreated, &subject, &[])?;
     let anew = "DELETE FROM esl_deleted_organizations WHERE id = ?1";
     connection.prepare_cached(anew)?.execute([id])?;
     let is_waited_for = "SELECT 1 FROM esl_intake WHERE organization = ?1";
@@ -155,7 +168,7 @@ fn create_organization(session: &mut Session<'_>, organization: &Organization) -
     Ok(session.tell_others(News::Tenancy)?)
 }
 
-fn create_client(session: &mut Session<'_>, client: &Client) -> Result<(), Stop> {
+fn create_client(session: &mut Session<'_>, client: &Client, by: &Actor) -> Result<(), Stop> {
     let organization = session.organization(client.organization)?;
     let organization =
         organization.ok_or(Stop::refused(StorageErrorKind::NotFound, CREATE_CLIENT))?;
@@ -173,6 +186,7 @@ fn create_client(session: &mut Session<'_>, client: &Client) -> Result<(), Stop>
         client.scopes.to_string(),
         client.created_at.as_millis(),
     ))?;
+    audit::note(session, client.organization, by, Action::ClientCreated, &client.id, &[])?;
     Ok(session.tell_others(News::Tenancy)?)
 }
 
@@ -180,15 +194,17 @@ fn delete_client(
     session: &mut Session<'_>,
     organization: OrganizationId,
     id: &str,
+    by: &Actor,
 ) -> Result<(), Stop> {
     let not_found = || Stop::refused(StorageErrorKind::NotFound, DELETE_CLIENT);
-    let organization = session.organization(organization)?.ok_or_else(not_found)?;
+    let row = session.organization(organization)?.ok_or_else(not_found)?;
     let sql = "DELETE FROM esl_clients WHERE id = ?1 AND organization = ?2";
-    if session.connection.prepare_cached(sql)?.execute((id, organization.key))? == 0 {
+    if session.connection.prepare_cached(sql)?.execute((id, row.key))? == 0 {
         return Err(not_found());
     }
     let tokens = "DELETE FROM esl_tokens WHERE organization = ?1 AND client = ?2";
-    session.connection.prepare_cached(tokens)?.execute((organization.key, id))?;
+    session.connection.prepare_cached(tokens)?.execute((row.key, id))?;
+    audit::note(session, organization, by, Action::ClientDeleted, id, &[])?;
     Ok(session.tell_others(News::Tenancy)?)
 }
 

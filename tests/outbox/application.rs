@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, io::Write, path::Path, time::Duration};
 
 use esl::{
-    CallbackPolicy, CallbackUrl, DeliveryState, Esl, HttpTransport, NewEvent, NewSubscription,
-    Organization, OrganizationId, SqliteStorage, Timestamp,
+    Actor, CallbackPolicy, CallbackUrl, DeliveryState, Esl, HttpTransport, NewEvent,
+    NewSubscription, Organization, OrganizationId, SqliteStorage, Timestamp,
     sqlite::rusqlite::{Connection, TransactionBehavior},
     storage::{Lanes, Page, Records, Subscriptions, Tenancy},
 };
@@ -28,7 +28,7 @@ async fn engine(storage: &SqliteStorage, receiver: &str) -> Esl {
     if storage.organization(ORGANIZATION).await.unwrap().is_none() {
         let name = "acme".to_owned();
         let organization = Organization::new(ORGANIZATION, name, Timestamp::EPOCH);
-        storage.create_organization(organization).await.unwrap();
+        storage.create_organization(organization, &Actor::APPLICATION).await.unwrap();
     }
     let policy = CallbackPolicy::allow_private();
     let builder = Esl::builder(storage.clone()).callbacks(policy.clone());

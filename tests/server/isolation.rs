@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::json;
 
-use crate::support::{Api, Behaviour, Folder, Receiver, WITH_CLIENT};
+use crate::support::{Api, Behaviour, CLIENT, Folder, Receiver, WITH_CLIENT};
 
 const HUNG: usize = 100;
 const EVENTS: usize = 300;
@@ -14,6 +14,8 @@ async fn a_healthy_receiver_gets_everything_while_100_others_hang() {
     let folder = Folder::new();
     let server = folder.start(&WITH_CLIENT).await;
     let api = Api::new(&server.base).await;
+    folder.json(&["org", "set", CLIENT, "--tier", "none"]).await;
+    api.until("/api/v1/organization", |organization| organization["tier"].is_null()).await;
     let hung = Receiver::start(Behaviour::Hang).await;
     let mut silent = Vec::new();
     for number in 0..HUNG {

@@ -3,7 +3,7 @@
 use esl_sqlite::rusqlite::Connection;
 use serde_json::json;
 
-use crate::support::{Api, Folder, WITH_CLIENT, in_time};
+use crate::support::{Api, CLIENT, Folder, WITH_CLIENT, in_time};
 
 #[tokio::test]
 async fn clients_made_and_deleted_beside_a_running_server_count_there() {
@@ -96,4 +96,31 @@ async fn an_organization_that_is_called_like_anothers_id_is_not_taken_for_it() {
     assert!(again.stderr.contains("there is no organization"), "{again:?}");
     let left = folder.json(&["org", "list"]).await;
     assert_eq!((&left[0]["id"], &left[1]), (&other["id"], &serde_json::Value::Null));
+}
+
+#[tokio::test]
+async fn the_audit_trail_names_operators_and_clients_also_after_the_organization_is_gone() {
+    let folder = Folder::new();
+    let server = folder.start(&WITH_CLIENT).await;
+    let api = Api::new(&server.base).await;
+    let subscription = api.subscribe("http://127.0.0.1:9/", &["*"]).await;
+    folder.json(&["org", "set", CLIENT, "--tier", "free"]).await;
+    let trail = folder.json(&["audit", "--org", CLIENT]).await;
+    let (status, over_http) = api.get("/api/v1/audit").await;
+    assert_eq!((status, &over_http["data"]), (200, &trail));
+    let of = |index: usize| (&trail[index]["action"], &trail[index]["actor"]);
+    let operator = json!({ "kind": "operator", "name": null, "address": null });
+    let client = json!({ "kind": "client", "name": CLIENT, "address": "127.0.0.1" });
+    assert_eq!(of(0), (&json!("organization.updated"), &operator));
+    assert_eq!(of(1), (&json!("subscription.created"), &client));
+    assert_eq!(trail[1]["subject"], subscription);
+    assert_eq!(of(2), (&json!("client.created"), &operator));
+    assert_eq!(of(3), (&json!("organization.created"), &operator));
+
+    let organization = trail[3]["subject"].as_str().expect("an id");
+    let delete = ["org", "delete", CLIENT, "--yes"];
+    assert_eq!(folder.run(&delete, &[]).await.code, Some(0));
+    let line = folder.run(&["audit", "--org", organization, "--limit", "1"], &[]).await;
+    assert!(line.stdout.contains(&format!("organization.deleted  {organization}  operator")));
+    server.kill().await;
 }

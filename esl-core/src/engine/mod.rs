@@ -50,9 +50,9 @@ pub use self::{
 };
 use self::{driver::Driver, lanes::Now, publish::Sealer};
 use crate::{
-    BlobStore, CallbackPolicy, Delivery, DeliveryId, EventId, LinkError, Monotonic, NewEvent,
-    NewReplay, OrganizationId, Origin, Plan, Prepared, Replay, ReplayId, RequestId, SubscriptionId,
-    Timestamp,
+    Actor, BlobStore, CallbackPolicy, Delivery, DeliveryId, EventId, LinkError, Monotonic,
+    NewEvent, NewReplay, Organization, OrganizationId, Origin, Plan, Prepared, Replay, ReplayId,
+    RequestId, SubscriptionId, Timestamp,
     storage::{Erased, Idempotency, Storage, StorageError, StorageErrorKind, StoredEvent},
 };
 
@@ -65,7 +65,11 @@ const PUBLISHES_MAX: usize = 8192;
 /// when the last handle is dropped it stops, too, but leaves what is under way unsettled, to be
 /// delivered again.
 #[derive(Debug, Clone)]
-pub struct Esl(Arc<Engine>);
+pub struct Esl {
+    engine: Arc<Engine>,
+    /// Whose changes they are that are made by this handle.
+    actor: Arc<Actor>,
+}
 
 #[derive(Debug)]
 struct Engine {
@@ -137,11 +141,27 @@ impl Esl {
         let room = Semaphore::new(PUBLISHES_MAX);
         let is_shut_down = Mutex::new(false);
         let engine = Engine { driver, sealer, options, room, stop, tasks, committer, is_shut_down };
-        Ok(Self(Arc::new(engine)))
+        Ok(Self { engine: Arc::new(engine), actor: Arc::new(Actor::APPLICATION) })
+    }
+
+    /// The same engine; what is changed by this handle is that actor's in the
+    /// [audit trail](crate::storage::Records::audit). The handle that a builder gives is the
+    /// application's.
+    ///
+    /// ```no_run
+    /// # use esl_core::{Actor, Esl, OrganizationId, SubscriptionId, storage::StorageError};
+    /// # async fn example(esl: Esl, acme: OrganizationId, id: SubscriptionId)
+    /// # -> Result<(), StorageError> {
+    /// esl.by(Actor::application("user 42")).delete_subscription(acme, id).await
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn by(&self, actor: Actor) -> Self {
+        Self { engine: Arc::clone(&self.engine), actor: Arc::new(actor) }
     }
 
     fn demand_enabled(&self) -> Result<(), PublishError> {
-        if self.0.options.is_enabled { Ok(()) } else { Err(PublishError::Disabled) }
+        if self.engine.options.is_enabled { Ok(()) } else { Err(PublishError::Disabled) }
     }
 
     fn demand_recording(&self, operation: &'static str) -> Result<(), StorageError> {
@@ -156,7 +176,7 @@ impl Esl {
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> T {
-        match self.0.tasks.spawn(work).await {
+        match self.engine.tasks.spawn(work).await {
             Ok(result) => result,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
@@ -165,7 +185,7 @@ impl Esl {
     /// Whether events are recorded and sent; see [`EslBuilder::enabled`].
     #[must_use]
     pub fn is_enabled(&self) -> bool {
-        self.0.options.is_enabled
+        self.engine.options.is_enabled
     }
 
     /// Publishes an event. When this returns, it is durable and on its way.
@@ -199,15 +219,15 @@ impl Esl {
         idempotency: Option<Idempotency>,
     ) -> Result<Vec<Published>, PublishError> {
         self.demand_enabled()?;
-        let driver = &self.0.driver;
+        let driver = &self.engine.driver;
         if events.is_empty() {
             return Ok(Vec::new());
         }
         if events.iter().any(|event| event.organization != organization) {
             return Err(PublishError::UnknownOrganization);
         }
-        let _room = self.0.room.acquire().await.expect("it is never closed");
-        let (sealer, key) = (&self.0.sealer, idempotency.as_ref());
+        let _room = self.engine.room.acquire().await.expect("it is never closed");
+        let (sealer, key) = (&self.engine.sealer, idempotency.as_ref());
         let committed =
             publish::seal_and_publish(driver, sealer, organization, &events, key).await?;
         Ok(committed.events.iter().map(Published::from).collect())
@@ -219,7 +239,7 @@ impl Esl {
     /// As [`publish`](Self::publish), but nothing is stored yet.
     pub async fn prepare(&self, event: NewEvent) -> Result<Prepared, PublishError> {
         self.demand_enabled()?;
-        Ok(Prepared::new(self.0.sealer.seal(&event, &self.0.driver.ids).await?))
+        Ok(Prepared::new(self.engine.sealer.seal(&event, &self.engine.driver.ids).await?))
     }
 
     /// Publishes a `system.ping` to one subscription alone, whatever its patterns are. A paused one
@@ -235,8 +255,19 @@ impl Esl {
         origin: Option<Arc<Origin>>,
     ) -> Result<(Published, DeliveryId), PublishError> {
         self.demand_enabled()?;
-        let _room = self.0.room.acquire().await.expect("it is never closed");
-        publish::ping(&self.0.driver, (organization, id), origin).await
+        let _room = self.engine.room.acquire().await.expect("it is never closed");
+        publish::ping(&self.engine.driver, (organization, id), origin).await
+    }
+
+    /// Makes an organization.
+    ///
+    /// # Errors
+    /// [`Conflict`](StorageErrorKind::Conflict) if its id or name is taken.
+    pub async fn create_organization(
+        &self,
+        organization: Organization,
+    ) -> Result<(), StorageError> {
+        self.storage().create_organization(organization, &self.actor).await
     }
 
     /// What an organization may use, and what it has used of its hour; `None` if there is no such
@@ -248,7 +279,7 @@ impl Esl {
         &self,
         organization: OrganizationId,
     ) -> Result<Option<Standing>, StorageError> {
-        usage::standing(&self.0.driver, organization).await
+        usage::standing(&self.engine.driver, organization).await
     }
 
     /// Gives an organization another plan, or none. It holds for what is published, subscribed and tried
@@ -261,9 +292,9 @@ impl Esl {
         organization: OrganizationId,
         plan: Option<Plan>,
     ) -> Result<(), StorageError> {
-        let driver = Arc::clone(&self.0.driver);
+        let (driver, by) = (Arc::clone(&self.engine.driver), Arc::clone(&self.actor));
         self.to_its_end(async move {
-            driver.storage.set_plan(organization, plan).await?;
+            driver.storage.set_plan(organization, plan, &by).await?;
             driver.routes.forget(organization);
             driver.update(|lanes| lanes.take_again(organization));
             Ok(())
@@ -288,7 +319,7 @@ impl Esl {
     ) -> Result<Delivery, StorageError> {
         const OPERATION: &str = "redeliver";
         self.demand_recording(OPERATION)?;
-        let driver = Arc::clone(&self.0.driver);
+        let driver = Arc::clone(&self.engine.driver);
         self.to_its_end(async move {
             let not_found = || StorageError::new(StorageErrorKind::NotFound, OPERATION);
             // Read first, because only that tells a made-up id from a real one.
@@ -318,7 +349,7 @@ impl Esl {
         new: NewReplay,
     ) -> Result<Replay, StorageError> {
         self.demand_recording("create a replay")?;
-        let driver = &self.0.driver;
+        let driver = &self.engine.driver;
         let replay = Replay::new(driver.ids.replay(), organization, subscription, new, self.now());
         let replay = driver.storage.create_replay(replay).await?;
         driver.replays.notify_one();
@@ -336,7 +367,7 @@ impl Esl {
         subscription: SubscriptionId,
         new: NewReplay,
     ) -> Result<Option<u64>, StorageError> {
-        replays::count(&self.0.driver, (organization, subscription), new).await
+        replays::count(&self.engine.driver, (organization, subscription), new).await
     }
 
     /// Stops a replay. What it has opened is sent all the same.
@@ -348,7 +379,7 @@ impl Esl {
         organization: OrganizationId,
         id: ReplayId,
     ) -> Result<Replay, StorageError> {
-        self.0.driver.storage.cancel_replay(organization, id).await
+        self.engine.driver.storage.cancel_replay(organization, id).await
     }
 
     /// Erases an event: what it said is gone, and that there was one stays. What is under way of it
@@ -365,7 +396,7 @@ impl Esl {
         organization: OrganizationId,
         id: EventId,
     ) -> Result<Erased, StorageError> {
-        let driver = Arc::clone(&self.0.driver);
+        let driver = Arc::clone(&self.engine.driver);
         self.to_its_end(async move {
             let erased = driver.storage.erase_event(organization, id).await?;
             // First, so that nothing more is sent whatever becomes of the blob.
@@ -386,14 +417,14 @@ impl Esl {
     /// store.
     #[must_use]
     pub fn envelope(&self, organization: OrganizationId, event: &StoredEvent) -> bytes::Bytes {
-        let driver = &self.0.driver;
+        let driver = &self.engine.driver;
         driver.outgoing_body((organization, event.id), &event.body, event.timestamp, self.now())
     }
 
     /// Where large payloads are kept, if there is such a store.
     #[must_use]
     pub fn blobs(&self) -> Option<&Arc<dyn BlobStore>> {
-        self.0.driver.blobs.as_ref()
+        self.engine.driver.blobs.as_ref()
     }
 
     /// Whose event it is whose data a link opens: the event in its path, and `exp` and `sig` of its
@@ -408,7 +439,7 @@ impl Esl {
         exp: u64,
         sig: &str,
     ) -> Result<OrganizationId, LinkError> {
-        let driver = &self.0.driver;
+        let driver = &self.engine.driver;
         let checked = driver.links.check(event, exp, sig, self.now());
         if checked != Err(LinkError::NotGenuine) || !driver.links.may_look(driver.clock.monotonic())
         {
@@ -429,9 +460,9 @@ impl Esl {
     /// # Cancellation
     /// A call that has begun goes on to its end.
     pub async fn delete_organization(&self, id: OrganizationId) -> Result<(), StorageError> {
-        let driver = Arc::clone(&self.0.driver);
+        let (driver, by) = (Arc::clone(&self.engine.driver), Arc::clone(&self.actor));
         self.to_its_end(async move {
-            driver.storage.delete_organization(id).await?;
+            driver.storage.delete_organization(id, &by).await?;
             driver.routes.forget(id);
             driver.update(|lanes| {
                 lanes.let_go(id);
@@ -445,57 +476,57 @@ impl Esl {
     /// The storage, for reads and for organizations, clients and tokens.
     #[must_use]
     pub fn storage(&self) -> &Arc<dyn Storage> {
-        &self.0.driver.storage
+        &self.engine.driver.storage
     }
 
     /// Which callback URLs may be subscribed.
     #[must_use]
     pub fn callback_policy(&self) -> &CallbackPolicy {
-        &self.0.options.callbacks
+        &self.engine.options.callbacks
     }
 
     /// How the API is reached from outside, without a slash at the end.
     #[must_use]
     pub fn public_url(&self) -> &str {
-        self.0.driver.links.base()
+        self.engine.driver.links.base()
     }
 
     /// Whether a header, whatever its case, begins like ESL's own (`X-Sapien-…`), and so cannot be a
     /// subscriber's.
     #[must_use]
     pub fn is_own_header(&self, name: &str) -> bool {
-        self.0.driver.defaults.headers.is_ours(&name.to_ascii_lowercase())
+        self.engine.driver.defaults.headers.is_ours(&name.to_ascii_lowercase())
     }
 
     /// The engine's time.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        let Now { utc, .. } = self.0.driver.now();
+        let Now { utc, .. } = self.engine.driver.now();
         utc
     }
 
     /// The engine's time, as far as nobody sets it: for measuring.
     #[must_use]
     pub fn monotonic(&self) -> Monotonic {
-        self.0.driver.now().monotonic
+        self.engine.driver.now().monotonic
     }
 
     /// A fresh id for a request.
     #[must_use]
     pub fn request_id(&self) -> RequestId {
-        self.0.driver.ids.request()
+        self.engine.driver.ids.request()
     }
 
     /// How many sends are under way.
     #[must_use]
     pub fn in_flight(&self) -> u32 {
-        self.0.driver.lanes().in_flight()
+        self.engine.driver.lanes().in_flight()
     }
 
     /// How many sends are over whose outcome is not committed yet.
     #[must_use]
     pub fn unsettled(&self) -> usize {
-        self.0.driver.lanes().unsettled()
+        self.engine.driver.lanes().unsettled()
     }
 
     /// Stops: begins no more sends, lets those under way end within the grace, commits what they
@@ -503,7 +534,7 @@ impl Esl {
     ///
     /// Calling it twice is fine; the second call waits for the first.
     pub async fn shutdown(&self) {
-        let engine = &self.0;
+        let engine = &self.engine;
         let mut is_shut_down = engine.is_shut_down.lock().await;
         if *is_shut_down {
             return;

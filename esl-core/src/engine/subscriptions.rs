@@ -21,7 +21,7 @@ impl Esl {
         organization: OrganizationId,
         new: NewSubscription,
     ) -> Result<Subscription, StorageError> {
-        let driver = Arc::clone(&self.0.driver);
+        let (driver, by) = (Arc::clone(&self.engine.driver), Arc::clone(&self.actor));
         let secret = match new.secret.clone() {
             Some(secret) => secret,
             None => generate_secret()?,
@@ -35,7 +35,7 @@ impl Esl {
             let plan = known.and_then(|organization| organization.plan);
             let limit =
                 plan.map_or(Limit::Unlimited, |plan| driver.tiers.allowance(&plan).subscriptions);
-            let created = driver.storage.create_subscription(subscription, limit).await?;
+            let created = driver.storage.create_subscription(subscription, limit, &by).await?;
             driver.routes.forget(organization);
             Ok(created)
         })
@@ -52,10 +52,10 @@ impl Esl {
         id: SubscriptionId,
         update: SubscriptionUpdate,
     ) -> Result<Subscription, StorageError> {
-        let driver = Arc::clone(&self.0.driver);
+        let (driver, by) = (Arc::clone(&self.engine.driver), Arc::clone(&self.actor));
         self.to_its_end(async move {
             let has_new_events = update.events.is_some();
-            let updated = driver.storage.update_subscription(organization, id, update).await?;
+            let updated = driver.storage.update_subscription(organization, id, update, &by).await?;
             if has_new_events {
                 driver.routes.forget(organization);
             }
@@ -99,9 +99,9 @@ impl Esl {
         organization: OrganizationId,
         id: SubscriptionId,
     ) -> Result<(), StorageError> {
-        let driver = Arc::clone(&self.0.driver);
+        let (driver, by) = (Arc::clone(&self.engine.driver), Arc::clone(&self.actor));
         self.to_its_end(async move {
-            let lane = driver.storage.delete_subscription(organization, id).await?;
+            let lane = driver.storage.delete_subscription(organization, id, &by).await?;
             driver.routes.forget(organization);
             driver.update(|lanes| lanes.remove(lane));
             Ok(())

@@ -8,7 +8,7 @@ use super::{
     rows::{Ending, EventRow, FanOutRow, IdempotencyRow, OrganizationRow, Standing},
 };
 use crate::{
-    Crossed, EventId, LaneId, SealedEvent, Seq, Subscription, Timestamp, Usage,
+    Action, Actor, Crossed, EventId, LaneId, SealedEvent, Seq, Subscription, Timestamp, Usage,
     storage::{
         Accepted, Audience, Change, Commit, Committed, Expand, FAN_OUT_ABOVE, Outcome, Publish,
         Refused, Routed, Settle, Settlement, StorageError, SwitchOff, Unit,
@@ -339,7 +339,8 @@ impl State {
             return;
         }
         lane.subscription = Subscription { updated_at: now, ..updated };
-        let organization = lane.subscription.organization;
+        let Subscription { organization, id, .. } = lane.subscription;
+        self.note(organization, &Actor::System, Action::SubscriptionUpdated, id, &["active"]);
         self.listeners.tell_others(by, Change::Subscriptions(organization));
     }
 }

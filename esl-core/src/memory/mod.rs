@@ -24,8 +24,9 @@ use self::{
     rows::{Intake, LaneRow, OrganizationRow, TokenRow, WorkerRow},
 };
 use crate::{
-    BlobKey, Client, Clock, EventId, InstallationId, LaneId, LinkKey, OrganizationId, Replay,
-    ReplayNumber, Seq, SubscriptionId, SystemClock, Timestamp, WorkerId,
+    Action, Actor, AuditEntry, AuditNumber, BlobKey, Client, Clock, EventId, InstallationId,
+    LaneId, LinkKey, OrganizationId, Replay, ReplayNumber, Seq, SubscriptionId, SystemClock,
+    Timestamp, WorkerId,
     storage::{StorageError, StorageErrorKind, StorageTime},
 };
 
@@ -138,6 +139,8 @@ struct State {
     workers: BTreeMap<WorkerId, WorkerRow>,
     last_epoch: u64,
     listeners: Listeners,
+    audit: Vec<AuditEntry>,
+    last_audit: u64,
 }
 
 impl State {
@@ -162,11 +165,34 @@ impl State {
             workers: BTreeMap::new(),
             last_epoch: 0,
             listeners: Listeners::default(),
+            audit: Vec::new(),
+            last_audit: 0,
         }
     }
 
     fn now(&self) -> Timestamp {
         self.time.now()
+    }
+
+    /// Notes in the audit trail what is about to be committed.
+    fn note(
+        &mut self,
+        organization: OrganizationId,
+        by: &Actor,
+        action: Action,
+        subject: impl ToString,
+        fields: &[&str],
+    ) {
+        self.last_audit += 1;
+        self.audit.push(AuditEntry {
+            number: AuditNumber::new(self.last_audit),
+            organization,
+            at: self.now(),
+            actor: by.clone(),
+            action,
+            subject: subject.to_string(),
+            fields: fields.iter().map(|field| (*field).to_owned()).collect(),
+        });
     }
 }
 

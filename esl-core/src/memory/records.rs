@@ -4,8 +4,8 @@ use async_trait::async_trait;
 
 use super::{MemoryStorage, rows::EventRow, subscriptions::page_of};
 use crate::{
-    Attempt, Delivery, DeliveryId, DeliveryState, EventId, EventType, OrganizationId, Seq,
-    SubscriptionId,
+    Attempt, AuditEntry, AuditNumber, Delivery, DeliveryId, DeliveryState, EventId, EventType,
+    OrganizationId, Seq, SubscriptionId,
     storage::{Health, Page, PageOf, Records, StorageError, StorageErrorKind, StoredEvent},
 };
 
@@ -90,6 +90,20 @@ impl Records for MemoryStorage {
             return Ok(None);
         }
         Ok(Some((lane.delivery(id.seq(), row, event), row.log.clone())))
+    }
+
+    async fn audit(
+        &self,
+        organization: OrganizationId,
+        page: Page<AuditNumber>,
+    ) -> Result<PageOf<AuditEntry>, StorageError> {
+        let state = self.state();
+        let latest_first = state.audit.iter().rev();
+        let its = latest_first
+            .filter(|entry| entry.organization == organization)
+            .filter(|entry| page.after.is_none_or(|after| entry.number < after))
+            .cloned();
+        Ok(page_of(its, page.limit))
     }
 
     async fn check(&self) -> Result<(), StorageError> {

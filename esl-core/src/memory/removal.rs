@@ -7,7 +7,8 @@ use super::{
     rows::{Ending, LaneRow, OrganizationRow, Standing},
 };
 use crate::{
-    BlobKey, EventId, InstallationId, LinkKey, OrganizationId, SealedEvent, Seq, Timestamp, erased,
+    Action, Actor, BlobKey, EventId, InstallationId, LinkKey, OrganizationId, SealedEvent, Seq,
+    Timestamp, erased,
     storage::{Change, Erased, Removal, Removed, StorageError, Worker},
 };
 
@@ -26,6 +27,7 @@ impl Removal for MemoryStorage {
         state.remove_strays(age.map(|age| now - age), limit, &mut removed);
         let Some(age) = age else { return Ok(removed) };
         state.remove_replays(now - age, limit, &mut removed);
+        state.remove_audit(now - age, limit, &mut removed);
         let mut organizations: Vec<_> = state.organizations.keys().copied().collect();
         // Another one comes first each time.
         state.removals += 1;
@@ -107,12 +109,17 @@ impl Removal for MemoryStorage {
         Ok(state.link_keys.iter().map(|(key, _)| key.clone()).collect())
     }
 
-    async fn delete_organization(&self, id: OrganizationId) -> Result<(), StorageError> {
+    async fn delete_organization(
+        &self,
+        id: OrganizationId,
+        by: &Actor,
+    ) -> Result<(), StorageError> {
         let mut state = self.state();
         let Some(organization) = state.organizations.remove(&id) else {
             return Err(not_found("delete an organization"));
         };
         state.deleted_organizations.insert(id);
+        state.note(id, by, Action::OrganizationDeleted, id, &[]);
         let events = organization.events.values();
         state.freed_blobs.extend(events.filter_map(|row| BlobKey::named_by(&row.event.body)));
         state.organization_order.retain(|other| *other != id);
@@ -147,6 +154,15 @@ impl State {
             self.replays.remove(&number);
             removed.replays += 1;
         }
+    }
+
+    fn remove_audit(&mut self, before: Timestamp, limit: usize, removed: &mut Removed) {
+        let old = self.audit.iter().filter(|entry| entry.at <= before);
+        let count = old.count();
+        removed.more |= count > limit;
+        removed.audit += count.min(limit);
+        // The oldest are the first.
+        self.audit.drain(..count.min(limit));
     }
 
     /// Removes what waits in the intake for organizations that were deleted, and what is old there of

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::{MemoryStorage, State, conflict, not_found, rows::LaneRow};
 use crate::{
-    LaneId, Limit, OrganizationId, Subscription, SubscriptionId, SubscriptionUpdate,
+    Action, Actor, LaneId, Limit, OrganizationId, Subscription, SubscriptionId, SubscriptionUpdate,
     storage::{
         Change, Page, PageOf, RouteTable, RouteVersion, StorageError, StorageErrorKind,
         Subscriptions,
@@ -17,6 +17,7 @@ impl Subscriptions for MemoryStorage {
         &self,
         mut subscription: Subscription,
         limit: Limit,
+        by: &Actor,
     ) -> Result<Subscription, StorageError> {
         const OPERATION: &str = "create a subscription";
         let mut state = self.state();
@@ -36,6 +37,7 @@ impl Subscriptions for MemoryStorage {
         subscription.lane = LaneId::new(state.last_lane);
         state.lanes.insert(subscription.lane, LaneRow::new(subscription.clone()));
         state.lanes_by_subscription.insert(id, subscription.lane);
+        state.note(organization, by, Action::SubscriptionCreated, id, &[]);
         state.raise_route_version(organization);
         state.listeners.tell_others(self.handle, Change::Subscriptions(organization));
         Ok(subscription)
@@ -72,6 +74,7 @@ impl Subscriptions for MemoryStorage {
         organization: OrganizationId,
         id: SubscriptionId,
         update: SubscriptionUpdate,
+        by: &Actor,
     ) -> Result<Subscription, StorageError> {
         let mut state = self.state();
         let now = state.now();
@@ -85,10 +88,14 @@ impl Subscriptions for MemoryStorage {
         if updated == *held {
             return Ok(updated);
         }
+        let done = held.action_of(&updated);
         updated.updated_at = now;
         let is_rerouted = updated.events != held.events;
         row.state = row.state.after_update(held, &updated);
         *held = updated.clone();
+        if let Some((action, fields)) = done {
+            state.note(organization, by, action, id, &fields);
+        }
         if is_rerouted {
             state.raise_route_version(organization);
         }
@@ -100,6 +107,7 @@ impl Subscriptions for MemoryStorage {
         &self,
         organization: OrganizationId,
         id: SubscriptionId,
+        by: &Actor,
     ) -> Result<LaneId, StorageError> {
         let mut state = self.state();
         let now = state.now();
@@ -107,6 +115,7 @@ impl Subscriptions for MemoryStorage {
         let row = row.ok_or(not_found("delete a subscription"))?;
         row.deleted_at = Some(now);
         let lane = row.subscription.lane;
+        state.note(organization, by, Action::SubscriptionDeleted, id, &[]);
         state.raise_route_version(organization);
         state.listeners.tell_others(self.handle, Change::Subscriptions(organization));
         Ok(lane)

@@ -7,14 +7,18 @@ use super::{
     rows::{OrganizationRow, TokenRow},
 };
 use crate::{
-    Client, Digest, Organization, OrganizationId, Plan, Revoked, Rotated, Rotation, Seq, Timestamp,
-    Token, TokenKind, Usage,
+    Action, Actor, Client, Digest, Organization, OrganizationId, Plan, Revoked, Rotated, Rotation,
+    Seq, Timestamp, Token, TokenKind, Usage,
     storage::{Change, RouteVersion, StorageError, Tenancy},
 };
 
 #[async_trait]
 impl Tenancy for MemoryStorage {
-    async fn create_organization(&self, organization: Organization) -> Result<(), StorageError> {
+    async fn create_organization(
+        &self,
+        organization: Organization,
+        by: &Actor,
+    ) -> Result<(), StorageError> {
         let mut state = self.state();
         let id = organization.id;
         let mut names = state.organizations.values().map(|row| &row.organization.name);
@@ -34,6 +38,7 @@ impl Tenancy for MemoryStorage {
         };
         state.organizations.insert(id, row);
         state.organization_order.push(id);
+        state.note(id, by, Action::OrganizationCreated, id, &[]);
         state.deleted_organizations.remove(&id);
         if state.intake.rows.values().any(|event| event.organization == id) {
             state.listeners.tell_all(Change::Intake);
@@ -50,12 +55,17 @@ impl Tenancy for MemoryStorage {
         &self,
         organization: OrganizationId,
         plan: Option<Plan>,
+        by: &Actor,
     ) -> Result<(), StorageError> {
         let mut state = self.state();
         let row = state.organizations.get_mut(&organization);
         let row = row.ok_or_else(|| not_found("set a plan"))?;
+        if row.organization.plan == plan {
+            return Ok(());
+        }
         row.organization.plan = plan;
         row.route_version.0 += 1;
+        state.note(organization, by, Action::OrganizationUpdated, organization, &["plan"]);
         state.listeners.tell_others(self.handle, Change::Subscriptions(organization));
         Ok(())
     }
@@ -72,7 +82,7 @@ impl Tenancy for MemoryStorage {
         Ok(rows.map(|row| row.organization.clone()).collect())
     }
 
-    async fn create_client(&self, client: Client) -> Result<(), StorageError> {
+    async fn create_client(&self, client: Client, by: &Actor) -> Result<(), StorageError> {
         const OPERATION: &str = "create a client";
         let mut state = self.state();
         if !state.organizations.contains_key(&client.organization) {
@@ -81,6 +91,7 @@ impl Tenancy for MemoryStorage {
         if state.clients.contains_key(&client.id) {
             return Err(conflict(OPERATION));
         }
+        state.note(client.organization, by, Action::ClientCreated, &client.id, &[]);
         state.clients.insert(client.id.clone(), client);
         state.listeners.tell_others(self.handle, Change::Tenancy);
         Ok(())
@@ -100,12 +111,14 @@ impl Tenancy for MemoryStorage {
         &self,
         organization: OrganizationId,
         id: &str,
+        by: &Actor,
     ) -> Result<(), StorageError> {
         let mut state = self.state();
         if state.clients.get(id).is_none_or(|client| client.organization != organization) {
             return Err(not_found("delete a client"));
         }
         state.clients.remove(id);
+        state.note(organization, by, Action::ClientDeleted, id, &[]);
         state.tokens.retain(|_, row| row.token.client != id);
         state.listeners.tell_others(self.handle, Change::Tenancy);
         Ok(())

@@ -4,12 +4,14 @@ use async_trait::async_trait;
 
 use super::{LaneState, RouteVersion, StorageError, StoredEvent};
 use crate::{
-    Attempt, Client, Delivery, DeliveryId, DeliveryState, Digest, EventId, EventPattern, EventType,
-    LaneId, Limit, Organization, OrganizationId, Plan, Revoked, Rotated, Rotation, Seq,
-    Subscription, SubscriptionId, SubscriptionUpdate, Timestamp, Token, Usage,
+    Actor, Attempt, AuditEntry, AuditNumber, Client, Delivery, DeliveryId, DeliveryState, Digest,
+    EventId, EventPattern, EventType, LaneId, Limit, Organization, OrganizationId, Plan, Revoked,
+    Rotated, Rotation, Seq, Subscription, SubscriptionId, SubscriptionUpdate, Timestamp, Token,
+    Usage,
 };
 
-/// Subscriptions and what routing needs of them. Every call is bound to one organization.
+/// Subscriptions and what routing needs of them. Every call is bound to one organization. What changes
+/// one is in the [audit trail](Records::audit) once it is committed.
 #[async_trait]
 pub trait Subscriptions: fmt::Debug + Send + Sync + 'static {
     /// Stores a new subscription and raises the organization's route version.
@@ -26,6 +28,7 @@ pub trait Subscriptions: fmt::Debug + Send + Sync + 'static {
         &self,
         subscription: Subscription,
         limit: Limit,
+        by: &Actor,
     ) -> Result<Subscription, StorageError>;
 
     /// One subscription; `None` if it was deleted, too.
@@ -57,6 +60,7 @@ pub trait Subscriptions: fmt::Debug + Send + Sync + 'static {
         organization: OrganizationId,
         id: SubscriptionId,
         update: SubscriptionUpdate,
+        by: &Actor,
     ) -> Result<Subscription, StorageError>;
 
     /// Deletes one and raises the route version. Its open deliveries are cancelled from now on, and
@@ -70,6 +74,7 @@ pub trait Subscriptions: fmt::Debug + Send + Sync + 'static {
         &self,
         organization: OrganizationId,
         id: SubscriptionId,
+        by: &Actor,
     ) -> Result<LaneId, StorageError>;
 
     /// Everything that routing needs of an organization, as of one moment; `None` if there is no
@@ -145,6 +150,15 @@ pub trait Records: fmt::Debug + Send + Sync + 'static {
         id: DeliveryId,
     ) -> Result<Option<(Delivery, Vec<Attempt>)>, StorageError>;
 
+    /// The audit trail of an organization, the latest first, below a number: every change of it, its
+    /// clients and its subscriptions, by whom and when, as of the commit that made it. One that changed
+    /// nothing is not there. The trail of a deleted organization is kept for as long as others, too.
+    async fn audit(
+        &self,
+        organization: OrganizationId,
+        page: Page<AuditNumber>,
+    ) -> Result<PageOf<AuditEntry>, StorageError>;
+
     /// Answers when storage can still write and read.
     async fn check(&self) -> Result<(), StorageError>;
 }
@@ -184,12 +198,17 @@ pub struct PageOf<T> {
     pub more: bool,
 }
 
-/// Organizations, clients and tokens.
+/// Organizations, clients and tokens. What changes one of the first two is in the
+/// [audit trail](Records::audit) once it is committed.
 #[async_trait]
 pub trait Tenancy: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`Conflict`](super::StorageErrorKind::Conflict) if its id or name is taken.
-    async fn create_organization(&self, organization: Organization) -> Result<(), StorageError>;
+    async fn create_organization(
+        &self,
+        organization: Organization,
+        by: &Actor,
+    ) -> Result<(), StorageError>;
 
     /// One organization.
     async fn organization(&self, id: OrganizationId) -> Result<Option<Organization>, StorageError>;
@@ -203,6 +222,7 @@ pub trait Tenancy: fmt::Debug + Send + Sync + 'static {
         &self,
         organization: OrganizationId,
         plan: Option<Plan>,
+        by: &Actor,
     ) -> Result<(), StorageError>;
 
     /// What an organization has used of this hour; `None` if there is no such organization.
@@ -214,7 +234,7 @@ pub trait Tenancy: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`Conflict`](super::StorageErrorKind::Conflict) if its id is taken in any organization;
     /// [`NotFound`](super::StorageErrorKind::NotFound) if there is no such organization.
-    async fn create_client(&self, client: Client) -> Result<(), StorageError>;
+    async fn create_client(&self, client: Client, by: &Actor) -> Result<(), StorageError>;
 
     /// One client, by its `client_id`.
     async fn client(&self, id: &str) -> Result<Option<Client>, StorageError>;
@@ -230,6 +250,7 @@ pub trait Tenancy: fmt::Debug + Send + Sync + 'static {
         &self,
         organization: OrganizationId,
         id: &str,
+        by: &Actor,
     ) -> Result<(), StorageError>;
 
     /// Stores tokens, all or none.

@@ -3,13 +3,13 @@ use std::{fmt, time::Duration};
 use async_trait::async_trait;
 
 use super::{StorageError, Worker};
-use crate::{BlobKey, EventId, InstallationId, LinkKey, OrganizationId};
+use crate::{Actor, BlobKey, EventId, InstallationId, LinkKey, OrganizationId};
 
 /// Letting go of what is old, of what must not be kept, and of whole organizations.
 #[async_trait]
 pub trait Removal: fmt::Debug + Send + Sync + 'static {
     /// Does one slice of removing events that were sealed longer than `age` ago, with their deliveries
-    /// and attempts, replays that have been over for so long, and what has waited for so long in the
+    /// and attempts, replays that have been over for so long, what is as old in the audit trail, and what has waited for so long in the
     /// intake for an organization that does not exist; `None` removes none of them. Rows that a deleted
     /// organization has left are removed in any case, and so is what came to the intake for it since. At
     /// most `limit` rows, and fewer large ones, so that a publish never waits long behind it.
@@ -82,7 +82,8 @@ pub trait Removal: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`NotFound`](super::StorageErrorKind::NotFound).
-    async fn delete_organization(&self, id: OrganizationId) -> Result<(), StorageError>;
+    async fn delete_organization(&self, id: OrganizationId, by: &Actor)
+    -> Result<(), StorageError>;
 }
 
 /// What a slice has removed.
@@ -96,6 +97,8 @@ pub struct Removed {
     pub attempts: usize,
     /// Replays that were over.
     pub replays: usize,
+    /// Entries of the audit trail.
+    pub audit: usize,
     /// Bytes of envelopes, and of the changes that are kept beside them.
     pub bytes: u64,
     /// Organizations of which nothing is left.
@@ -110,7 +113,13 @@ impl Removed {
     /// Whether it removed nothing.
     #[must_use]
     pub const fn is_nothing(&self) -> bool {
-        self.events + self.deliveries + self.attempts + self.replays + self.organizations == 0
+        self.events
+            + self.deliveries
+            + self.attempts
+            + self.replays
+            + self.audit
+            + self.organizations
+            == 0
     }
 }
 

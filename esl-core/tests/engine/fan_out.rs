@@ -3,7 +3,7 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use esl_core::{
-    DeliveryState, NewSubscription, Organization, OrganizationId, Subscription,
+    Actor, DeliveryState, NewSubscription, Organization, OrganizationId, Subscription,
     SubscriptionOptions, SubscriptionUpdate, storage::Tenancy, testing::Reply,
 };
 
@@ -141,7 +141,7 @@ fn another_organization_does_not_wait_for_a_fan_out() {
 
             let id = OrganizationId::from_bytes([8; 16]);
             let other = Organization::new(id, "other", START);
-            world.storage.create_organization(other).await.unwrap();
+            world.storage.create_organization(other, &Actor::APPLICATION).await.unwrap();
             let new = NewSubscription::new(url("other"), vec!["*".parse().unwrap()]);
             world.esl.subscribe(id, new).await.unwrap();
             for number in 0..20 {

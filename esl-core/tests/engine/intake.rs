@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use esl_core::{
-    Esl, EventId, Organization, OrganizationId,
+    Actor, Esl, EventId, Organization, OrganizationId,
     storage::{Lanes, Records, Tenancy},
 };
 
@@ -54,7 +54,7 @@ fn an_event_of_an_organization_that_does_not_exist_holds_up_nobody() {
         // It waits for its organization, and nobody has to say that there is one now.
         let id = prepared.id();
         let made = Organization::new(unknown, "made", world.esl.now());
-        world.storage.create_organization(made).await.unwrap();
+        world.storage.create_organization(made, &Actor::APPLICATION).await.unwrap();
         world.until(async || world.storage.event(unknown, id).await.unwrap()).await;
     });
 }

@@ -1,9 +1,9 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use esl_core::{
-    CallbackPolicy, CallbackUrl, Clock, Delivery, DeliveryId, DeliveryState, Esl, EslBuilder,
-    EventType, MemoryStorage, NewEvent, NewSubscription, Organization, OrganizationId, Published,
-    Subscription, SubscriptionOptions, Timestamp,
+    Actor, CallbackPolicy, CallbackUrl, Clock, Delivery, DeliveryId, DeliveryState, Esl,
+    EslBuilder, EventType, MemoryStorage, NewEvent, NewSubscription, Organization, OrganizationId,
+    Published, Subscription, SubscriptionOptions, Timestamp,
     storage::{Page, Tenancy},
     testing::{ManualClock, ScriptedTransport, SeededChance},
 };
@@ -33,7 +33,7 @@ pub(crate) fn run_with<F: Future<Output = ()>>(
         let clock = ManualClock::new(START);
         let storage = MemoryStorage::with_clock(Arc::new(clock.clone()));
         let organization = Organization::new(ORGANIZATION, "acme", START);
-        storage.create_organization(organization).await.unwrap();
+        storage.create_organization(organization, &Actor::APPLICATION).await.unwrap();
         let transport = ScriptedTransport::new(Arc::new(clock.clone()));
         let builder = engine(1, &storage, &clock, &transport);
         let esl = configure(builder).build().await.unwrap();

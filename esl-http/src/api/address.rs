@@ -28,6 +28,11 @@ impl ClientAddress {
         Self(peer.map(|ConnectInfo(peer)| farthest(peer.ip(), &parts.headers, trusted)))
     }
 
+    /// The address, if it is known.
+    pub(super) const fn ip(self) -> Option<IpAddr> {
+        self.0
+    }
+
     /// Who shares a limit: one subscriber has 2⁶⁴ addresses of IPv6.
     pub(super) fn bucket(self) -> Self {
         Self(self.0.map(|address| match address {

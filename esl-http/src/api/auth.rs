@@ -16,10 +16,11 @@ use axum::{
         request::Parts,
     },
 };
-use esl_core::{Digest, OrganizationId, Scope, Scopes, Timestamp, Token, TokenKind};
+use esl_core::{Actor, Digest, OrganizationId, Scope, Scopes, Timestamp, Token, TokenKind};
 
 use super::{
     Api,
+    address::ClientAddress,
     problem::{Code, Problem},
     request::Context,
 };
@@ -38,7 +39,18 @@ pub(super) struct Caller {
 /// A caller whose token is good for something. As a handler's argument it refuses all others, so it
 /// stands before the body.
 #[derive(Debug)]
-pub(super) struct Authorized<P>(Arc<Caller>, PhantomData<P>);
+pub(super) struct Authorized<P> {
+    caller: Arc<Caller>,
+    address: ClientAddress,
+    permission: PhantomData<P>,
+}
+
+impl<P> Authorized<P> {
+    /// Whose changes they are that this request makes.
+    pub(super) fn actor(&self) -> Actor {
+        Actor::Client { id: self.client.to_string(), address: self.address.ip() }
+    }
+}
 
 /// What a route asks of a token.
 pub(super) trait Permission {
@@ -61,13 +73,14 @@ permission!(MayPublish, Publish);
 permission!(MayRead, Read);
 permission!(MaySubscribe, Subscribe);
 permission!(MayReadSubscriptions, Read, Subscribe);
+permission!(MayAdminister, Admin);
 permission!(MayReadOrganization, Read, Subscribe, Publish);
 
 impl<P> Deref for Authorized<P> {
     type Target = Caller;
 
     fn deref(&self) -> &Caller {
-        &self.0
+        &self.caller
     }
 }
 
@@ -80,7 +93,8 @@ impl<P: Permission> FromRequestParts<Api> for Authorized<P> {
         context.set_client(caller.client.clone());
         context.set_organization(caller.organization);
         if P::ANY_OF.iter().any(|&scope| caller.scopes.allow(scope)) {
-            Ok(Self(caller, PhantomData))
+            let address = ClientAddress::of(parts, &api.config.trusted_proxies);
+            Ok(Self { caller, address, permission: PhantomData })
         } else {
             Err(missing(P::ANY_OF))
         }

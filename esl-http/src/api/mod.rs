@@ -26,6 +26,7 @@
 //! client, which are storage's to count.
 
 mod address;
+mod audit;
 mod auth;
 mod blobs;
 mod body;
@@ -91,6 +92,7 @@ pub fn router(esl: Esl, config: ApiConfig) -> Router {
         .route("/oauth/introspect", post(oauth::introspect))
         .route(oauth::Metadata::PATH, get(oauth::metadata))
         .route("/api/v1/organization", get(organization::own))
+        .route("/api/v1/audit", get(audit::list))
         .route("/api/v1/events", post(events::publish).get(events::list))
         .route("/api/v1/events/{id}", get(events::one))
         .route("/api/v1/blobs/{id}", get(blobs::one))

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use axum::{extract::FromRequestParts, http::request::Parts};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use esl_core::{
-    LaneId, ReplayNumber, Seq,
+    AuditNumber, LaneId, ReplayNumber, Seq,
     storage::{Page, PageOf},
 };
 use serde::Serialize;
@@ -154,6 +154,18 @@ impl Key for ReplayNumber {
 
     fn from_number(number: u64) -> Self {
         Self(number)
+    }
+}
+
+impl Key for AuditNumber {
+    const TAG: u8 = b'a';
+
+    fn number(self) -> u64 {
+        self.get()
+    }
+
+    fn from_number(number: u64) -> Self {
+        Self::new(number)
     }
 }
 

@@ -41,7 +41,7 @@ pub(super) async fn create(
 ) -> Result<Response, Problem> {
     let new = read_new(&body, &api.esl)?;
     let is_generated = new.secret.is_none();
-    let subscription = api.esl.subscribe(caller.organization, new).await?;
+    let subscription = api.esl.by(caller.actor()).subscribe(caller.organization, new).await?;
     // The only answer that holds a secret, and only one that its reader did not choose.
     let secret = is_generated.then(|| subscription.secret.expose());
     let mut response = answer(StatusCode::CREATED, &View::of(&subscription, secret, api.esl.now()));
@@ -94,7 +94,8 @@ pub(super) async fn update(
     JsonBody(body): JsonBody<{ body::SMALL }>,
 ) -> Result<Response, Problem> {
     let update = read_update(&body, &api.esl)?;
-    let updated = api.esl.update_subscription(caller.organization, id, update).await;
+    let updated =
+        api.esl.by(caller.actor()).update_subscription(caller.organization, id, update).await;
     let subscription = updated.map_err(|error| Problem::about(SubscriptionId::NAME, &error))?;
     Ok(answer(StatusCode::OK, &View::of(&subscription, None, api.esl.now())))
 }
@@ -106,7 +107,7 @@ pub(super) async fn delete(
     Id(id): Id<SubscriptionId>,
     _: NoParameters,
 ) -> Result<StatusCode, Problem> {
-    let deleted = api.esl.delete_subscription(caller.organization, id).await;
+    let deleted = api.esl.by(caller.actor()).delete_subscription(caller.organization, id).await;
     deleted.map_err(|error| Problem::about(SubscriptionId::NAME, &error))?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -124,12 +125,12 @@ pub(super) async fn rotate_secret(
     let organization = caller.organization;
     let rotated = match rotation {
         Rotation::Begin { secret, grace } => {
-            api.esl.rotate_secret(organization, id, secret, grace).await
+            api.esl.by(caller.actor()).rotate_secret(organization, id, secret, grace).await
         }
         Rotation::Finish => {
             let mut update = SubscriptionUpdate::default();
             update.secret = Some(SecretChange::Finish);
-            api.esl.update_subscription(organization, id, update).await
+            api.esl.by(caller.actor()).update_subscription(organization, id, update).await
         }
     };
     let subscription = rotated.map_err(|error| match error.kind() {

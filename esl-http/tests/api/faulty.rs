@@ -10,10 +10,10 @@ use std::{
 
 use async_trait::async_trait;
 use esl_core::{
-    Attempt, BlobKey, Client, Delivery, DeliveryId, DeliveryState, Digest, EventId, EventType,
-    InstallationId, LaneId, Limit, LinkKey, MemoryStorage, Organization, OrganizationId, Plan,
-    Replay, ReplayId, ReplayNumber, Revoked, Rotated, Rotation, SealedEvent, Seq, Subscription,
-    SubscriptionId, SubscriptionUpdate, Token, Usage, WorkerId,
+    Actor, Attempt, AuditEntry, AuditNumber, BlobKey, Client, Delivery, DeliveryId, DeliveryState,
+    Digest, EventId, EventType, InstallationId, LaneId, Limit, LinkKey, MemoryStorage,
+    Organization, OrganizationId, Plan, Replay, ReplayId, ReplayNumber, Revoked, Rotated, Rotation,
+    SealedEvent, Seq, Subscription, SubscriptionId, SubscriptionUpdate, Token, Usage, WorkerId,
     storage::{
         Candidates, Change, Claimed, Commit, Committed, Erased, FanOut, Health, IntakeRow, Lanes,
         Page, PageOf, Records, Refused, Removal, Removed, ReplayStep, Replays, RouteTable,
@@ -187,9 +187,10 @@ impl Subscriptions for FaultyStorage {
         &self,
         subscription: Subscription,
         limit: Limit,
+        by: &Actor,
     ) -> Result<Subscription, StorageError> {
         self.fault.strike().await?;
-        self.inner.create_subscription(subscription, limit).await
+        self.inner.create_subscription(subscription, limit, by).await
     }
 
     async fn subscription(
@@ -220,18 +221,20 @@ impl Subscriptions for FaultyStorage {
         organization: OrganizationId,
         id: SubscriptionId,
         update: SubscriptionUpdate,
+        by: &Actor,
     ) -> Result<Subscription, StorageError> {
         self.fault.strike().await?;
-        self.inner.update_subscription(organization, id, update).await
+        self.inner.update_subscription(organization, id, update, by).await
     }
 
     async fn delete_subscription(
         &self,
         organization: OrganizationId,
         id: SubscriptionId,
+        by: &Actor,
     ) -> Result<LaneId, StorageError> {
         self.fault.strike().await?;
-        self.inner.delete_subscription(organization, id).await
+        self.inner.delete_subscription(organization, id, by).await
     }
 
     async fn routes(
@@ -287,9 +290,13 @@ impl Removal for FaultyStorage {
         self.inner.link_keys(fresh).await
     }
 
-    async fn delete_organization(&self, id: OrganizationId) -> Result<(), StorageError> {
+    async fn delete_organization(
+        &self,
+        id: OrganizationId,
+        by: &Actor,
+    ) -> Result<(), StorageError> {
         self.fault.strike().await?;
-        self.inner.delete_organization(id).await
+        self.inner.delete_organization(id, by).await
     }
 }
 
@@ -402,6 +409,15 @@ impl Records for FaultyStorage {
         self.inner.delivery(organization, id).await
     }
 
+    async fn audit(
+        &self,
+        organization: OrganizationId,
+        page: Page<AuditNumber>,
+    ) -> Result<PageOf<AuditEntry>, StorageError> {
+        self.fault.strike().await?;
+        self.inner.audit(organization, page).await
+    }
+
     async fn check(&self) -> Result<(), StorageError> {
         self.fault.strike().await?;
         self.inner.check().await
@@ -414,9 +430,10 @@ impl Tenancy for FaultyStorage {
         &self,
         organization: OrganizationId,
         plan: Option<Plan>,
+        by: &Actor,
     ) -> Result<(), StorageError> {
         self.fault.strike().await?;
-        self.inner.set_plan(organization, plan).await
+        self.inner.set_plan(organization, plan, by).await
     }
 
     async fn usage(&self, organization: OrganizationId) -> Result<Option<Usage>, StorageError> {
@@ -424,9 +441,13 @@ impl Tenancy for FaultyStorage {
         self.inner.usage(organization).await
     }
 
-    async fn create_organization(&self, organization: Organization) -> Result<(), StorageError> {
+    async fn create_organization(
+        &self,
+        organization: Organization,
+        by: &Actor,
+    ) -> Result<(), StorageError> {
         self.fault.strike().await?;
-        self.inner.create_organization(organization).await
+        self.inner.create_organization(organization, by).await
     }
 
     async fn organization(&self, id: OrganizationId) -> Result<Option<Organization>, StorageError> {
@@ -439,9 +460,9 @@ impl Tenancy for FaultyStorage {
         self.inner.organizations().await
     }
 
-    async fn create_client(&self, client: Client) -> Result<(), StorageError> {
+    async fn create_client(&self, client: Client, by: &Actor) -> Result<(), StorageError> {
         self.fault.strike().await?;
-        self.inner.create_client(client).await
+        self.inner.create_client(client, by).await
     }
 
     async fn client(&self, id: &str) -> Result<Option<Client>, StorageError> {
@@ -458,9 +479,10 @@ impl Tenancy for FaultyStorage {
         &self,
         organization: OrganizationId,
         id: &str,
+        by: &Actor,
     ) -> Result<(), StorageError> {
         self.fault.strike().await?;
-        self.inner.delete_client(organization, id).await
+        self.inner.delete_client(organization, id, by).await
     }
 
     async fn store_tokens(&self, tokens: Vec<Token>) -> Result<(), StorageError> {

@@ -1,5 +1,6 @@
 //! The API as its callers see it, over the real router.
 
+mod audit;
 mod blobs;
 mod deliveries;
 mod errors;

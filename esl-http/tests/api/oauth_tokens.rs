@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use esl_core::{CallbackPolicy, Scopes, storage::Tenancy};
+use esl_core::{Actor, CallbackPolicy, Scopes, storage::Tenancy};
 use esl_http::api::ApiConfig;
 use serde_json::{Value, json};
 use url::form_urlencoded;
@@ -149,7 +149,7 @@ async fn a_scope_narrows_the_access_token_and_not_the_grant() {
 async fn a_refresh_token_is_good_for_its_own_client_alone() {
     let world = World::new().await;
     let beside = a_client("beside", world.organization, Scopes::all());
-    world.storage.create_client(beside).await.expect("a new client");
+    world.storage.create_client(beside, &Actor::APPLICATION).await.expect("a new client");
     let pair = granted(&world, ACME, BOTH).await;
     for client in ["beside", "other-client"] {
         assert_invalid_grant(&refresh(&world, client, &pair.refresh, None).await);
@@ -218,7 +218,7 @@ async fn what_is_worth_nothing_is_revoked_without_complaint() {
 async fn nobody_revokes_the_tokens_of_another_client() {
     let world = World::new().await;
     let beside = a_client("beside", world.organization, Scopes::all());
-    world.storage.create_client(beside).await.expect("a new client");
+    world.storage.create_client(beside, &Actor::APPLICATION).await.expect("a new client");
     let pair = granted(&world, ACME, READ).await;
     for token in [&pair.access, &pair.refresh] {
         let reply = revoke(&world, "beside", token).await;
@@ -238,7 +238,7 @@ async fn nobody_revokes_the_tokens_of_another_client() {
 async fn introspection_tells_what_a_token_is_good_for() {
     let world = World::new().await;
     let beside = a_client("beside", world.organization, Scopes::NONE);
-    world.storage.create_client(beside).await.expect("a new client");
+    world.storage.create_client(beside, &Actor::APPLICATION).await.expect("a new client");
     let pair = granted(&world, ACME, BOTH).await;
     let now = NOON.as_millis() / 1000;
     let access = json!({
@@ -285,12 +285,16 @@ async fn introspection_tells_nothing_of_what_is_not_good() {
 async fn a_client_that_is_deleted_takes_its_grants_along() {
     let world = World::new().await;
     let pair = granted(&world, ACME, READ).await;
-    world.storage.delete_client(world.organization, ACME).await.expect("it was there");
+    world
+        .storage
+        .delete_client(world.organization, ACME, &Actor::APPLICATION)
+        .await
+        .expect("it was there");
     let reply = refresh(&world, ACME, &pair.refresh, None).await;
     assert_eq!(reply.status, StatusCode::UNAUTHORIZED);
     // Nor are they there for whoever is called the same later.
     let twin = a_client(ACME, world.organization, Scopes::all());
-    world.storage.create_client(twin).await.expect("the name is free");
+    world.storage.create_client(twin, &Actor::APPLICATION).await.expect("the name is free");
     assert_invalid_grant(&refresh(&world, ACME, &pair.refresh, None).await);
 }
 

@@ -9,7 +9,7 @@ use axum::{
     http::{HeaderMap, Method, Request, StatusCode},
 };
 use esl_core::{
-    CallbackPolicy, Client, Clock, Digest, Esl, MemoryStorage, Organization, OrganizationId,
+    Actor, CallbackPolicy, Client, Clock, Digest, Esl, MemoryStorage, Organization, OrganizationId,
     Scopes, Timestamp, Token, TokenFamily, TokenKind, storage::Tenancy, testing::ManualClock,
 };
 use esl_http::api::{self, ApiConfig};
@@ -66,9 +66,12 @@ impl World {
             [(organization, "Acme", "acme-client"), (stranger, "Other", "other-client")]
         {
             let organization = Organization::new(id, name, NOON);
-            storage.create_organization(organization).await.expect("a new organization");
+            storage
+                .create_organization(organization, &Actor::APPLICATION)
+                .await
+                .expect("a new organization");
             let client = a_client(client, id, Scopes::all());
-            storage.create_client(client).await.expect("a new client");
+            storage.create_client(client, &Actor::APPLICATION).await.expect("a new client");
         }
         let router = api::router(esl.clone(), config);
         let mut world = Self {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use esl_core::{
-    Clock, DeliveryId, DeliveryState, Esl, Limit, Seq, SubscriptionId, SystemClock,
+    Actor, Clock, DeliveryId, DeliveryState, Esl, Limit, Seq, SubscriptionId, SystemClock,
     storage::{
         Commit, Lanes, Page, Publish, Records, Removal, RouteVersion, Routed, StorageErrorKind,
         Subscriptions, Unit, Want,
@@ -137,7 +137,12 @@ async fn a_damaged_event_holds_up_nothing_but_itself() {
 async fn a_damaged_delivery_or_subscription_holds_up_its_own_lane_alone() {
     let world = World::new().await;
     let other = subscription(world.organization, 2);
-    let other = world.storage.create_subscription(other, Limit::Unlimited).await.unwrap().lane;
+    let other = world
+        .storage
+        .create_subscription(other, Limit::Unlimited, &Actor::APPLICATION)
+        .await
+        .unwrap()
+        .lane;
     let publish = Publish {
         organization: world.organization,
         route_version: RouteVersion(2),
@@ -258,7 +263,11 @@ async fn what_is_damaged_is_left_out_of_lists_and_can_be_erased() {
 async fn a_damaged_subscription_is_left_out_of_the_list_and_can_be_deleted() {
     let world = World::new().await;
     let other = subscription(world.organization, 2);
-    let other = world.storage.create_subscription(other, Limit::Unlimited).await.unwrap();
+    let other = world
+        .storage
+        .create_subscription(other, Limit::Unlimited, &Actor::APPLICATION)
+        .await
+        .unwrap();
     let damage = "UPDATE esl_subscriptions SET events = '?' WHERE lane = 1";
     world.connection().execute(damage, []).unwrap();
     let page = Page { after: None, limit: 1 };
@@ -266,9 +275,17 @@ async fn a_damaged_subscription_is_left_out_of_the_list_and_can_be_deleted() {
     assert_eq!((page.items, page.more), (vec![other], false));
     world.storage.routes(world.organization).await.unwrap_err();
     let damaged = SubscriptionId::from_ulid(ulid(1));
-    world.storage.delete_subscription(world.organization, damaged).await.unwrap();
+    world
+        .storage
+        .delete_subscription(world.organization, damaged, &Actor::APPLICATION)
+        .await
+        .unwrap();
     let routes = world.storage.routes(world.organization).await.unwrap().unwrap();
     assert_eq!(routes.lanes.len(), 1);
-    let again = world.storage.delete_subscription(world.organization, damaged).await.unwrap_err();
+    let again = world
+        .storage
+        .delete_subscription(world.organization, damaged, &Actor::APPLICATION)
+        .await
+        .unwrap_err();
     assert_eq!(again.kind(), StorageErrorKind::NotFound);
 }

@@ -1,6 +1,9 @@
 //! Deleting an organization while others are written to.
 
-use esl_core::storage::{Commit, LaneState, Lanes, Removal, Settle, Unit};
+use esl_core::{
+    Actor,
+    storage::{Commit, LaneState, Lanes, Removal, Settle, Unit},
+};
 
 use crate::{World, worker_id};
 
@@ -14,7 +17,7 @@ async fn a_deletion_in_the_same_transaction_takes_nothing_from_another_organizat
     let turn = world.storage.turn().await.unwrap();
     let (committed, gone, ()) = tokio::join!(
         world.storage.commit(units),
-        world.storage.delete_organization(deleted),
+        world.storage.delete_organization(deleted, &Actor::APPLICATION),
         async { drop(turn) },
     );
     assert!(committed.unwrap()[0].is_ok());
@@ -33,7 +36,11 @@ async fn what_is_settled_late_leaves_nothing_of_a_deleted_organization() {
         if are_removed {
             while world.storage.remove_old(&worker, None, 100).await.unwrap().more {}
         } else {
-            world.storage.delete_organization(world.organization).await.unwrap();
+            world
+                .storage
+                .delete_organization(world.organization, &Actor::APPLICATION)
+                .await
+                .unwrap();
         }
         let lanes = vec![(world.lane, LaneState { failures: 1, ..LaneState::default() })];
         let settle = Settle { worker, settlements: Vec::new(), lanes, switch_offs: Vec::new() };

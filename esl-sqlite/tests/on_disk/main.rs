@@ -19,7 +19,7 @@ use std::{error::Error, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use esl_core::{
-    CallbackUrl, EventId, LaneId, Limit, NewSubscription, Organization, OrganizationId,
+    Actor, CallbackUrl, EventId, LaneId, Limit, NewSubscription, Organization, OrganizationId,
     SealedEvent, Secret, Subscription, SubscriptionId, Timestamp, WorkerId,
     storage::{
         Accepted, Commit, Publish, RouteVersion, Routed, StorageError, Subscriptions, Tenancy, Unit,
@@ -45,9 +45,13 @@ impl World {
         let storage = SqliteStorage::open(folder.path().join("esl.db")).unwrap();
         let organization = OrganizationId::from_ulid(ulid(1));
         let row = Organization::new(organization, "one", NOON);
-        storage.create_organization(row).await.unwrap();
+        storage.create_organization(row, &Actor::APPLICATION).await.unwrap();
         let lane = storage
-            .create_subscription(subscription(organization, 1), Limit::Unlimited)
+            .create_subscription(
+                subscription(organization, 1),
+                Limit::Unlimited,
+                &Actor::APPLICATION,
+            )
             .await
             .unwrap()
             .lane;
@@ -77,7 +81,7 @@ impl World {
     async fn beside(&self, number: u64) -> OrganizationId {
         let id = OrganizationId::from_ulid(ulid(number));
         let row = Organization::new(id, format!("number {number}"), NOON);
-        self.storage.create_organization(row).await.unwrap();
+        self.storage.create_organization(row, &Actor::APPLICATION).await.unwrap();
         id
     }
 

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use esl_core::{
-    Clock, Esl, NewEvent, Organization, OrganizationId, Prepared, SystemClock,
+    Actor, Clock, Esl, NewEvent, Organization, OrganizationId, Prepared, SystemClock,
     storage::{Change, Lanes, StorageError, StorageErrorKind, Tenancy},
     testing::ManualClock,
 };
@@ -127,7 +127,7 @@ async fn an_event_of_an_organization_that_is_not_there_waits_for_it() {
     world.storage.publish_in(&world.connection(), prepared).unwrap().notify();
     assert_eq!(world.storage.intake(None, 9, &[]).await.unwrap(), []);
     let made = Organization::new(world.organization, "made", SystemClock::new().utc());
-    world.storage.create_organization(made).await.unwrap();
+    world.storage.create_organization(made, &Actor::APPLICATION).await.unwrap();
     let rows = world.storage.intake(None, 9, &[]).await.unwrap();
     assert_eq!(rows.into_iter().map(|(_, event)| event).collect::<Vec<_>>(), [event]);
 }

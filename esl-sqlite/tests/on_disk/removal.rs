@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use esl_core::storage::{
-    Commit, Lanes, Outcome, Records, Removal, Settle, Settlement, Subscriptions, Unit, Worker,
+use esl_core::{
+    Actor,
+    storage::{
+        Commit, Lanes, Outcome, Records, Removal, Settle, Settlement, Subscriptions, Unit, Worker,
+    },
 };
 
 use crate::{Limit, World, subscription, worker_id};
@@ -70,8 +73,16 @@ async fn a_deleted_subscription_that_has_nothing_left_is_not_visited_again() {
     world.publish(1).await;
     for number in 100..100 + DELETED {
         let made = subscription(world.organization, number);
-        let made = world.storage.create_subscription(made, Limit::Unlimited).await.unwrap();
-        world.storage.delete_subscription(world.organization, made.id).await.unwrap();
+        let made = world
+            .storage
+            .create_subscription(made, Limit::Unlimited, &Actor::APPLICATION)
+            .await
+            .unwrap();
+        world
+            .storage
+            .delete_subscription(world.organization, made.id, &Actor::APPLICATION)
+            .await
+            .unwrap();
     }
     let worker = world.storage.enlist(worker_id(1)).await.unwrap();
     world.storage.sweep(&worker, 100).await.unwrap();

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::world::{WORKS, World};
+use super::{
+    BY,
+    world::{WORKS, World},
+};
 use crate::{
     BlobKey, DataRef, EventId, InstallationId, NewEvent, OrganizationId, PutId, SealedEvent,
     seal_with_reference,
@@ -30,7 +33,7 @@ pub(super) async fn the_blobs_of_a_deleted_organization_are_named(world: World) 
     let (one, kept) = (key(&world, organization), key(&world, other));
     world.publish(&[large(&world, one, "[1]")]).await;
     world.publish(&[large(&world, kept, "[1]")]).await;
-    world.storage.delete_organization(organization).await.expect(WORKS);
+    world.storage.delete_organization(organization, BY).await.expect(WORKS);
     assert_eq!(unnamed(&world, &[one, kept]).await, [one]);
     assert_eq!(remove(&world, None).await.blobs, [one]);
     assert_eq!(remove(&world, None).await.blobs, []);

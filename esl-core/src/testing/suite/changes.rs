@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Engines,
+    BY, Engines,
     world::{PLENTY, WORKS, World, hear, heard, numbers, settlement, want},
 };
 use crate::{
@@ -16,8 +16,8 @@ pub(super) async fn own_changes_are_not_heard(world: World) {
     let subscription = world.subscription(organization).await;
     let pause = SubscriptionUpdate { active: Some(false), ..SubscriptionUpdate::default() };
     let (storage, id) = (&world.storage, subscription.id);
-    storage.update_subscription(organization, id, pause).await.expect(WORKS);
-    storage.delete_subscription(organization, id).await.expect(WORKS);
+    storage.update_subscription(organization, id, pause, BY).await.expect(WORKS);
+    storage.delete_subscription(organization, id, BY).await.expect(WORKS);
     let worker = world.worker_of(&[]).await;
     world.publish_new(organization, 1).await;
     storage.resign(&worker).await.expect(WORKS);
@@ -29,12 +29,12 @@ pub(super) async fn changes_to_subscriptions_are_heard_by_others(world: World) {
     let beside = world.another_handle().await;
     let change = Change::Subscriptions(organization);
     let draft = world.draft(organization, "*");
-    let id = beside.create_subscription(draft, Limit::Unlimited).await.expect(WORKS).id;
+    let id = beside.create_subscription(draft, Limit::Unlimited, BY).await.expect(WORKS).id;
     hear(&*world.storage, change).await;
     let pause = SubscriptionUpdate { active: Some(false), ..SubscriptionUpdate::default() };
-    beside.update_subscription(organization, id, pause).await.expect(WORKS);
+    beside.update_subscription(organization, id, pause, BY).await.expect(WORKS);
     hear(&*world.storage, change).await;
-    beside.delete_subscription(organization, id).await.expect(WORKS);
+    beside.delete_subscription(organization, id, BY).await.expect(WORKS);
     hear(&*world.storage, change).await;
 }
 
@@ -48,7 +48,7 @@ pub(super) async fn changes_to_clients_and_tokens_are_heard_by_others(world: Wor
         scopes: Scopes::all(),
         created_at: world.now(),
     };
-    beside.create_client(client).await.expect(WORKS);
+    beside.create_client(client, BY).await.expect(WORKS);
     hear(&*world.storage, Change::Tenancy).await;
     let token = Token {
         digest: Digest::of(b"token"),
@@ -61,7 +61,7 @@ pub(super) async fn changes_to_clients_and_tokens_are_heard_by_others(world: Wor
     };
     beside.store_tokens(vec![token]).await.expect(WORKS);
     hear(&*world.storage, Change::Tenancy).await;
-    beside.delete_client(organization, "client").await.expect(WORKS);
+    beside.delete_client(organization, "client", BY).await.expect(WORKS);
     hear(&*world.storage, Change::Tenancy).await;
 }
 
@@ -100,7 +100,7 @@ pub(super) async fn a_dropped_wait_for_changes_loses_nothing(world: World) {
         }
     }
     beside
-        .create_subscription(world.draft(organization, "*"), Limit::Unlimited)
+        .create_subscription(world.draft(organization, "*"), Limit::Unlimited, BY)
         .await
         .expect(WORKS);
     hear(&*world.storage, Change::Subscriptions(organization)).await;
@@ -112,7 +112,7 @@ pub(super) async fn a_dropped_wait_for_changes_loses_nothing(world: World) {
     });
     tokio::task::yield_now().await;
     beside
-        .create_subscription(world.draft(organization, "*"), Limit::Unlimited)
+        .create_subscription(world.draft(organization, "*"), Limit::Unlimited, BY)
         .await
         .expect(WORKS);
     waiting.abort();
@@ -141,7 +141,7 @@ pub(super) async fn whoever_waits_for_changes_is_woken(world: World) {
             | Change::Erased(_)
             | Change::Tenancy => {
                 let draft = world.draft(organization, "*");
-                beside.create_subscription(draft, Limit::Unlimited).await.expect(WORKS);
+                beside.create_subscription(draft, Limit::Unlimited, BY).await.expect(WORKS);
             }
         }
         waiting.await.expect("no panic");
@@ -167,13 +167,13 @@ pub(super) async fn a_route_version_raised_elsewhere_holds_for_the_next_commit(w
     let beside = world.another_handle().await;
     let publish = world.route(&world.events(organization, 1)).await;
     let foreign = beside
-        .create_subscription(world.draft(organization, "*"), Limit::Unlimited)
+        .create_subscription(world.draft(organization, "*"), Limit::Unlimited, BY)
         .await
         .expect(WORKS);
     assert_eq!(world.commit(Unit::publish(publish.clone())).await, Err(Refused::Rerouted));
     let event = Arc::clone(&publish.events[0].event);
     assert_eq!(world.publish(&[Arc::clone(&event)]).await[0].deliveries, 1);
-    beside.delete_subscription(organization, foreign.id).await.expect(WORKS);
+    beside.delete_subscription(organization, foreign.id, BY).await.expect(WORKS);
     let stale = Publish { route_version: RouteVersion(publish.route_version.0 + 1), ..publish };
     assert_eq!(world.commit(Unit::publish(stale)).await, Err(Refused::Rerouted));
 }

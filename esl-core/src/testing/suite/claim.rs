@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::world::{PLENTY, SECOND, WORKS, World, numbers, seqs, settlement, want};
+use super::{
+    BY,
+    world::{PLENTY, SECOND, WORKS, World, numbers, seqs, settlement, want},
+};
 use crate::{
     LaneId, RetryPolicy, SealedEvent, Seq, Subscription, SubscriptionUpdate, Timestamp,
     storage::{Outcome, Settlement, Waiting, Want, Worker},
@@ -171,7 +174,7 @@ pub(super) async fn lanes_that_cannot_be_served_are_left_out_of_a_claim(world: W
     world.take(&worker, &[served.lane, paused.lane, deleted.lane]).await;
     world.publish_new(organization, 1).await;
     set_active(&world, paused, false).await;
-    world.storage.delete_subscription(organization, deleted.id).await.expect(WORKS);
+    world.storage.delete_subscription(organization, deleted.id, BY).await.expect(WORKS);
 
     let unknown = LaneId::new(not_taken.lane.get() + 1);
     let all = [deleted.lane, not_taken.lane, paused.lane, unknown, served.lane];
@@ -249,7 +252,7 @@ pub(super) async fn waiting_names_the_lanes_that_owe_something(world: World) {
     let delivered = settlement(done.lane, Seq::new(4), Outcome::Delivered, world.now());
     world.settle(&worker, vec![retry(retried.lane, 3, due_at), delivered]).await;
     set_active(&world, paused, false).await;
-    world.storage.delete_subscription(organization, deleted.id).await.expect(WORKS);
+    world.storage.delete_subscription(organization, deleted.id, BY).await.expect(WORKS);
     world.clock.advance(SECOND);
 
     let waiting = waiting_for(&world, &worker).await;
@@ -294,7 +297,7 @@ pub(super) async fn a_taken_lane_comes_with_its_subscription_as_it_is(world: Wor
     let organization = world.organization().await;
     let subscription = world.subscription(organization).await;
     let deleted = world.subscription(organization).await;
-    world.storage.delete_subscription(organization, deleted.id).await.expect(WORKS);
+    world.storage.delete_subscription(organization, deleted.id, BY).await.expect(WORKS);
     let paused = set_active(&world, &subscription, false).await;
     let worker = world.storage.enlist(world.worker_id()).await.expect(WORKS);
     let unknown = LaneId::new(deleted.lane.get() + 1);
@@ -336,7 +339,7 @@ fn retry(lane: LaneId, seq: u64, due_at: Timestamp) -> Settlement {
 async fn set_active(world: &World, subscription: &Subscription, active: bool) -> Subscription {
     let update = SubscriptionUpdate { active: Some(active), ..SubscriptionUpdate::default() };
     let (organization, id) = (subscription.organization, subscription.id);
-    world.storage.update_subscription(organization, id, update).await.expect(WORKS)
+    world.storage.update_subscription(organization, id, update, BY).await.expect(WORKS)
 }
 
 async fn waiting_for(world: &World, worker: &Worker) -> Vec<Waiting> {

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::world::{WORKS, World, first, numbers, settle, settlement, want};
+use super::{
+    BY,
+    world::{WORKS, World, first, numbers, settle, settlement, want},
+};
 use crate::{
     OrganizationId, SealedEvent, Seq, SubscriptionUpdate,
     storage::{
@@ -140,7 +143,7 @@ pub(super) async fn what_routing_must_know_raises_the_route_version_and_nothing_
         last = now;
     };
     let update = |update: SubscriptionUpdate, id| {
-        world.storage.update_subscription(organization, id, update)
+        world.storage.update_subscription(organization, id, update, BY)
     };
 
     let subscription = world.subscription_to(organization, "person.*").await;
@@ -164,9 +167,9 @@ pub(super) async fn what_routing_must_know_raises_the_route_version_and_nothing_
     world.publish_new(organization, 1).await;
     moved(false, "a publish").await;
     let foreign = world.subscription(other).await;
-    world.storage.delete_subscription(other, foreign.id).await.expect(WORKS);
+    world.storage.delete_subscription(other, foreign.id, BY).await.expect(WORKS);
     moved(false, "another organization's subscriptions").await;
-    world.storage.delete_subscription(organization, id).await.expect(WORKS);
+    world.storage.delete_subscription(organization, id, BY).await.expect(WORKS);
     moved(true, "a subscription is deleted").await;
 }
 

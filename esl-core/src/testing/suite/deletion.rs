@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{
+    BY,
     removal::{deliver, history},
     world::{PLENTY, SECOND, WORKS, World, first, kind, numbers, want},
 };
@@ -20,7 +21,7 @@ pub(super) async fn a_deleted_organization_is_gone_at_once_and_its_rows_in_slice
     deliver(&world, &worker, &subscription, 1..=2).await;
     let name = world.storage.organization(organization).await.expect(WORKS).expect("it is").name;
     let page = world.storage.events(organization, None, first(1)).await.expect(WORKS);
-    world.storage.delete_organization(organization).await.expect(WORKS);
+    world.storage.delete_organization(organization, BY).await.expect(WORKS);
 
     assert_eq!(world.storage.organization(organization).await.expect(WORKS), None);
     assert_eq!(world.storage.organizations().await.expect(WORKS).len(), 1);
@@ -34,12 +35,12 @@ pub(super) async fn a_deleted_organization_is_gone_at_once_and_its_rows_in_slice
     let claimed = world.storage.claim(&worker, &[want(lane)], PLENTY).await.expect(WORKS);
     assert!(claimed.is_empty());
     assert_eq!(world.take(&worker, &[lane]).await, []);
-    let again = world.storage.delete_organization(organization).await;
+    let again = world.storage.delete_organization(organization, BY).await;
     assert_eq!(kind(again), StorageErrorKind::NotFound);
 
     // Name and id are free, and nothing comes back with them.
     let anew = Organization::new(organization, name, world.now());
-    world.storage.create_organization(anew).await.expect(WORKS);
+    world.storage.create_organization(anew, BY).await.expect(WORKS);
     let page = world.storage.events(organization, None, first(9)).await.expect(WORKS);
     assert_eq!(page.items, []);
     let fresh = world.subscription(organization).await;
@@ -81,7 +82,7 @@ pub(super) async fn nothing_of_a_deleted_organization_is_handed_out_or_opens_any
         scopes: Scopes::all(),
         expires_at: world.now() + SECOND * 3_600,
     };
-    world.storage.create_client(client(organization)).await.expect(WORKS);
+    world.storage.create_client(client(organization), BY).await.expect(WORKS);
     world.storage.store_tokens(vec![token.clone()]).await.expect(WORKS);
     let replay = ReplayId::from_ulid(ulid::Ulid::from_bytes(world.event_id().to_bytes()));
     let replay = Replay::new(
@@ -94,7 +95,7 @@ pub(super) async fn nothing_of_a_deleted_organization_is_handed_out_or_opens_any
     world.storage.create_replay(replay).await.expect(WORKS);
     let many: Vec<_> = (0..2_000).map(|_| world.event(organization)).collect();
     world.storage.enqueue(many).await.expect(WORKS);
-    world.storage.delete_organization(organization).await.expect(WORKS);
+    world.storage.delete_organization(organization, BY).await.expect(WORKS);
 
     // Whether or not the rows have gone.
     let mut more = true;
@@ -113,7 +114,7 @@ pub(super) async fn nothing_of_a_deleted_organization_is_handed_out_or_opens_any
     }
     // Whoever comes next may have the names, and the old tokens are not theirs.
     let other = world.organization().await;
-    world.storage.create_client(client(other)).await.expect(WORKS);
+    world.storage.create_client(client(other), BY).await.expect(WORKS);
     assert_eq!(world.storage.token(&token.digest).await.expect(WORKS), None);
 }
 
@@ -122,10 +123,10 @@ pub(super) async fn an_organization_may_be_called_as_one_that_was_deleted(world:
     for name in names {
         let id = world.organization_id();
         let organization = Organization::new(id, name, world.now());
-        world.storage.create_organization(organization).await.expect(WORKS);
+        world.storage.create_organization(organization, BY).await.expect(WORKS);
     }
     for organization in world.storage.organizations().await.expect(WORKS) {
-        world.storage.delete_organization(organization.id).await.expect(WORKS);
+        world.storage.delete_organization(organization.id, BY).await.expect(WORKS);
     }
 }
 
@@ -140,7 +141,7 @@ pub(super) async fn deleting_an_organization_leaves_the_others_where_they_are(wo
         tasks.spawn(async move {
             let (committed, gone) = tokio::join!(
                 storage.commit(vec![Unit::publish(publish)]),
-                storage.delete_organization(deleted),
+                storage.delete_organization(deleted, BY),
             );
             gone.expect(WORKS);
             committed.expect(WORKS)[0].as_ref().expect("in order").events[0].seq

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::world::{SECOND, WORKS, World, first, kind, numbers, settle, settlement};
+use super::{
+    BY,
+    world::{SECOND, WORKS, World, first, kind, numbers, settle, settlement},
+};
 use crate::{
     Attempt, AttemptError, Client, DeliveryId, DeliveryState, Digest, DisabledReason, Scopes, Seq,
     SubscriptionUpdate, Timings, Token, TokenFamily, TokenKind,
@@ -179,9 +182,9 @@ pub(super) async fn subscriptions_survive_a_kill(world: World) {
         active: Some(false),
         ..SubscriptionUpdate::default()
     };
-    let changed = world.storage.update_subscription(organization, changed.id, update).await;
+    let changed = world.storage.update_subscription(organization, changed.id, update, BY).await;
     let changed = changed.expect(WORKS);
-    world.storage.delete_subscription(organization, deleted.id).await.expect(WORKS);
+    world.storage.delete_subscription(organization, deleted.id, BY).await.expect(WORKS);
     let routes = world.storage.routes(organization).await.expect(WORKS);
 
     let world = world.kill_and_reopen().await;
@@ -229,10 +232,10 @@ pub(super) async fn organizations_clients_and_tokens_survive_a_kill(world: World
         expires_at: World::BEGINNING + SECOND * 3_600,
     };
     for id in ["kept", "deleted"] {
-        world.storage.create_client(client(id)).await.expect(WORKS);
+        world.storage.create_client(client(id), BY).await.expect(WORKS);
         world.storage.store_tokens(vec![token(id)]).await.expect(WORKS);
     }
-    world.storage.delete_client(organization, "deleted").await.expect(WORKS);
+    world.storage.delete_client(organization, "deleted", BY).await.expect(WORKS);
     let organizations = world.storage.organizations().await.expect(WORKS);
 
     let world = world.kill_and_reopen().await;
@@ -248,7 +251,7 @@ pub(super) async fn a_sweep_survives_a_kill(world: World) {
     let organization = world.organization().await;
     let deleted = world.subscription(organization).await;
     world.publish_new(organization, 3).await;
-    world.storage.delete_subscription(organization, deleted.id).await.expect(WORKS);
+    world.storage.delete_subscription(organization, deleted.id, BY).await.expect(WORKS);
     let before = world.deliveries(&deleted).await;
     let worker = world.worker_of(&[]).await;
     assert_eq!(world.storage.sweep(&worker, 2).await.expect(WORKS).cancelled, 2);

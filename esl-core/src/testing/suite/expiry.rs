@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::world::{PLENTY, WORKS, World, kind, numbers, settlement, want};
+use super::{
+    BY,
+    world::{PLENTY, WORKS, World, kind, numbers, settlement, want},
+};
 use crate::{
     DeliveryState, HELD_MAX, LaneId, NewReplay, Replay, ReplayId, ReplayOf, Seq, Subscription,
     SubscriptionUpdate,
@@ -131,7 +134,7 @@ async fn lane_with(world: &World, deliveries: usize) -> (Subscription, Worker) {
 async fn set_active(world: &World, subscription: &Subscription, active: bool) -> Subscription {
     let update = SubscriptionUpdate { active: Some(active), ..SubscriptionUpdate::default() };
     let (organization, id) = (subscription.organization, subscription.id);
-    world.storage.update_subscription(organization, id, update).await.expect(WORKS)
+    world.storage.update_subscription(organization, id, update, BY).await.expect(WORKS)
 }
 
 async fn states(world: &World, subscription: &Subscription) -> String {

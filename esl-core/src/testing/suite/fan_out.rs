@@ -1,6 +1,9 @@
 //! Events that go to very many lanes.
 
-use super::world::{PLENTY, WORKS, World, numbers};
+use super::{
+    BY,
+    world::{PLENTY, WORKS, World, numbers},
+};
 use crate::{
     LaneId, OrganizationId, Seq, Subscription,
     storage::{
@@ -84,7 +87,7 @@ pub(super) async fn a_slice_under_an_outdated_route_version_is_refused(world: Wo
     let (organization, subscriptions) = crowd(&world, MANY).await;
     world.publish_new(organization, 1).await;
     let version = version(&world, organization).await;
-    world.storage.delete_subscription(organization, subscriptions[7].id).await.expect(WORKS);
+    world.storage.delete_subscription(organization, subscriptions[7].id, BY).await.expect(WORKS);
     let stale = Unit::expand(Expand {
         organization,
         seq: Seq::new(1),

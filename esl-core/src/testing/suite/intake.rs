@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::world::{WORKS, World, hear, numbers};
+use super::{
+    BY,
+    world::{WORKS, World, hear, numbers},
+};
 use crate::{
     Organization, SealedEvent,
     storage::{Change, Committed, IntakeRow, Publish, Refused, RouteVersion, Routed, Unit, Worker},
@@ -176,7 +179,7 @@ pub(super) async fn what_waits_for_an_organization_comes_when_it_is_made(world: 
     assert_eq!(page.into_iter().map(|(_, event)| event).collect::<Vec<_>>(), of(&[5]));
     // Nobody else can tell the engine of this process.
     let made = Organization::new(unknown, "made", world.now());
-    world.storage.create_organization(made).await.expect(WORKS);
+    world.storage.create_organization(made, BY).await.expect(WORKS);
     hear(&*world.storage, Change::Intake).await;
     assert_eq!(intake().await, of(&[1, 2, 3, 5]));
 }
@@ -196,7 +199,7 @@ pub(super) async fn what_waits_for_an_organization_that_is_not_there_goes_when_i
     assert_eq!(removed(&world, &worker, None).await, 0);
     assert_eq!(removed(&world, &worker, Some(AGE)).await, 3);
     let made = Organization::new(unknown, "made", world.now());
-    world.storage.create_organization(made).await.expect(WORKS);
+    world.storage.create_organization(made, BY).await.expect(WORKS);
     let left = world.storage.intake(None, 9, &[]).await.expect(WORKS);
     let left: Vec<_> = left.into_iter().map(|(_, event)| event).collect();
     assert_eq!(left, [Arc::clone(&events[1]), young]);
@@ -205,7 +208,7 @@ pub(super) async fn what_waits_for_an_organization_that_is_not_there_goes_when_i
 pub(super) async fn what_comes_to_the_intake_for_a_deleted_organization_goes_at_once(world: World) {
     let (organization, gone) = (world.organization().await, world.organization().await);
     let named = world.storage.organization(gone).await.expect(WORKS).expect("it is there");
-    world.storage.delete_organization(gone).await.expect(WORKS);
+    world.storage.delete_organization(gone, BY).await.expect(WORKS);
     // Committed by an application that has not heard of it; another one may be made yet.
     let events = [gone, organization, gone, world.organization_id(), gone];
     let events = events.map(|organization| world.event(organization));
@@ -213,7 +216,7 @@ pub(super) async fn what_comes_to_the_intake_for_a_deleted_organization_goes_at_
     let worker = world.worker_of(&[]).await;
     assert_eq!(removed(&world, &worker, None).await, 3);
     // Made anew, it is an organization like any other.
-    world.storage.create_organization(named).await.expect(WORKS);
+    world.storage.create_organization(named, BY).await.expect(WORKS);
     let event = world.event(gone);
     world.storage.enqueue(vec![Arc::clone(&event)]).await.expect(WORKS);
     assert_eq!(removed(&world, &worker, None).await, 0);

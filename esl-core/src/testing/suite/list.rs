@@ -82,6 +82,12 @@ macro_rules! storage_suite {
                 usage_survives_a_kill,
                 a_plan_is_kept_and_changing_it_makes_routes_stale,
                 a_limit_of_subscriptions_is_exact;
+            audit:
+                every_change_is_in_the_trail_with_who_made_it,
+                what_changed_nothing_is_not_in_the_trail,
+                what_esl_switches_off_is_in_the_trail,
+                the_trail_survives_a_kill_and_is_read_in_pages,
+                the_trail_is_kept_as_long_as_events_also_of_a_deleted_organization;
             settle:
                 a_delivered_delivery_is_over,
                 a_retry_is_due_at_its_time,

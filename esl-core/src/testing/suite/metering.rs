@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use super::world::{SECOND, WORKS, World};
+use super::{
+    BY,
+    world::{SECOND, WORKS, World},
+};
 use crate::{
     Hour, Limit, OrganizationId, Plan, SealedEvent, Threshold, Tier, Usage,
     storage::{Committed, Metering, Notices, Publish, Refused, Routed, StorageErrorKind, Unit},
@@ -197,7 +200,7 @@ pub(super) async fn a_plan_is_kept_and_changing_it_makes_routes_stale(world: Wor
         events_per_hour: Some(Limit::AtMost(u64::MAX)),
         retries: Some(0),
     };
-    world.storage.set_plan(organization, Some(plan)).await.expect(WORKS);
+    world.storage.set_plan(organization, Some(plan), BY).await.expect(WORKS);
     assert_eq!(world.commit(Unit::publish(before)).await, Err(Refused::Rerouted));
     let world = world.kill_and_reopen().await;
     let read = world.storage.organization(organization).await.expect(WORKS).expect("it exists");
@@ -207,10 +210,10 @@ pub(super) async fn a_plan_is_kept_and_changing_it_makes_routes_stale(world: Wor
     let worker = world.storage.enlist(world.worker_id()).await.expect(WORKS);
     let taken = world.storage.take(&worker, &[subscription.lane]).await.expect(WORKS);
     assert_eq!(taken[0].plan, Some(plan));
-    world.storage.set_plan(organization, None).await.expect(WORKS);
+    world.storage.set_plan(organization, None, BY).await.expect(WORKS);
     let read = world.storage.organization(organization).await.expect(WORKS).expect("it exists");
     assert_eq!(read.plan, None);
-    let nobody = world.storage.set_plan(world.organization_id(), Some(plan)).await;
+    let nobody = world.storage.set_plan(world.organization_id(), Some(plan), BY).await;
     assert_eq!(nobody.expect_err("there is none").kind(), StorageErrorKind::NotFound);
 }
 
@@ -220,7 +223,7 @@ pub(super) async fn a_limit_of_subscriptions_is_exact(world: World) {
     world.subscription(other).await;
     let create = || {
         let (storage, draft) = (Arc::clone(&world.storage), world.draft(organization, "*"));
-        async move { storage.create_subscription(draft, Limit::AtMost(5)).await }
+        async move { storage.create_subscription(draft, Limit::AtMost(5), BY).await }
     };
     let mut creators: JoinSet<_> = (0..64).map(|_| create()).collect();
     let mut created = Vec::new();
@@ -235,7 +238,7 @@ pub(super) async fn a_limit_of_subscriptions_is_exact(world: World) {
     }
     assert_eq!(world.storage.count_subscriptions(organization).await.expect(WORKS), 5);
     let id = made[0].as_ref().expect("it was made").id;
-    world.storage.delete_subscription(organization, id).await.expect(WORKS);
+    world.storage.delete_subscription(organization, id, BY).await.expect(WORKS);
     for (of, count) in [(organization, 4), (other, 1), (world.organization_id(), 0)] {
         assert_eq!(world.storage.count_subscriptions(of).await.expect(WORKS), count);
     }

@@ -9,6 +9,7 @@
 mod list;
 mod world;
 
+mod audit;
 mod blobs;
 mod changes;
 mod claim;
@@ -40,7 +41,10 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 pub use self::world::World;
-use crate::{Clock, storage::Storage};
+use crate::{Actor, Clock, storage::Storage};
+
+/// Whose changes they are where a case does not care.
+const BY: &Actor = &Actor::APPLICATION;
 
 /// What the suite needs to know of an adapter.
 #[async_trait]

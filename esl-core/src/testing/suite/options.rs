@@ -2,7 +2,10 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-use super::world::{SECOND, WORKS, World, kind};
+use super::{
+    BY,
+    world::{SECOND, WORKS, World, kind},
+};
 use crate::{
     CustomHeaders, Limit, OnExhausted, OptionsUpdate, RetiringSecret, Secret, SecretChange,
     SendOrder, Subscription, SubscriptionOptions, SubscriptionUpdate, storage::StorageErrorKind,
@@ -12,8 +15,11 @@ pub(super) async fn options_are_read_as_they_were_written(world: World) {
     let organization = world.organization().await;
     for options in [every_option(), no_retries()] {
         let draft = Subscription { options, ..world.draft(organization, "*") };
-        let created =
-            world.storage.create_subscription(draft.clone(), Limit::Unlimited).await.expect(WORKS);
+        let created = world
+            .storage
+            .create_subscription(draft.clone(), Limit::Unlimited, BY)
+            .await
+            .expect(WORKS);
         assert_eq!(created, Subscription { lane: created.lane, ..draft });
         let read = world.storage.subscription(organization, created.id).await.expect(WORKS);
         assert_eq!(read.as_ref(), Some(&created));
@@ -26,10 +32,11 @@ pub(super) async fn options_are_read_as_they_were_written(world: World) {
 pub(super) async fn an_update_changes_the_options_that_it_names(world: World) {
     let organization = world.organization().await;
     let draft = Subscription { options: every_option(), ..world.draft(organization, "*") };
-    let created = world.storage.create_subscription(draft, Limit::Unlimited).await.expect(WORKS);
+    let created =
+        world.storage.create_subscription(draft, Limit::Unlimited, BY).await.expect(WORKS);
     let set = async |options| {
         let update = SubscriptionUpdate { options, ..SubscriptionUpdate::default() };
-        let updated = world.storage.update_subscription(organization, created.id, update).await;
+        let updated = world.storage.update_subscription(organization, created.id, update, BY).await;
         let updated = updated.expect(WORKS);
         let read = world.storage.subscription(organization, created.id).await.expect(WORKS);
         assert_eq!(read.as_ref(), Some(&updated));
@@ -65,7 +72,7 @@ pub(super) async fn a_rotation_keeps_the_old_secret_for_its_grace(world: World) 
     let created = world.subscription(organization).await;
     let change = async |secret| {
         let update = SubscriptionUpdate { secret: Some(secret), ..SubscriptionUpdate::default() };
-        world.storage.update_subscription(organization, created.id, update).await
+        world.storage.update_subscription(organization, created.id, update, BY).await
     };
     let rotate = |text: &str, grace| SecretChange::Rotate { to: secret(text), grace };
     let rotated = change(rotate("second", SECOND * 60)).await.expect(WORKS);
@@ -97,7 +104,7 @@ pub(super) async fn a_sweep_forgets_secrets_whose_grace_is_over(world: World) {
         secret: Some(SecretChange::Rotate { to, grace: SECOND * 10 }),
         ..SubscriptionUpdate::default()
     };
-    world.storage.update_subscription(organization, created.id, update).await.expect(WORKS);
+    world.storage.update_subscription(organization, created.id, update, BY).await.expect(WORKS);
     let worker = world.worker_of(&[]).await;
     for is_kept in [true, false] {
         world.storage.sweep(&worker, 100).await.expect(WORKS);

@@ -1,6 +1,9 @@
 //! Events and deliveries as their organization reads them.
 
-use super::world::{SECOND, WORKS, World, first, numbers, settle, settlement};
+use super::{
+    BY,
+    world::{SECOND, WORKS, World, first, numbers, settle, settlement},
+};
 use crate::{
     Delivery, DeliveryId, DeliveryState, LaneId, Seq, Subscription, SubscriptionId,
     SubscriptionUpdate,
@@ -106,11 +109,11 @@ pub(super) async fn every_state_is_shown_as_it_is(world: World) {
     };
     assert_eq!(shown().await, [Delivered, Exhausted, Pending, Pending]);
     let pause = SubscriptionUpdate { active: Some(false), ..SubscriptionUpdate::default() };
-    world.storage.update_subscription(organization, subscription.id, pause).await.expect(WORKS);
+    world.storage.update_subscription(organization, subscription.id, pause, BY).await.expect(WORKS);
     assert_eq!(shown().await, [Delivered, Exhausted, Held, Held]);
     assert_eq!(in_state(&world, &subscription, Held).await, numbers([4, 3]));
     assert_eq!(in_state(&world, &subscription, Pending).await, []);
-    world.storage.delete_subscription(organization, subscription.id).await.expect(WORKS);
+    world.storage.delete_subscription(organization, subscription.id, BY).await.expect(WORKS);
     assert_eq!(shown().await, [Delivered, Exhausted, Cancelled, Cancelled]);
     assert_eq!(in_state(&world, &subscription, Cancelled).await, numbers([4, 3]));
     assert_eq!(in_state(&world, &subscription, Held).await, []);
@@ -209,7 +212,7 @@ pub(super) async fn health_counts_what_waits_and_since_when(world: World) {
     assert_eq!(health().await, Some(expected));
     let other = world.organization().await;
     assert_eq!(world.storage.health(other, id).await.expect(WORKS), None);
-    world.storage.delete_subscription(organization, id).await.expect(WORKS);
+    world.storage.delete_subscription(organization, id, BY).await.expect(WORKS);
     assert_eq!(health().await, None);
 }
 

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::world::{SECOND, WORKS, World, first, kind, numbers, settle, settlement, want};
+use super::{
+    BY,
+    world::{SECOND, WORKS, World, first, kind, numbers, settle, settlement, want},
+};
 use crate::{
     Attempt, AttemptError, DeliveryId, LinkKey, OrganizationId, SealedEvent, Seq, Subscription,
     Timings,
@@ -139,7 +142,7 @@ pub(super) async fn a_delivery_that_settles_while_its_event_goes_is_passed_over(
         assert_eq!(world.deliveries(&late).await.len(), 2);
         let page = world.storage.events(organization, None, first(100)).await.expect(WORKS);
         assert_eq!(page.items.len(), 2);
-        world.storage.delete_organization(organization).await.expect(WORKS);
+        world.storage.delete_organization(organization, BY).await.expect(WORKS);
         remove_all(&world, &worker, 100).await;
         world.storage.resign(&worker).await.expect(WORKS);
     }
@@ -179,7 +182,7 @@ pub(super) async fn no_organization_waits_until_another_has_nothing_left(world: 
     world.publish_new(small, 3).await;
     let deleted = world.organization().await;
     world.publish_new(deleted, 60).await;
-    world.storage.delete_organization(deleted).await.expect(WORKS);
+    world.storage.delete_organization(deleted, BY).await.expect(WORKS);
     world.clock.advance(AGE);
     let worker = world.worker_of(&[]).await;
     let mut all = Removed::default();

@@ -1,6 +1,9 @@
 //! Deliveries that are opened again.
 
-use super::world::{SECOND, WORKS, World, kind, numbers, settlement, want};
+use super::{
+    BY,
+    world::{SECOND, WORKS, World, kind, numbers, settlement, want},
+};
 use crate::{
     Attempt, AttemptError, Delivery, DeliveryId, DeliveryState, LaneId, Seq, Subscription,
     SubscriptionUpdate, Timings,
@@ -75,7 +78,7 @@ pub(super) async fn what_does_not_exist_cannot_be_reopened(world: World) {
         let refused = world.storage.reopen(organization, lane, seq).await;
         assert_eq!(kind(refused), StorageErrorKind::NotFound);
     }
-    world.storage.delete_subscription(organization, subscription.id).await.expect(WORKS);
+    world.storage.delete_subscription(organization, subscription.id, BY).await.expect(WORKS);
     for accepted in &accepted {
         let refused = world.storage.reopen(organization, lane, accepted.seq).await;
         assert_eq!(kind(refused), StorageErrorKind::Conflict, "its subscription is gone");
@@ -88,11 +91,11 @@ pub(super) async fn a_paused_subscriptions_delivery_is_reopened_into_being_held(
     let (subscription, worker, accepted) = exhausted(&world).await;
     let (organization, lane, id) = (subscription.organization, subscription.lane, subscription.id);
     let active = |active| SubscriptionUpdate { active: Some(active), ..Default::default() };
-    world.storage.update_subscription(organization, id, active(false)).await.expect(WORKS);
+    world.storage.update_subscription(organization, id, active(false), BY).await.expect(WORKS);
     world.storage.reopen(organization, lane, accepted[1].seq).await.expect(WORKS);
     let delivery = world.delivery(&subscription, &accepted[1]).await;
     assert_eq!((delivery.state, delivery.next_attempt_at), (DeliveryState::Held, None));
-    world.storage.update_subscription(organization, id, active(true)).await.expect(WORKS);
+    world.storage.update_subscription(organization, id, active(true), BY).await.expect(WORKS);
     assert_eq!(world.due(&worker, lane).await, numbers([2, 1, 3]));
 }
 

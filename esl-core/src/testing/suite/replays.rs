@@ -4,7 +4,10 @@ use std::{num::NonZeroU32, time::Duration};
 
 use ulid::Ulid;
 
-use super::world::{SECOND, WORKS, World, first, kind, numbers, settlement};
+use super::{
+    BY,
+    world::{SECOND, WORKS, World, first, kind, numbers, settlement},
+};
 use crate::{
     NewReplay, OrganizationId, Replay, ReplayId, ReplayNumber, ReplayOf, ReplayRange, ReplayState,
     Seq, Subscription,
@@ -74,7 +77,7 @@ pub(super) async fn one_replay_to_a_subscription_runs_at_a_time(world: World) {
     }
     assert_eq!(running_ids(&world).await, []);
     create(&world, &subscription, ReplayOf::UNDELIVERED).await.expect(WORKS);
-    world.storage.delete_subscription(organization, subscription.id).await.expect(WORKS);
+    world.storage.delete_subscription(organization, subscription.id, BY).await.expect(WORKS);
     assert_eq!(running_ids(&world).await, []);
     let gone = create(&world, &subscription, ReplayOf::Missing).await;
     assert_eq!(kind(gone), StorageErrorKind::NotFound);
@@ -308,7 +311,7 @@ pub(super) async fn a_replay_that_is_over_goes_when_it_is_old(world: World) {
     let over = create(&world, &subscription, ReplayOf::Missing).await.expect(WORKS);
     world.storage.cancel_replay(organization, over.id).await.expect(WORKS);
     let ended = create(&world, &deleted, ReplayOf::Missing).await.expect(WORKS);
-    world.storage.delete_subscription(organization, deleted.id).await.expect(WORKS);
+    world.storage.delete_subscription(organization, deleted.id, BY).await.expect(WORKS);
     let running = create(&world, &subscription, ReplayOf::Missing).await.expect(WORKS);
     let read = async |id| world.storage.replay(organization, id).await.expect(WORKS);
     let remove = async || {

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::world::{SECOND, WORKS, World, first, numbers, settle, settlement, want};
+use super::{
+    BY,
+    world::{SECOND, WORKS, World, first, numbers, settle, settlement, want},
+};
 use crate::{
     Attempt, AttemptError, CallbackUrl, DeliveryId, DeliveryState, DisabledReason, LaneId, Seq,
     Subscription, SubscriptionUpdate, Timestamp, Timings,
@@ -211,7 +214,7 @@ pub(super) async fn a_change_of_the_subscription_gives_its_receiver_another_chan
     let active = |active| SubscriptionUpdate { active: Some(active), ..Default::default() };
     for is_active in [false, true] {
         let update = active(is_active);
-        world.storage.update_subscription(organization, id, update).await.expect(WORKS);
+        world.storage.update_subscription(organization, id, update, BY).await.expect(WORKS);
     }
     let resumed = LaneState { failures: 0, failing_since: None, not_before: None, ..state };
     assert_eq!(world.take(&worker, &[lane]).await[0].state, resumed);
@@ -219,7 +222,7 @@ pub(super) async fn a_change_of_the_subscription_gives_its_receiver_another_chan
     // Another URL is another receiver.
     let callback_url = Some(CallbackUrl::from_stored("https://example.com/another"));
     let update = SubscriptionUpdate { callback_url, ..Default::default() };
-    world.storage.update_subscription(organization, id, update).await.expect(WORKS);
+    world.storage.update_subscription(organization, id, update, BY).await.expect(WORKS);
     assert_eq!(world.take(&worker, &[lane]).await[0].state, LaneState::default());
     let delivery = world.delivery(&subscription, &accepted[0]).await;
     assert_eq!(delivery.next_attempt_at, Some(delivery.created_at));
@@ -282,7 +285,7 @@ pub(super) async fn switching_off_what_is_paused_changes_nothing(world: World) {
     let (subscription, worker, _) = owed(&world, 1).await;
     let (organization, id) = (subscription.organization, subscription.id);
     let pause = SubscriptionUpdate { active: Some(false), ..SubscriptionUpdate::default() };
-    let paused = world.storage.update_subscription(organization, id, pause).await.expect(WORKS);
+    let paused = world.storage.update_subscription(organization, id, pause, BY).await.expect(WORKS);
     world.clock.advance(SECOND);
     let switch_off = SwitchOff { lane: subscription.lane, reason: DisabledReason::Failing };
     let unit = Settle { switch_offs: vec![switch_off], ..settle(&worker) };
@@ -295,7 +298,7 @@ pub(super) async fn what_was_sent_before_a_pause_is_settled_during_it(world: Wor
     let (subscription, worker, accepted) = owed(&world, 2).await;
     let (organization, lane, id) = (subscription.organization, subscription.lane, subscription.id);
     let active = |active| SubscriptionUpdate { active: Some(active), ..Default::default() };
-    world.storage.update_subscription(organization, id, active(false)).await.expect(WORKS);
+    world.storage.update_subscription(organization, id, active(false), BY).await.expect(WORKS);
     let settlements = vec![
         settlement(lane, Seq::new(1), Outcome::Delivered, NOON),
         failed(lane, Seq::new(2), 1, Outcome::RetryAt(NOON)),
@@ -305,7 +308,7 @@ pub(super) async fn what_was_sent_before_a_pause_is_settled_during_it(world: Wor
     assert_eq!(delivered.state, DeliveryState::Delivered);
     let held = world.delivery(&subscription, &accepted[1]).await;
     assert_eq!((held.state, held.attempts, held.next_attempt_at), (DeliveryState::Held, 1, None));
-    world.storage.update_subscription(organization, id, active(true)).await.expect(WORKS);
+    world.storage.update_subscription(organization, id, active(true), BY).await.expect(WORKS);
     assert_eq!(world.due(&worker, lane).await, numbers([2]));
 }
 
@@ -314,7 +317,7 @@ pub(super) async fn settling_for_a_deleted_subscription_changes_nothing(world: W
     let lane = subscription.lane;
     world
         .storage
-        .delete_subscription(subscription.organization, subscription.id)
+        .delete_subscription(subscription.organization, subscription.id, BY)
         .await
         .expect(WORKS);
     let before = read(&world, &subscription, &accepted).await;

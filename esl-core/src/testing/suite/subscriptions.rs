@@ -1,6 +1,9 @@
 //! Subscriptions, and the walls between organizations.
 
-use super::world::{SECOND, WORKS, World, first, kind, settle};
+use super::{
+    BY,
+    world::{SECOND, WORKS, World, first, kind, settle},
+};
 use crate::{
     CallbackUrl, DeliveryId, DeliveryState, DisabledReason, EventPattern, Limit, OrganizationId,
     Secret, Seq, Subscription, SubscriptionId, SubscriptionUpdate,
@@ -23,8 +26,11 @@ pub(super) async fn a_subscription_is_read_as_it_was_created(world: World) {
         },
     ];
     for draft in drafts {
-        let created =
-            world.storage.create_subscription(draft.clone(), Limit::Unlimited).await.expect(WORKS);
+        let created = world
+            .storage
+            .create_subscription(draft.clone(), Limit::Unlimited, BY)
+            .await
+            .expect(WORKS);
         assert_eq!(created, Subscription { lane: created.lane, ..draft });
         let read = world.storage.subscription(organization, created.id).await.expect(WORKS);
         assert_eq!(read, Some(created));
@@ -38,7 +44,7 @@ pub(super) async fn lanes_are_numbered_in_the_order_of_creation(world: World) {
         let subscription = world.subscription(organization).await;
         lanes.push(subscription.lane.get());
         // A number is not used again.
-        world.storage.delete_subscription(organization, subscription.id).await.expect(WORKS);
+        world.storage.delete_subscription(organization, subscription.id, BY).await.expect(WORKS);
     }
     lanes.push(world.subscription(other).await.lane.get());
     assert_eq!(lanes, [1, 2, 3, 4]);
@@ -52,7 +58,7 @@ pub(super) async fn subscriptions_are_listed_in_the_order_of_creation(world: Wor
         world.subscription(other).await;
     }
     let deleted = created.remove(1);
-    world.storage.delete_subscription(organization, deleted.id).await.expect(WORKS);
+    world.storage.delete_subscription(organization, deleted.id, BY).await.expect(WORKS);
     let page = async |after: Option<usize>, limit| {
         let after = after.map(|index| created[index].lane);
         let PageOf { items, more } =
@@ -83,7 +89,7 @@ pub(super) async fn an_organization_sees_nothing_of_anothers(world: World) {
     for stranger in [other, world.organization_id()] {
         assert_eq!(storage.subscription(stranger, id).await.expect(WORKS), None);
         assert_eq!(kind(update(&world, stranger, id).await), StorageErrorKind::NotFound);
-        let deleted = storage.delete_subscription(stranger, id).await;
+        let deleted = storage.delete_subscription(stranger, id, BY).await;
         assert_eq!(kind(deleted), StorageErrorKind::NotFound);
         assert_eq!(storage.deliveries(stranger, id, None, first(9)).await.expect(WORKS), None);
         assert_eq!(storage.delivery(stranger, delivery).await.expect(WORKS), None);
@@ -118,7 +124,7 @@ pub(super) async fn an_update_changes_what_it_names(world: World) {
             }
         }
         expected.updated_at = world.now();
-        let updated = world.storage.update_subscription(organization, id, update).await;
+        let updated = world.storage.update_subscription(organization, id, update, BY).await;
         assert_eq!(updated.expect(WORKS), expected);
         let read = world.storage.subscription(organization, id).await.expect(WORKS);
         assert_eq!(read.as_ref(), Some(&expected));
@@ -133,7 +139,7 @@ pub(super) async fn an_update_changes_what_it_names(world: World) {
         ..Default::default()
     };
     for update in [SubscriptionUpdate::default(), same] {
-        let updated = world.storage.update_subscription(organization, id, update).await;
+        let updated = world.storage.update_subscription(organization, id, update, BY).await;
         assert_eq!(updated.expect(WORKS), expected);
     }
 }
@@ -148,7 +154,7 @@ pub(super) async fn resuming_clears_the_reason_of_a_switch_off(world: World) {
     world.commit(Unit::settle(unit)).await.expect("the epoch runs");
     let set = async |active| {
         let update = SubscriptionUpdate { active: Some(active), ..Default::default() };
-        let updated = world.storage.update_subscription(organization, id, update).await;
+        let updated = world.storage.update_subscription(organization, id, update, BY).await;
         updated.expect(WORKS).disabled_reason
     };
     // It is inactive already, and why stays known until it is resumed.
@@ -161,16 +167,16 @@ pub(super) async fn a_deleted_subscription_is_gone(world: World) {
     let organization = world.organization().await;
     let subscription = world.subscription(organization).await;
     let (id, storage) = (subscription.id, &world.storage);
-    let deleted = storage.delete_subscription(organization, id).await.expect(WORKS);
+    let deleted = storage.delete_subscription(organization, id, BY).await.expect(WORKS);
     assert_eq!(deleted, subscription.lane);
     assert_eq!(storage.subscription(organization, id).await.expect(WORKS), None);
     let listed = storage.subscriptions(organization, first(9)).await.expect(WORKS);
     assert_eq!(listed, PageOf { items: Vec::new(), more: false });
     assert_eq!(routes(&world, organization).await.lanes, []);
     assert_eq!(kind(update(&world, organization, id).await), StorageErrorKind::NotFound);
-    let again = storage.delete_subscription(organization, id).await;
+    let again = storage.delete_subscription(organization, id, BY).await;
     assert_eq!(kind(again), StorageErrorKind::NotFound);
-    let again = storage.create_subscription(subscription, Limit::Unlimited).await;
+    let again = storage.create_subscription(subscription, Limit::Unlimited, BY).await;
     assert_eq!(kind(again), StorageErrorKind::Conflict);
     assert_eq!(world.publish(&world.events(organization, 1)).await[0].deliveries, 0);
 }
@@ -189,7 +195,7 @@ pub(super) async fn the_deliveries_of_a_deleted_subscription_stay_readable(world
     world.settle(&worker, vec![delivered]).await;
     let before = world.deliveries(&subscription).await;
     world.clock.advance(SECOND);
-    world.storage.delete_subscription(organization, subscription.id).await.expect(WORKS);
+    world.storage.delete_subscription(organization, subscription.id, BY).await.expect(WORKS);
     world.clock.advance(SECOND);
     let after = world.deliveries(&subscription).await;
     assert_eq!(after[0], before[0]);
@@ -205,12 +211,12 @@ pub(super) async fn the_deliveries_of_a_deleted_subscription_stay_readable(world
 pub(super) async fn a_subscription_needs_its_organization_and_an_id_of_its_own(world: World) {
     let (organization, other) = (world.organization().await, world.organization().await);
     let nobodys = world.draft(world.organization_id(), "*");
-    let refused = world.storage.create_subscription(nobodys, Limit::Unlimited).await;
+    let refused = world.storage.create_subscription(nobodys, Limit::Unlimited, BY).await;
     assert_eq!(kind(refused), StorageErrorKind::NotFound);
     let subscription = world.subscription(organization).await;
     for organization in [organization, other] {
         let twin = Subscription { organization, ..subscription.clone() };
-        let refused = world.storage.create_subscription(twin, Limit::Unlimited).await;
+        let refused = world.storage.create_subscription(twin, Limit::Unlimited, BY).await;
         assert_eq!(kind(refused), StorageErrorKind::Conflict);
     }
     let refused = update(&world, organization, world.draft(organization, "*").id).await;
@@ -225,7 +231,8 @@ pub(super) async fn routes_are_everything_that_routing_needs(world: World) {
     world.subscription(other).await;
     let events = vec![pattern("pet.created"), pattern("toy.*")];
     let draft = Subscription { events, active: false, ..world.draft(organization, "*") };
-    let inactive = world.storage.create_subscription(draft, Limit::Unlimited).await.expect(WORKS);
+    let inactive =
+        world.storage.create_subscription(draft, Limit::Unlimited, BY).await.expect(WORKS);
     world.publish_new(organization, 2).await;
     let table = routes(&world, organization).await;
     assert!(table.version > empty.version);
@@ -240,7 +247,8 @@ pub(super) async fn a_storages_debug_shows_no_secret(world: World) {
     let secret = "do-not-show";
     let draft = world.draft(organization, "*");
     let draft = Subscription { secret: Secret::new(secret).expect("a secret"), ..draft };
-    let created = world.storage.create_subscription(draft, Limit::Unlimited).await.expect(WORKS);
+    let created =
+        world.storage.create_subscription(draft, Limit::Unlimited, BY).await.expect(WORKS);
     assert_eq!(created.secret.expose(), secret);
     assert!(!format!("{:?} {created:?}", world.storage).contains(secret));
 }
@@ -255,7 +263,7 @@ async fn update(
     id: SubscriptionId,
 ) -> Result<Subscription, StorageError> {
     let update = SubscriptionUpdate { active: Some(false), ..SubscriptionUpdate::default() };
-    world.storage.update_subscription(organization, id, update).await
+    world.storage.update_subscription(organization, id, update, BY).await
 }
 
 async fn routes(world: &World, organization: OrganizationId) -> RouteTable {

@@ -1,6 +1,9 @@
 //! Chores, a slice at a time.
 
-use super::world::{PLENTY, SECOND, WORKS, World, numbers, want};
+use super::{
+    BY,
+    world::{PLENTY, SECOND, WORKS, World, numbers, want},
+};
 use crate::{
     Client, Digest, OrganizationId, Scopes, Token, TokenFamily, TokenKind,
     storage::{Idempotency, Swept, Unit, Worker},
@@ -27,7 +30,7 @@ pub(super) async fn a_sweep_removes_what_is_over_slice_by_slice(world: World) {
     let too = world.subscription_to(organization, "person.updated").await;
     world.publish_new(organization, 5).await;
     for id in [deleted.id, too.id] {
-        world.storage.delete_subscription(organization, id).await.expect(WORKS);
+        world.storage.delete_subscription(organization, id, BY).await.expect(WORKS);
     }
     let before = [world.deliveries(&deleted).await, world.deliveries(&too).await];
 
@@ -46,7 +49,7 @@ pub(super) async fn a_swept_subscription_is_as_gone_as_before(world: World) {
     let deleted = world.subscription(organization).await;
     let worker = world.worker_of(&[deleted.lane]).await;
     world.publish_new(organization, 3).await;
-    world.storage.delete_subscription(organization, deleted.id).await.expect(WORKS);
+    world.storage.delete_subscription(organization, deleted.id, BY).await.expect(WORKS);
     sweep_all(&world, &worker, 100).await;
     let claimed = world.storage.claim(&worker, &[want(deleted.lane)], PLENTY).await.expect(WORKS);
     assert!(claimed.is_empty());
@@ -88,7 +91,7 @@ async fn store_tokens(world: &World, organization: OrganizationId, count: u8) {
         scopes: Scopes::all(),
         created_at: world.now(),
     };
-    world.storage.create_client(client).await.expect(WORKS);
+    world.storage.create_client(client, BY).await.expect(WORKS);
     let tokens = (0..count).map(|number| Token {
         digest: Digest::of(&[number]),
         kind: TokenKind::Access,

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::world::{SECOND, WORKS, World, kind};
+use super::{
+    BY,
+    world::{SECOND, WORKS, World, kind},
+};
 use crate::{
     Client, Digest, Organization, OrganizationId, Scope, Scopes, Timestamp, Token, TokenFamily,
     TokenKind, storage::StorageErrorKind,
@@ -17,7 +20,7 @@ pub(super) async fn organizations_are_listed_in_the_order_of_creation(world: Wor
         let id = OrganizationId::from_bytes(bytes);
         let created_at = Timestamp::from_millis(at);
         let organization = Organization::new(id, name, created_at);
-        world.storage.create_organization(organization.clone()).await.expect(WORKS);
+        world.storage.create_organization(organization.clone(), BY).await.expect(WORKS);
         let read = world.storage.organization(id).await.expect(WORKS);
         assert_eq!(read.as_ref(), Some(&organization));
         created.push(organization);
@@ -35,7 +38,7 @@ pub(super) async fn an_organizations_id_and_name_are_its_own(world: World) {
         Organization::new(id, "another", created_at),
         Organization::new(world.organization_id(), name, created_at),
     ] {
-        let refused = world.storage.create_organization(twin).await;
+        let refused = world.storage.create_organization(twin, BY).await;
         assert_eq!(kind(refused), StorageErrorKind::Conflict);
     }
     assert_eq!(world.storage.organizations().await.expect(WORKS).len(), 1);
@@ -50,7 +53,7 @@ pub(super) async fn clients_are_read_as_they_were_created(world: World) {
         Client { scopes: Scopes::NONE, ..client(&world, organization, "a") },
     ];
     for client in &clients {
-        world.storage.create_client(client.clone()).await.expect(WORKS);
+        world.storage.create_client(client.clone(), BY).await.expect(WORKS);
         let read = world.storage.client(&client.id).await.expect(WORKS);
         assert_eq!(read.as_ref(), Some(client));
     }
@@ -63,19 +66,20 @@ pub(super) async fn clients_are_read_as_they_were_created(world: World) {
 pub(super) async fn a_clients_id_is_its_own_in_all_organizations(world: World) {
     let (organization, other) = (world.organization().await, world.organization().await);
     let first = client(&world, organization, "client");
-    world.storage.create_client(first.clone()).await.expect(WORKS);
+    world.storage.create_client(first.clone(), BY).await.expect(WORKS);
     for organization in [organization, other] {
-        let refused = world.storage.create_client(client(&world, organization, "client")).await;
+        let refused = world.storage.create_client(client(&world, organization, "client"), BY).await;
         assert_eq!(kind(refused), StorageErrorKind::Conflict);
     }
-    let refused = world.storage.create_client(client(&world, world.organization_id(), "x")).await;
+    let refused =
+        world.storage.create_client(client(&world, world.organization_id(), "x"), BY).await;
     assert_eq!(kind(refused), StorageErrorKind::NotFound);
     assert_eq!(world.storage.client("client").await.expect(WORKS), Some(first));
 }
 
 pub(super) async fn a_token_is_found_by_its_digest_until_it_expires(world: World) {
     let organization = world.organization().await;
-    world.storage.create_client(client(&world, organization, "client")).await.expect(WORKS);
+    world.storage.create_client(client(&world, organization, "client"), BY).await.expect(WORKS);
     let access = token(&world, organization, "client", 1);
     let refresh = Token {
         kind: TokenKind::Refresh,
@@ -96,33 +100,33 @@ pub(super) async fn a_token_is_found_by_its_digest_until_it_expires(world: World
 pub(super) async fn deleting_a_client_removes_its_tokens(world: World) {
     let (organization, other) = (world.organization().await, world.organization().await);
     for id in ["client", "another"] {
-        world.storage.create_client(client(&world, organization, id)).await.expect(WORKS);
+        world.storage.create_client(client(&world, organization, id), BY).await.expect(WORKS);
     }
     let lost = [1, 2].map(|number| token(&world, organization, "client", number));
     let kept = token(&world, organization, "another", 3);
     let all = [&lost[..], std::slice::from_ref(&kept)].concat();
     world.storage.store_tokens(all).await.expect(WORKS);
     for (organization, id) in [(other, "client"), (organization, "unknown")] {
-        let refused = world.storage.delete_client(organization, id).await;
+        let refused = world.storage.delete_client(organization, id, BY).await;
         assert_eq!(kind(refused), StorageErrorKind::NotFound);
     }
-    world.storage.delete_client(organization, "client").await.expect(WORKS);
+    world.storage.delete_client(organization, "client", BY).await.expect(WORKS);
     assert_eq!(world.storage.client("client").await.expect(WORKS), None);
     for token in &lost {
         assert_eq!(world.storage.token(&token.digest).await.expect(WORKS), None);
     }
     let read = world.storage.token(&kept.digest).await.expect(WORKS);
     assert_eq!(read, Some(kept));
-    let again = world.storage.delete_client(organization, "client").await;
+    let again = world.storage.delete_client(organization, "client", BY).await;
     assert_eq!(kind(again), StorageErrorKind::NotFound);
     // Its id is free, and the tokens of whoever had it before do not come back.
-    world.storage.create_client(client(&world, organization, "client")).await.expect(WORKS);
+    world.storage.create_client(client(&world, organization, "client"), BY).await.expect(WORKS);
     assert_eq!(world.storage.token(&lost[0].digest).await.expect(WORKS), None);
 }
 
 pub(super) async fn tokens_are_stored_for_clients_that_exist_all_or_none(world: World) {
     let (organization, other) = (world.organization().await, world.organization().await);
-    world.storage.create_client(client(&world, organization, "client")).await.expect(WORKS);
+    world.storage.create_client(client(&world, organization, "client"), BY).await.expect(WORKS);
     let good = token(&world, organization, "client", 1);
     for bad in [token(&world, organization, "deleted", 2), token(&world, other, "client", 3)] {
         let refused = world.storage.store_tokens(vec![good.clone(), bad.clone()]).await;

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::world::{SECOND, WORKS, World};
+use super::{
+    BY,
+    world::{SECOND, WORKS, World},
+};
 use crate::{
     Client, Digest, NewToken, OrganizationId, Renewed, Revoked, Rotated, Rotation, Scope, Scopes,
     Token, TokenFamily, TokenKind, storage::Storage,
@@ -82,7 +85,7 @@ pub(super) async fn only_its_client_trades_a_token_and_only_before_it_expires(wo
     let grant = Grant::new(&world, 1).await;
     let stranger = Grant::new(&world, 2).await;
     let beside = client(&world, grant.access.organization, "beside", Scopes::all());
-    world.storage.create_client(beside).await.expect(WORKS);
+    world.storage.create_client(beside, BY).await.expect(WORKS);
     let own = grant.rotation(&world, 11);
     let organization = stranger.access.organization;
     for refused in [
@@ -143,7 +146,7 @@ pub(super) async fn a_revoked_access_token_goes_alone_and_a_refresh_token_with_i
     let stranger = Grant::new(&world, 2).await;
     let organization = grant.access.organization;
     let beside = client(&world, organization, "beside", Scopes::all());
-    world.storage.create_client(beside).await.expect(WORKS);
+    world.storage.create_client(beside, BY).await.expect(WORKS);
     let revoke = async |organization, client: &str, token: &Token| {
         world.storage.revoke_token(organization, client, &token.digest).await.expect(WORKS)
     };
@@ -215,7 +218,7 @@ impl Grant {
         let organization = world.organization().await;
         let id = format!("client {number}");
         let client = client(world, organization, &id, held);
-        world.storage.create_client(client).await.expect(WORKS);
+        world.storage.create_client(client, BY).await.expect(WORKS);
         let access = Token {
             digest: Digest::of(&[0, number]),
             kind: TokenKind::Access,

@@ -9,7 +9,7 @@ use std::{
 
 use ulid::Ulid;
 
-use super::{Engines, Harness};
+use super::{BY, Engines, Harness};
 use crate::{
     CallbackUrl, Clock, Delivery, DeliveryId, EventId, LaneId, Limit, NewEvent, NewSubscription,
     Organization, OrganizationId, SealedEvent, Secret, Seq, Subscription, SubscriptionId,
@@ -94,7 +94,7 @@ impl World {
     pub(super) async fn organization(&self) -> OrganizationId {
         let id = self.organization_id();
         let organization = Organization::new(id, id.to_string(), self.now());
-        self.storage.create_organization(organization).await.expect(WORKS);
+        self.storage.create_organization(organization, BY).await.expect(WORKS);
         id
     }
 
@@ -118,7 +118,7 @@ impl World {
         pattern: &str,
     ) -> Subscription {
         let draft = self.draft(organization, pattern);
-        self.storage.create_subscription(draft, Limit::Unlimited).await.expect(WORKS)
+        self.storage.create_subscription(draft, Limit::Unlimited, BY).await.expect(WORKS)
     }
 
     // Events
