@@ -340,7 +340,7 @@ impl State {
         }
         lane.subscription = Subscription { updated_at: now, ..updated };
         let Subscription { organization, id, .. } = lane.subscription;
-        self.note(organization, &Actor::System, Action::SubscriptionUpdated, id, &["active"]);
+        self.note(organization, &Actor::System, Action::SubscriptionUpdated, &id, &["active"]);
         self.listeners.tell_others(by, Change::Subscriptions(organization));
     }
 }

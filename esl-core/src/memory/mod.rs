@@ -180,7 +180,7 @@ impl State {
         organization: OrganizationId,
         by: &Actor,
         action: Action,
-        subject: impl ToString,
+        subject: &dyn fmt::Display,
         fields: &[&str],
     ) {
         self.last_audit += 1;

@@ -37,7 +37,7 @@ impl Subscriptions for MemoryStorage {
         subscription.lane = LaneId::new(state.last_lane);
         state.lanes.insert(subscription.lane, LaneRow::new(subscription.clone()));
         state.lanes_by_subscription.insert(id, subscription.lane);
-        state.note(organization, by, Action::SubscriptionCreated, id, &[]);
+        state.note(organization, by, Action::SubscriptionCreated, &id, &[]);
         state.raise_route_version(organization);
         state.listeners.tell_others(self.handle, Change::Subscriptions(organization));
         Ok(subscription)
@@ -94,7 +94,7 @@ impl Subscriptions for MemoryStorage {
         row.state = row.state.after_update(held, &updated);
         *held = updated.clone();
         if let Some((action, fields)) = done {
-            state.note(organization, by, action, id, &fields);
+            state.note(organization, by, action, &id, &fields);
         }
         if is_rerouted {
             state.raise_route_version(organization);
@@ -115,7 +115,7 @@ impl Subscriptions for MemoryStorage {
         let row = row.ok_or(not_found("delete a subscription"))?;
         row.deleted_at = Some(now);
         let lane = row.subscription.lane;
-        state.note(organization, by, Action::SubscriptionDeleted, id, &[]);
+        state.note(organization, by, Action::SubscriptionDeleted, &id, &[]);
         state.raise_route_version(organization);
         state.listeners.tell_others(self.handle, Change::Subscriptions(organization));
         Ok(lane)

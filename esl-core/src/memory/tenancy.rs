@@ -38,7 +38,7 @@ impl Tenancy for MemoryStorage {
         };
         state.organizations.insert(id, row);
         state.organization_order.push(id);
-        state.note(id, by, Action::OrganizationCreated, id, &[]);
+        state.note(id, by, Action::OrganizationCreated, &id, &[]);
         state.deleted_organizations.remove(&id);
         if state.intake.rows.values().any(|event| event.organization == id) {
             state.listeners.tell_all(Change::Intake);
@@ -65,7 +65,7 @@ impl Tenancy for MemoryStorage {
         }
         row.organization.plan = plan;
         row.route_version.0 += 1;
-        state.note(organization, by, Action::OrganizationUpdated, organization, &["plan"]);
+        state.note(organization, by, Action::OrganizationUpdated, &organization, &["plan"]);
         state.listeners.tell_others(self.handle, Change::Subscriptions(organization));
         Ok(())
     }
@@ -118,7 +118,7 @@ impl Tenancy for MemoryStorage {
             return Err(not_found("delete a client"));
         }
         state.clients.remove(id);
-        state.note(organization, by, Action::ClientDeleted, id, &[]);
+        state.note(organization, by, Action::ClientDeleted, &id, &[]);
         state.tokens.retain(|_, row| row.token.client != id);
         state.listeners.tell_others(self.handle, Change::Tenancy);
         Ok(())

@@ -83,9 +83,11 @@ pub(super) async fn what_changed_nothing_is_not_in_the_trail(world: World) {
     storage.create_client(client(&world, organization, "shop"), BY).await.expect(WORKS);
     let before = trail(&world, organization).await;
 
-    let mut same = SubscriptionUpdate::default();
-    same.active = Some(true);
-    same.events = Some(subscription.events.clone());
+    let same = SubscriptionUpdate {
+        active: Some(true),
+        events: Some(subscription.events.clone()),
+        ..SubscriptionUpdate::default()
+    };
     storage.update_subscription(organization, subscription.id, same, BY).await.expect(WORKS);
     storage.set_plan(organization, None, BY).await.expect(WORKS);
     let over = storage.create_subscription(world.draft(organization, "*"), Limit::AtMost(1), BY);
