@@ -80,7 +80,10 @@ pub use self::{
     },
     clock::{Chance, Clock, Monotonic, SystemChance, SystemClock},
     delivery::{Attempt, AttemptError, Delivery, DeliveryState, Timings},
-    engine::{Esl, EslBuilder, PublishError, Published, Publisher},
+    engine::{
+        Announced, Esl, EslBuilder, Maintenance, MaintenanceError, PublishError, Published,
+        Publisher,
+    },
     link::{LinkError, LinkKey},
     memory::MemoryStorage,
     outbox::Prepared,

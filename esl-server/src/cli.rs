@@ -1,7 +1,7 @@
 //! The command line.
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use esl_core::EventId;
+use esl_core::{EventId, Timestamp};
 
 use crate::{config, terms::Terms};
 
@@ -35,6 +35,27 @@ pub(crate) enum Command {
     /// Events: a running server sees what is changed here
     #[command(subcommand)]
     Event(EventCommand),
+    /// Announce maintenance to all organizations: a running server sends it
+    Maintenance {
+        /// When it begins, as in 2024-01-15T20:00:00Z
+        #[arg(long, value_name = "TIME")]
+        starts_at: Timestamp,
+        /// When it is over
+        #[arg(long, value_name = "TIME")]
+        ends_at: Timestamp,
+        /// What is to be said of it
+        #[arg(long)]
+        message: String,
+        /// When it is announced [default: now]
+        #[arg(long, value_name = "TIME")]
+        announce_at: Option<Timestamp>,
+        /// To this organization alone, by id or name
+        #[arg(long = "org", value_name = "ID")]
+        organization: Option<String>,
+        /// Answer in JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Show who has changed what of an organization, the latest first
     Audit {
         /// The organization, by id or name; of one that was deleted, by its id

@@ -12,6 +12,7 @@ mod credentials;
 mod database;
 mod events;
 mod logging;
+mod maintenance;
 mod open_files;
 mod organizations;
 mod output;
@@ -23,6 +24,7 @@ mod welcome;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use esl_core::Maintenance;
 
 use self::{
     cli::Command,
@@ -82,6 +84,19 @@ fn run(command: Command, config: &Config) -> anyhow::Result<()> {
             Command::Event(command) => {
                 logging::start(config, BESIDE);
                 events::run(config, command).await
+            }
+            Command::Maintenance {
+                starts_at,
+                ends_at,
+                message,
+                announce_at,
+                organization,
+                json,
+            } => {
+                logging::start(config, BESIDE);
+                let maintenance = Maintenance { starts_at, ends_at, message };
+                let to = organization.as_deref();
+                maintenance::run(config, &maintenance, announce_at, to, json).await
             }
             Command::Audit { organization, limit, json } => {
                 logging::start(config, BESIDE);

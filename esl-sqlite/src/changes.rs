@@ -64,6 +64,7 @@ pub(crate) enum News {
     Tenancy,
     Replays,
     Erased(OrganizationId),
+    Schedule,
 }
 
 impl News {
@@ -75,6 +76,7 @@ impl News {
             Self::Tenancy => (3, None),
             Self::Replays => (4, None),
             Self::Erased(organization) => (5, Some(organization.to_bytes())),
+            Self::Schedule => (6, None),
         }
     }
 }
@@ -87,6 +89,7 @@ pub(crate) fn change(row: &Row<'_>, first: usize) -> rusqlite::Result<Change> {
         3 => Ok(Change::Tenancy),
         4 => Ok(Change::Replays),
         5 => Ok(Change::Erased(OrganizationId::from_bytes(row.get(first + 1)?))),
+        6 => Ok(Change::Schedule),
         kind => Err(damaged(first, Type::Integer, format!("{kind} is not a kind of change"))),
     }
 }

@@ -27,6 +27,7 @@ pub(crate) enum Place {
     Event(EventKey, Option<EventId>),
     Subscription(i64),
     Audit(i64),
+    Scheduled(i64),
     Delivery {
         lane: i64,
         seq: Option<i64>,
@@ -62,6 +63,7 @@ impl fmt::Display for Place {
             Self::Event(key, None) => write!(f, "esl_events, key {}", key.0),
             Self::Event(key, Some(id)) => write!(f, "esl_events, key {}, {id}", key.0),
             Self::Subscription(lane) => write!(f, "esl_subscriptions, lane {lane}"),
+            Self::Scheduled(number) => write!(f, "esl_scheduled, number {number}"),
             Self::Audit(number) => write!(f, "esl_audit, number {number}"),
             Self::Delivery { lane, seq: None } => write!(f, "deliveries of lane {lane}"),
             Self::Delivery { lane, seq: Some(seq) } => {

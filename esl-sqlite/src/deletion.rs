@@ -43,6 +43,7 @@ fn delete(session: &mut Session<'_>, id: OrganizationId, by: &Actor) -> Result<b
     if removed == INTAKE_MAX {
         return Ok(false);
     }
+    connection.prepare_cached(SCHEDULED)?.execute([id.to_bytes()])?;
     // Under an id that is nobody's, no statement that is bound to an organization finds it. Its name is
     // one that nobody will think of.
     let unname = "UPDATE esl_organizations
@@ -165,6 +166,9 @@ DELETE FROM esl_fan_outs WHERE (organization, seq) IN (
 
 /// Few: one for each event that is being erased.
 const ERASURES: &str = "DELETE FROM esl_erasures WHERE event >= ?1 AND event < ?2";
+
+/// Bounded by [`SCHEDULED_MAX`](esl_core::storage::SCHEDULED_MAX).
+const SCHEDULED: &str = "DELETE FROM esl_scheduled WHERE organization = ?1";
 
 const INTAKE: &str = "
 DELETE FROM esl_intake WHERE id IN (

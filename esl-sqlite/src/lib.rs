@@ -108,6 +108,7 @@ mod removal;
 mod replays;
 mod retention;
 mod rows;
+mod schedule;
 mod schema;
 mod session;
 mod settle;

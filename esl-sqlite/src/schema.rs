@@ -11,6 +11,7 @@
 //!                     ├─ esl_idempotency
 //!                     └─ esl_clients ── esl_tokens
 //! esl_intake    events that an embedder has committed and the engine has yet to move
+//! esl_scheduled events that go into the intake at a time of their own
 //! esl_deleted_organizations  whose events in the intake nobody waits for any more
 //! esl_audit     who has changed what
 //! esl_changes   what others than the engine have changed
@@ -231,6 +232,21 @@ CREATE TABLE esl_intake (
 CREATE INDEX esl_intake_by_event ON esl_intake (organization, event_id);
 -- Ends with the row's id, which is the order in which an organization's rows are moved.
 CREATE INDEX esl_intake_by_organization ON esl_intake (organization);
+
+CREATE TABLE esl_scheduled (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    due_at INTEGER NOT NULL,
+    organization BLOB NOT NULL,
+    event_id BLOB NOT NULL,
+    event_type TEXT NOT NULL,
+    timestamp INTEGER NOT NULL,
+    digest BLOB,
+    body BLOB NOT NULL,
+    changes BLOB
+);
+CREATE INDEX esl_scheduled_by_due ON esl_scheduled (due_at);
+CREATE INDEX esl_scheduled_by_organization ON esl_scheduled (organization, number);
+CREATE UNIQUE INDEX esl_scheduled_by_event ON esl_scheduled (organization, event_id);
 
 CREATE TABLE esl_link_keys (
     number INTEGER PRIMARY KEY AUTOINCREMENT,

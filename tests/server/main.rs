@@ -8,6 +8,7 @@ mod configuration;
 mod isolation;
 mod kill;
 mod limits;
+mod maintenance;
 mod network;
 mod oauth;
 mod one_engine;

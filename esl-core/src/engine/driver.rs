@@ -52,6 +52,8 @@ pub(crate) struct Driver {
     pub(crate) claims: Notify,
     /// There may be intake rows.
     pub(crate) intake: Notify,
+    /// Something was scheduled.
+    pub(crate) schedule: Notify,
     /// Lanes may have work that nobody told of.
     pub(crate) poll: Notify,
     /// There are events to be expanded.
@@ -108,6 +110,7 @@ impl Driver {
             lanes: Mutex::new(parts.lanes),
             claims: Notify::new(),
             intake: Notify::new(),
+            schedule: Notify::new(),
             poll: Notify::new(),
             fan_outs: Notify::new(),
             replays: Notify::new(),

@@ -93,7 +93,11 @@ async fn move_page(
             }
             // A page may hold several organizations; a version that is stale for one of them
             // costs the others at most a read.
-            let metered = Metered::Counting(told.get(&organization).unwrap_or(&untold));
+            let metered = match event.0.event_type.is_system() {
+                // Of ESL's own, scheduled for now.
+                true => Metered::Not,
+                false => Metered::Counting(told.get(&organization).unwrap_or(&untold)),
+            };
             let terms = Terms { idempotency: None, metered };
             match route(driver, organization, std::slice::from_ref(&event), terms, stale).await {
                 Ok(publish) => {

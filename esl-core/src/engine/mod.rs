@@ -22,6 +22,7 @@ mod inbox;
 mod intake;
 mod lane;
 mod lanes;
+mod maintenance;
 mod notices;
 mod pace;
 mod publish;
@@ -29,6 +30,7 @@ mod publisher;
 mod replays;
 mod retention;
 mod routes;
+mod schedule;
 mod send;
 mod subscriptions;
 mod target;
@@ -44,6 +46,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use self::{
     blobs::delete_erased,
     builder::EslBuilder,
+    maintenance::{Announced, Maintenance, MaintenanceError},
     publish::{PublishError, Published},
     publisher::Publisher,
     usage::Standing,
@@ -128,6 +131,7 @@ impl Esl {
         if options.is_enabled {
             tasks.spawn(intake::run(Arc::clone(&driver), stop.clone()));
             tasks.spawn(replays::run(Arc::clone(&driver), stop.clone()));
+            tasks.spawn(schedule::run(Arc::clone(&driver), stop.clone()));
         }
         tasks.spawn(fan_out::run(Arc::clone(&driver), stop.clone()));
         tasks.spawn(tenure::keep(Arc::clone(&driver), id, stop.clone()));

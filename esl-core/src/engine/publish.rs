@@ -199,7 +199,7 @@ pub(crate) async fn seal_and_publish(
             }
         }
     }
-    let published = publish(driver, organization, &sealed, idempotency).await;
+    let published = publish(driver, organization, &sealed, idempotency, true).await;
     match &published {
         Ok(committed) => {
             for ((event, _), accepted) in sealed.iter().zip(&committed.events) {
@@ -220,17 +220,20 @@ async fn discard(driver: &Driver, events: &[Sealed]) {
     }
 }
 
-/// Routes events and commits them as one unit, again and again while their routes are outdated.
+/// Routes events and commits them as one unit, again and again while their routes are outdated. They count
+/// against what the organization may publish, or are ESL's own.
 async fn publish(
     driver: &Driver,
     organization: OrganizationId,
     events: &[Sealed],
     idempotency: Option<&Idempotency>,
+    counts: bool,
 ) -> Result<Committed, PublishError> {
     let mut stale = None;
     let mut notices = Told::default();
     loop {
-        let terms = Terms { idempotency, metered: Metered::Refusing(&notices) };
+        let metered = if counts { Metered::Refusing(&notices) } else { Metered::Not };
+        let terms = Terms { idempotency, metered };
         let publish = route(driver, organization, events, terms, stale).await?;
         let version = publish.route_version;
         let limit = publish.metering.as_ref().map(|metering| metering.limit);
@@ -248,6 +251,16 @@ async fn publish(
             Err(_dropped) => return Err(PublishError::Stopped),
         }
     }
+}
+
+/// Publishes an event of ESL's own, which counts for nothing.
+pub(crate) async fn publish_free(
+    driver: &Driver,
+    event: Arc<SealedEvent>,
+) -> Result<Published, PublishError> {
+    let organization = event.organization;
+    let committed = publish(driver, organization, &[(event, None)], None, false).await?;
+    Ok(Published::from(&committed.events[0]))
 }
 
 /// Publishes a `system.ping` to one subscription.

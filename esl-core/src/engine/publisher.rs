@@ -31,6 +31,14 @@ impl Publisher {
         Self(Arc::new(Inner { storage, sealer, ids: Ids::new(clock, chance) }))
     }
 
+    pub(super) fn storage(&self) -> &dyn Storage {
+        &*self.0.storage
+    }
+
+    pub(super) fn ids(&self) -> &Ids {
+        &self.0.ids
+    }
+
     /// The largest envelope that carries its data inline, and where larger data goes; as for the
     /// engine.
     #[must_use]

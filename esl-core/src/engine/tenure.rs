@@ -124,6 +124,7 @@ fn follow(driver: &Arc<Driver>, change: Change) {
         Change::Erased(organization) => {
             driver.update(|lanes| lanes.let_go(organization));
         }
+        Change::Schedule => driver.schedule.notify_one(),
         Change::Replays => driver.replays.notify_one(),
         // Whoever keeps tokens in memory looks at them again within a second.
         Change::Tenancy => {}

@@ -10,6 +10,7 @@ mod records;
 mod removal;
 mod replays;
 mod rows;
+mod schedule;
 mod subscriptions;
 mod tenancy;
 
@@ -135,6 +136,7 @@ struct State {
     /// How many slices of removing there were.
     removals: usize,
     intake: Intake,
+    schedule: schedule::ScheduleRows,
     replays: BTreeMap<ReplayNumber, Replay>,
     workers: BTreeMap<WorkerId, WorkerRow>,
     last_epoch: u64,
@@ -161,6 +163,7 @@ impl State {
             freed_blobs: Vec::new(),
             removals: 0,
             intake: Intake::default(),
+            schedule: schedule::ScheduleRows::default(),
             replays: BTreeMap::new(),
             workers: BTreeMap::new(),
             last_epoch: 0,

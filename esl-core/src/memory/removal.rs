@@ -119,6 +119,7 @@ impl Removal for MemoryStorage {
             return Err(not_found("delete an organization"));
         };
         state.deleted_organizations.insert(id);
+        state.schedule.remove_all_of(id);
         state.note(id, by, Action::OrganizationDeleted, &id, &[]);
         let events = organization.events.values();
         state.freed_blobs.extend(events.filter_map(|row| BlobKey::named_by(&row.event.body)));

@@ -130,7 +130,7 @@ pub trait Lanes: fmt::Debug + Send + Sync + 'static {
     /// Waits until something was committed that did not come through this handle's own calls, and
     /// says what to look at. Several causes may come as one; one may come twice.
     ///
-    /// Intake rows are the exception: they are reported whoever added them, for their adder has no
+    /// Intake rows, and what is scheduled, are the exception: they are reported whoever added them, for their adder has no
     /// other way to reach an engine, and again when the organization is made that they waited for. An
     /// erasure may be, too, since the call that erases comes back later than the event is erased.
     ///
@@ -268,6 +268,8 @@ pub enum Change {
     Lanes,
     /// A replay was made.
     Replays,
+    /// There is something that is to be published at a time of its own.
+    Schedule,
     /// Events of an organization were erased: what is in memory of them must not be sent.
     Erased(OrganizationId),
     /// Organizations, clients or tokens.

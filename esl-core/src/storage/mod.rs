@@ -17,6 +17,7 @@ mod lanes;
 mod records;
 mod removal;
 mod replays;
+mod schedule;
 mod time;
 
 pub use commit::{
@@ -31,9 +32,16 @@ pub use lanes::{
 pub use records::{Health, Page, PageOf, Records, RouteTable, Subscriptions, Tenancy};
 pub use removal::{Erased, Removal, Removed};
 pub use replays::{Candidates, ReplayStep, Replays};
+pub use schedule::{SCHEDULED_MAX, Schedule, ScheduleNumber, Scheduled};
 pub use time::{StorageTime, due_time};
 
 /// Everything the engine and the API need of a storage.
-pub trait Storage: Commit + Lanes + Subscriptions + Records + Replays + Removal + Tenancy {}
+pub trait Storage:
+    Commit + Lanes + Subscriptions + Records + Replays + Removal + Schedule + Tenancy
+{
+}
 
-impl<T: Commit + Lanes + Subscriptions + Records + Replays + Removal + Tenancy> Storage for T {}
+impl<T: Commit + Lanes + Subscriptions + Records + Replays + Removal + Schedule + Tenancy> Storage
+    for T
+{
+}

@@ -9,6 +9,7 @@ mod fan_out;
 mod intake;
 mod lanes;
 mod limits;
+mod maintenance;
 mod nodes;
 mod notices;
 mod options;

@@ -222,7 +222,7 @@ fn metadata(parent: &str, raw: &RawValue, faults: &mut Faults) -> Metadata {
 
 /// What became of one published event.
 #[derive(Debug, Serialize)]
-struct PublishedView {
+pub(super) struct PublishedView {
     id: EventId,
     seq: u64,
     deliveries: u32,

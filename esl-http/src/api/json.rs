@@ -6,6 +6,7 @@
 
 use std::{borrow::Cow, collections::HashSet, fmt, ops::RangeInclusive};
 
+use esl_core::{Timestamp, TimestampError};
 use serde::{
     Deserialize, Deserializer,
     de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
@@ -152,6 +153,11 @@ impl<'a> Items<'a> {
             ItemsSeed { kept_max }.deserialize(&mut deserializer).ok()
         })?
     }
+}
+
+/// A time, as RFC 3339 writes it.
+pub(super) fn time(raw: &RawValue) -> Result<Timestamp, Cow<'static, str>> {
+    text(raw)?.parse().map_err(|error: TimestampError| error.to_string().into())
 }
 
 /// A string, unescaped.

@@ -38,6 +38,7 @@ mod fault;
 mod health;
 mod json;
 mod limits;
+mod maintenance;
 mod oauth;
 mod organization;
 mod page;
@@ -56,7 +57,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header::CONTENT_TYPE},
     middleware,
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{delete, get, post},
 };
 use esl_core::Esl;
 use serde::Serialize;
@@ -93,6 +94,8 @@ pub fn router(esl: Esl, config: ApiConfig) -> Router {
         .route(oauth::Metadata::PATH, get(oauth::metadata))
         .route("/api/v1/organization", get(organization::own))
         .route("/api/v1/audit", get(audit::list))
+        .route("/api/admin/maintenance", post(maintenance::announce).get(maintenance::list))
+        .route("/api/admin/maintenance/{id}", delete(maintenance::take_back))
         .route("/api/v1/events", post(events::publish).get(events::list))
         .route("/api/v1/events/{id}", get(events::one))
         .route("/api/v1/blobs/{id}", get(blobs::one))

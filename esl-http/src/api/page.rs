@@ -6,7 +6,7 @@ use axum::{extract::FromRequestParts, http::request::Parts};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use esl_core::{
     AuditNumber, LaneId, ReplayNumber, Seq,
-    storage::{Page, PageOf},
+    storage::{Page, PageOf, ScheduleNumber},
 };
 use serde::Serialize;
 use url::form_urlencoded;
@@ -166,6 +166,18 @@ impl Key for AuditNumber {
 
     fn from_number(number: u64) -> Self {
         Self::new(number)
+    }
+}
+
+impl Key for ScheduleNumber {
+    const TAG: u8 = b'p';
+
+    fn number(self) -> u64 {
+        self.0
+    }
+
+    fn from_number(number: u64) -> Self {
+        Self(number)
     }
 }
 

@@ -118,7 +118,7 @@ fn read(body: &[u8]) -> Result<Asked, Problem> {
         })
     };
     let (from, to) = (seq("from_seq"), seq("to_seq"));
-    let mut time = |name| members.optional("", name, &mut faults, time);
+    let mut time = |name| members.optional("", name, &mut faults, json::time);
     let (since, until) = (time("from_time"), time("to_time"));
     let max_per_second = members.optional("", "max_per_second", &mut faults, |raw| {
         json::whole(raw, 1..=u64::from(NewReplay::PER_SECOND_MAX))
@@ -196,10 +196,6 @@ const COUNT_TOO_SLOW: &str = "counting took too long, and was given up; count a 
 const STATES: [&str; 4] = ["missing", "exhausted", "expired", "delivered"];
 const NAMES: [&str; 7] =
     ["state", "from_seq", "to_seq", "from_time", "to_time", "max_per_second", "dry_run"];
-
-fn time(raw: &RawValue) -> Result<Timestamp, Cow<'static, str>> {
-    json::text(raw)?.parse().map_err(|error: esl_core::TimestampError| error.to_string().into())
-}
 
 #[derive(Debug, Serialize)]
 struct CountView {

@@ -13,12 +13,13 @@ use esl_core::{
     Actor, Attempt, AuditEntry, AuditNumber, BlobKey, Client, Delivery, DeliveryId, DeliveryState,
     Digest, EventId, EventType, InstallationId, LaneId, Limit, LinkKey, MemoryStorage,
     Organization, OrganizationId, Plan, Replay, ReplayId, ReplayNumber, Revoked, Rotated, Rotation,
-    SealedEvent, Seq, Subscription, SubscriptionId, SubscriptionUpdate, Token, Usage, WorkerId,
+    SealedEvent, Seq, Subscription, SubscriptionId, SubscriptionUpdate, Timestamp, Token, Usage,
+    WorkerId,
     storage::{
         Candidates, Change, Claimed, Commit, Committed, Erased, FanOut, Health, IntakeRow, Lanes,
         Page, PageOf, Records, Refused, Removal, Removed, ReplayStep, Replays, RouteTable,
-        StorageError, StorageErrorKind, StoredEvent, Subscriptions, Swept, Taken, Tenancy, Unit,
-        Waiting, Want, Worker,
+        Schedule, ScheduleNumber, Scheduled, StorageError, StorageErrorKind, StoredEvent,
+        Subscriptions, Swept, Taken, Tenancy, Unit, Waiting, Want, Worker,
     },
 };
 use tokio::sync::Notify;
@@ -178,6 +179,45 @@ impl Lanes for FaultyStorage {
     async fn sweep(&self, worker: &Worker, limit: usize) -> Result<Swept, StorageError> {
         self.fault.strike().await?;
         self.inner.sweep(worker, limit).await
+    }
+}
+
+#[async_trait]
+impl Schedule for FaultyStorage {
+    async fn schedule(
+        &self,
+        events: Vec<(Timestamp, Arc<SealedEvent>)>,
+    ) -> Result<(), StorageError> {
+        self.fault.strike().await?;
+        self.inner.schedule(events).await
+    }
+
+    async fn scheduled(
+        &self,
+        organization: OrganizationId,
+        page: Page<ScheduleNumber>,
+    ) -> Result<PageOf<Scheduled>, StorageError> {
+        self.fault.strike().await?;
+        self.inner.scheduled(organization, page).await
+    }
+
+    async fn unschedule(
+        &self,
+        organization: OrganizationId,
+        id: EventId,
+    ) -> Result<(), StorageError> {
+        self.fault.strike().await?;
+        self.inner.unschedule(organization, id).await
+    }
+
+    async fn next_due(&self) -> Result<Option<Timestamp>, StorageError> {
+        self.fault.strike().await?;
+        self.inner.next_due().await
+    }
+
+    async fn release_due(&self, limit: usize) -> Result<usize, StorageError> {
+        self.fault.strike().await?;
+        self.inner.release_due(limit).await
     }
 }
 

@@ -11,6 +11,7 @@ mod isolation;
 mod limits;
 mod log;
 mod lost_blobs;
+mod maintenance;
 mod oauth;
 mod oauth_tokens;
 mod options;

@@ -139,6 +139,7 @@ pub(super) async fn whoever_waits_for_changes_is_woken(world: World) {
             | Change::Lanes
             | Change::Replays
             | Change::Erased(_)
+            | Change::Schedule
             | Change::Tenancy => {
                 let draft = world.draft(organization, "*");
                 beside.create_subscription(draft, Limit::Unlimited, BY).await.expect(WORKS);

@@ -88,6 +88,11 @@ macro_rules! storage_suite {
                 what_esl_switches_off_is_in_the_trail,
                 the_trail_survives_a_kill_and_is_read_in_pages,
                 the_trail_is_kept_as_long_as_events_also_of_a_deleted_organization;
+            schedule:
+                what_is_scheduled_waits_for_its_time_and_comes_once,
+                what_is_scheduled_survives_a_kill,
+                what_is_unscheduled_never_comes,
+                all_or_none_are_scheduled_and_not_too_many;
             settle:
                 a_delivered_delivery_is_over,
                 a_retry_is_due_at_its_time,

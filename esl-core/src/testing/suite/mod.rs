@@ -29,6 +29,7 @@ mod records;
 mod removal;
 mod reopen;
 mod replays;
+mod schedule;
 mod settle;
 mod strict;
 mod subscriptions;
