@@ -21,6 +21,8 @@ pub mod circuit;
 #[cfg(feature = "engine")]
 mod clock;
 #[cfg(feature = "engine")]
+mod credentials;
+#[cfg(feature = "engine")]
 pub mod delivery;
 #[cfg(feature = "engine")]
 pub mod engine;
@@ -76,6 +78,7 @@ pub use self::{
         CallbackAllowList, CallbackAllowListError, CallbackPolicy, CallbackUrl, CallbackUrlError,
     },
     clock::{Chance, Clock, Monotonic, SystemChance, SystemClock},
+    credentials::ClientSecret,
     delivery::{Attempt, AttemptError, Delivery, DeliveryState, Timings},
     engine::{Esl, EslBuilder, PublishError, Published, Publisher},
     link::{LinkError, LinkKey},

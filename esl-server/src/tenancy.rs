@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use esl_core::{
-    Organization, OrganizationId, Scopes, SystemClock,
+    Client, Clock, Organization, OrganizationId, Scopes, SystemClock,
     storage::{Removal, StorageErrorKind, Tenancy},
 };
 use esl_sqlite::SqliteStorage;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cli::{ClientCommand, OrganizationCommand},
-    config::{CLIENT_ID_EXPECTED, Config, is_client_id},
+    config::Config,
     credentials, database,
 };
 
@@ -74,11 +74,12 @@ pub(crate) async fn clients(config: &Config, command: ClientCommand) -> anyhow::
                 None => Scopes::all(),
                 Some(text) => read_scopes(&text)?,
             };
-            if id.as_deref().is_some_and(|id| !is_client_id(id)) {
-                bail!("expected as --id {CLIENT_ID_EXPECTED}");
+            if id.as_deref().is_some_and(|id| !Client::is_id(id)) {
+                bail!("expected as --id {}", Client::ID_EXPECTED);
             }
             let organization = find(&storage, &organization.organization).await?;
-            let (client, secret) = credentials::client(id, organization, scopes, &*clock);
+            let (client, secret) = Client::generate(id, organization, scopes, clock.utc());
+            let secret = secret.expose();
             let created = storage.create_client(client.clone()).await;
             if kind(&created) == Some(StorageErrorKind::Conflict) {
                 bail!("there is a client {} already", client.id);
@@ -138,12 +139,8 @@ pub(crate) async fn find(storage: &SqliteStorage, wanted: &str) -> anyhow::Resul
 }
 
 fn read_scopes(text: &str) -> anyhow::Result<Scopes> {
-    let scopes: Scopes =
-        text.parse().with_context(|| format!("expected as --scope some of: {}", Scopes::all()))?;
-    if scopes.is_empty() {
-        bail!("a client without a scope can do nothing; there are: {}", Scopes::all());
-    }
-    Ok(scopes)
+    Scopes::some(text)
+        .with_context(|| format!("expected as --scope some of: {}; not {text:?}", Scopes::all()))
 }
 
 fn is_organization_name(name: &str) -> bool {

@@ -16,10 +16,7 @@ use std::{
 
 use esl_core::{CallbackPolicy, Digest, RetryPolicy};
 
-pub(crate) use self::{
-    docs::{help, page},
-    parse::{CLIENT_ID_EXPECTED, is_client_id},
-};
+pub(crate) use self::docs::{help, page};
 use self::{
     parse::Parsed,
     table::{Exposure, VARIABLES, Values, Variable},
