@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use esl_core::{
-    Client, Clock, Organization, OrganizationId, Scopes, SystemClock,
-    storage::{Removal, StorageErrorKind, Tenancy},
+    Client, ClientSecret, Clock, Organization, OrganizationId, Scopes, SystemClock,
+    storage::{Page, Removal, StorageError, StorageErrorKind, Tenancy},
 };
 use esl_sqlite::SqliteStorage;
 use serde_json::{Value, json};
@@ -79,29 +79,23 @@ pub(crate) async fn clients(config: &Config, command: ClientCommand) -> anyhow::
             }
             let organization = find(&storage, &organization.organization).await?;
             let (client, secret) = Client::generate(id, organization, scopes, clock.utc());
-            let secret = secret.expose();
             let created = storage.create_client(client.clone()).await;
             if kind(&created) == Some(StorageErrorKind::Conflict) {
                 bail!("there is a client {} already", client.id);
             }
+            if kind(&created) == Some(StorageErrorKind::OverLimit) {
+                bail!(
+                    "that organization has {} clients already, and no more are possible; delete one",
+                    Client::PER_ORGANIZATION_MAX
+                );
+            }
             created?;
-            let made = json!({
-                "client_id": client.id,
-                "client_secret": secret,
-                "organization_id": organization,
-                "scope": scopes.to_string(),
-            });
-            print(json, &made, || {
-                format!(
-                    "client_id      {}\nclient_secret  {secret}\nscope          {scopes}\n",
-                    client.id
-                )
-            });
-            eprintln!("The secret is not shown again.");
+            print_secret(&client, &secret, json);
         }
         ClientCommand::List { organization, json } => {
             let organization = find(&storage, &organization.organization).await?;
-            let clients = storage.clients(organization).await?;
+            let whole = Page { after: None, limit: Client::PER_ORGANIZATION_MAX };
+            let clients = storage.clients(organization, whole).await?.items;
             let all = clients.iter().map(|client| {
                 json!({
                     "client_id": client.id,
@@ -114,16 +108,41 @@ pub(crate) async fn clients(config: &Config, command: ClientCommand) -> anyhow::
                 clients.iter().map(|client| format!("{}  {}\n", client.id, client.scopes)).collect()
             });
         }
+        ClientCommand::Rotate { organization, client, json } => {
+            let organization = find(&storage, &organization.organization).await?;
+            let secret = ClientSecret::generate();
+            let rotated = storage.rotate_client(organization, &client, secret.digest()).await;
+            let client = found(rotated, &client)?;
+            print_secret(&client, &secret, json);
+        }
         ClientCommand::Delete { organization, client } => {
             let organization = find(&storage, &organization.organization).await?;
-            let deleted = storage.delete_client(organization, &client).await;
-            if kind(&deleted) == Some(StorageErrorKind::NotFound) {
-                bail!("that organization has no client {client}");
-            }
-            deleted?;
+            found(storage.delete_client(organization, &client).await, &client)?;
         }
     }
     Ok(())
+}
+
+/// What storage did with that client of an organization.
+fn found<T>(result: Result<T, StorageError>, client: &str) -> anyhow::Result<T> {
+    if kind(&result) == Some(StorageErrorKind::NotFound) {
+        bail!("that organization has no client {client}");
+    }
+    Ok(result?)
+}
+
+fn print_secret(client: &Client, secret: &ClientSecret, as_json: bool) {
+    let (id, secret, scopes) = (&client.id, secret.expose(), client.scopes);
+    let value = json!({
+        "client_id": id,
+        "client_secret": secret,
+        "organization_id": client.organization,
+        "scope": scopes.to_string(),
+    });
+    print(as_json, &value, || {
+        format!("client_id      {id}\nclient_secret  {secret}\nscope          {scopes}\n")
+    });
+    eprintln!("The secret is not shown again.");
 }
 
 /// The organization of that id or name. What is an id is never looked for among the names: when that
@@ -157,8 +176,8 @@ fn organization_json(organization: &Organization) -> Value {
     })
 }
 
-fn kind<T>(result: &Result<T, esl_core::storage::StorageError>) -> Option<StorageErrorKind> {
-    result.as_ref().err().map(esl_core::storage::StorageError::kind)
+fn kind<T>(result: &Result<T, StorageError>) -> Option<StorageErrorKind> {
+    result.as_ref().err().map(StorageError::kind)
 }
 
 pub(crate) fn print(as_json: bool, json: &Value, text: impl FnOnce() -> String) {

@@ -6,7 +6,10 @@ use std::{
 };
 
 use anyhow::Context;
-use esl_core::{Client, Clock, OrganizationId, Scopes, storage::Storage};
+use esl_core::{
+    Client, Clock, OrganizationId, Scopes,
+    storage::{Page, Storage},
+};
 
 use crate::{config::Config, credentials};
 
@@ -49,8 +52,9 @@ async fn first_organization(
             Ok(Some(id))
         }
         [only] if only.name == ORGANIZATION => {
-            let clients = storage.clients(only.id).await.context(READ)?;
-            Ok(clients.is_empty().then_some(only.id))
+            let first = Page { after: None, limit: 1 };
+            let clients = storage.clients(only.id, first).await.context(READ)?;
+            Ok(clients.items.is_empty().then_some(only.id))
         }
         _ => Ok(None),
     }
