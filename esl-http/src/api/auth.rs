@@ -31,7 +31,8 @@ pub(super) struct Caller {
     pub(super) organization: OrganizationId,
     /// Its `client_id`.
     pub(super) client: Arc<str>,
-    scopes: Scopes,
+    /// What its token is good for.
+    pub(super) scopes: Scopes,
     expires_at: Timestamp,
 }
 
@@ -61,6 +62,7 @@ permission!(MayPublish, Publish);
 permission!(MayRead, Read);
 permission!(MaySubscribe, Subscribe);
 permission!(MayReadSubscriptions, Read, Subscribe);
+permission!(MayAdminister, Admin);
 
 impl<P> Deref for Authorized<P> {
     type Target = Caller;

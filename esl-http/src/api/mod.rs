@@ -29,6 +29,7 @@ mod address;
 mod auth;
 mod blobs;
 mod body;
+mod clients;
 mod conditional;
 mod config;
 mod deliveries;
@@ -106,6 +107,9 @@ pub fn router(esl: Esl, config: ApiConfig) -> Router {
         .route("/api/v1/subscriptions/{id}/deliveries", get(deliveries::list))
         .route("/api/v1/deliveries/{id}", get(deliveries::one))
         .route("/api/v1/deliveries/{id}/redeliver", post(deliveries::redeliver))
+        .route("/api/v1/clients", post(clients::create).get(clients::list))
+        .route("/api/v1/clients/{id}", get(clients::one).delete(clients::delete))
+        .route("/api/v1/clients/{id}/rotate-secret", post(clients::rotate_secret))
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::no_method)
         .layer(middleware::from_fn_with_state(api.clone(), request::accompany))

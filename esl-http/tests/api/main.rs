@@ -1,6 +1,7 @@
 //! The API as its callers see it, over the real router.
 
 mod blobs;
+mod clients;
 mod deliveries;
 mod errors;
 mod events;
