@@ -1,5 +1,6 @@
 //! The API as its callers see it, over the real router.
 
+mod access;
 mod blobs;
 mod clients;
 mod deliveries;
