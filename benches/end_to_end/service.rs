@@ -168,7 +168,7 @@ async fn prepare(storage: &SqliteStorage, id: OrganizationId) -> anyhow::Result<
         scopes: Scopes::all(),
         expires_at: Timestamp::MAX,
     };
-    storage.store_tokens(vec![token]).await?;
+    storage.store_tokens(&Digest::of(b"secret"), vec![token]).await?;
     Ok(())
 }
 

@@ -23,6 +23,8 @@ pub mod circuit;
 #[cfg(feature = "engine")]
 mod clock;
 #[cfg(feature = "engine")]
+mod credentials;
+#[cfg(feature = "engine")]
 pub mod delivery;
 #[cfg(feature = "engine")]
 pub mod engine;
@@ -79,6 +81,7 @@ pub use self::{
         CallbackAllowList, CallbackAllowListError, CallbackPolicy, CallbackUrl, CallbackUrlError,
     },
     clock::{Chance, Clock, Monotonic, SystemChance, SystemClock},
+    credentials::ClientSecret,
     delivery::{Attempt, AttemptError, Delivery, DeliveryState, Timings},
     engine::{
         Announced, Esl, EslBuilder, Maintenance, MaintenanceError, PublishError, Published,

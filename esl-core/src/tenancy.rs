@@ -47,6 +47,26 @@ pub struct Client {
     pub created_at: Timestamp,
 }
 
+impl Client {
+    /// So many clients an organization has at most.
+    pub const PER_ORGANIZATION_MAX: usize = 1_000;
+    /// What an id must be, for messages.
+    pub const ID_EXPECTED: &str =
+        "an id of up to 100 letters, digits, dots, hyphens and underscores";
+    const ID_BYTES_MAX: usize = 100;
+
+    /// Whether a text can be the id of a new client: one that needs no escape in a form, a header, a
+    /// path or a shell.
+    #[must_use]
+    pub fn is_id(text: &str) -> bool {
+        // A path would lose these two, however they are escaped.
+        let is_step = matches!(text, "." | "..");
+        (1..=Self::ID_BYTES_MAX).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+            && !is_step
+    }
+}
+
 /// A bearer token, as far as storage knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token {
@@ -204,6 +224,12 @@ impl Scopes {
         }
     }
 
+    /// Scopes by name, with spaces between them; `None` if there is none, or one that does not exist.
+    #[must_use]
+    pub fn some(names: &str) -> Option<Self> {
+        names.parse().ok().filter(|scopes: &Self| !scopes.is_empty())
+    }
+
     /// Whether it holds none.
     #[must_use]
     pub const fn is_empty(self) -> bool {
@@ -248,5 +274,22 @@ impl fmt::Display for Scopes {
 impl fmt::Debug for Scopes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Scopes({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_of_a_client_needs_no_escape() {
+        let longest = "a".repeat(100);
+        for id in ["a", "Shop-1.example_2", "...", &longest] {
+            assert!(Client::is_id(id), "{id}");
+        }
+        let too_long = "a".repeat(101);
+        for wrong in ["", ".", "..", "a b", "a:b", "a/b", "ä", "a%20", &too_long] {
+            assert!(!Client::is_id(wrong), "{wrong}");
+        }
     }
 }

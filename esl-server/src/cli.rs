@@ -166,6 +166,17 @@ pub(crate) enum ClientCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Give a client another secret, and show it, once; the old one and all of its tokens are worth
+    /// nothing from then on
+    Rotate {
+        #[command(flatten)]
+        organization: Of,
+        /// Its client_id
+        client: String,
+        /// Answer in JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Remove a client; its tokens are worth nothing from then on
     Delete {
         #[command(flatten)]

@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use esl_core::{
-    Actor, Scopes, SystemClock,
-    storage::{StorageErrorKind, Tenancy},
+    Actor, Client, ClientSecret, Clock, Scopes, SystemClock,
+    storage::{Page, StorageError, StorageErrorKind, Tenancy},
 };
 use serde_json::json;
 
 use crate::{
     cli::ClientCommand,
-    config::{CLIENT_ID_EXPECTED, Config, is_client_id},
-    credentials, database, organizations,
+    config::Config,
+    database, organizations,
     output::{kind, print},
 };
 
@@ -26,33 +26,28 @@ pub(crate) async fn run(config: &Config, command: ClientCommand) -> anyhow::Resu
                 None => Scopes::all(),
                 Some(text) => read_scopes(&text)?,
             };
-            if id.as_deref().is_some_and(|id| !is_client_id(id)) {
-                bail!("expected as --id {CLIENT_ID_EXPECTED}");
+            if id.as_deref().is_some_and(|id| !Client::is_id(id)) {
+                bail!("expected as --id {}", Client::ID_EXPECTED);
             }
             let organization = organizations::find(&storage, &organization.organization).await?;
-            let (client, secret) = credentials::client(id, organization, scopes, &*clock);
+            let (client, secret) = Client::generate(id, organization, scopes, clock.utc());
             let created = storage.create_client(client.clone(), &Actor::Operator).await;
             if kind(&created) == Some(StorageErrorKind::Conflict) {
                 bail!("there is a client {} already", client.id);
             }
+            if kind(&created) == Some(StorageErrorKind::OverLimit) {
+                bail!(
+                    "that organization has {} clients already, and no more are possible; delete one",
+                    Client::PER_ORGANIZATION_MAX
+                );
+            }
             created?;
-            let made = json!({
-                "client_id": client.id,
-                "client_secret": secret,
-                "organization_id": organization,
-                "scope": scopes.to_string(),
-            });
-            print(json, &made, || {
-                format!(
-                    "client_id      {}\nclient_secret  {secret}\nscope          {scopes}\n",
-                    client.id
-                )
-            });
-            eprintln!("The secret is not shown again.");
+            print_secret(&client, &secret, json);
         }
         ClientCommand::List { organization, json } => {
             let organization = organizations::find(&storage, &organization.organization).await?;
-            let clients = storage.clients(organization).await?;
+            let whole = Page { after: None, limit: Client::PER_ORGANIZATION_MAX };
+            let clients = storage.clients(organization, whole).await?.items;
             let all = clients.iter().map(|client| {
                 json!({
                     "client_id": client.id,
@@ -65,23 +60,46 @@ pub(crate) async fn run(config: &Config, command: ClientCommand) -> anyhow::Resu
                 clients.iter().map(|client| format!("{}  {}\n", client.id, client.scopes)).collect()
             });
         }
+        ClientCommand::Rotate { organization, client, json } => {
+            let organization = organizations::find(&storage, &organization.organization).await?;
+            let secret = ClientSecret::generate();
+            let rotated = storage
+                .rotate_client(organization, &client, secret.digest(), &Actor::Operator)
+                .await;
+            let client = found(rotated, &client)?;
+            print_secret(&client, &secret, json);
+        }
         ClientCommand::Delete { organization, client } => {
             let organization = organizations::find(&storage, &organization.organization).await?;
-            let deleted = storage.delete_client(organization, &client, &Actor::Operator).await;
-            if kind(&deleted) == Some(StorageErrorKind::NotFound) {
-                bail!("that organization has no client {client}");
-            }
-            deleted?;
+            found(storage.delete_client(organization, &client, &Actor::Operator).await, &client)?;
         }
     }
     Ok(())
 }
 
-fn read_scopes(text: &str) -> anyhow::Result<Scopes> {
-    let scopes: Scopes =
-        text.parse().with_context(|| format!("expected as --scope some of: {}", Scopes::all()))?;
-    if scopes.is_empty() {
-        bail!("a client without a scope can do nothing; there are: {}", Scopes::all());
+/// What storage did with that client of an organization.
+fn found<T>(result: Result<T, StorageError>, client: &str) -> anyhow::Result<T> {
+    if kind(&result) == Some(StorageErrorKind::NotFound) {
+        bail!("that organization has no client {client}");
     }
-    Ok(scopes)
+    Ok(result?)
+}
+
+fn print_secret(client: &Client, secret: &ClientSecret, as_json: bool) {
+    let (id, secret, scopes) = (&client.id, secret.expose(), client.scopes);
+    let value = json!({
+        "client_id": id,
+        "client_secret": secret,
+        "organization_id": client.organization,
+        "scope": scopes.to_string(),
+    });
+    print(as_json, &value, || {
+        format!("client_id      {id}\nclient_secret  {secret}\nscope          {scopes}\n")
+    });
+    eprintln!("The secret is not shown again.");
+}
+
+fn read_scopes(text: &str) -> anyhow::Result<Scopes> {
+    Scopes::some(text)
+        .with_context(|| format!("expected as --scope some of: {}; not {text:?}", Scopes::all()))
 }

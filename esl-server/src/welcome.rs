@@ -6,7 +6,10 @@ use std::{
 };
 
 use anyhow::Context;
-use esl_core::{Actor, Clock, OrganizationId, Scopes, storage::Storage};
+use esl_core::{
+    Actor, Client, Clock, OrganizationId, Scopes,
+    storage::{Page, Storage},
+};
 
 use crate::{config::Config, credentials};
 
@@ -23,8 +26,8 @@ pub(crate) async fn greet(
     clock: &dyn Clock,
 ) -> anyhow::Result<()> {
     let Some(organization) = first_organization(storage, clock).await? else { return Ok(()) };
-    let (client, secret) = credentials::client(None, organization, Scopes::all(), clock);
-    let text = text(address, &client.id, &secret, config.allow_private_callbacks);
+    let (client, secret) = Client::generate(None, organization, Scopes::all(), clock.utc());
+    let text = text(address, &client.id, secret.expose(), config.allow_private_callbacks);
     let mut stdout = io::stdout().lock();
     stdout
         .write_all(text.as_bytes())
@@ -49,8 +52,9 @@ async fn first_organization(
             Ok(Some(id))
         }
         [only] if only.name == ORGANIZATION => {
-            let clients = storage.clients(only.id).await.context(READ)?;
-            Ok(clients.is_empty().then_some(only.id))
+            let first = Page { after: None, limit: 1 };
+            let clients = storage.clients(only.id, first).await.context(READ)?;
+            Ok(clients.items.is_empty().then_some(only.id))
         }
         _ => Ok(None),
     }
@@ -124,7 +128,7 @@ mod tests {
         let first = async || first_organization(&storage, &clock).await.expect("memory works");
         let made = first().await.expect("nothing was set up");
         assert_eq!(first().await, Some(made), "its client is missing");
-        let (client, _) = credentials::client(None, made, Scopes::all(), &clock);
+        let (client, _) = Client::generate(None, made, Scopes::all(), clock.utc());
         storage.create_client(client, &Actor::Operator).await.expect("a client");
         assert_eq!(first().await, None);
 

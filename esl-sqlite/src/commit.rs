@@ -130,7 +130,7 @@ fn demand_intake(
     for routed in &publish.events {
         let Some(IntakeRow(row)) = routed.intake else { continue };
         let mut is_there = session.connection.prepare_cached(IS_IN_INTAKE)?;
-        if !is_there.exists((row, routed.event.id.to_bytes()))?
+        if !is_there.exists(intake_place(row, routed))?
             && find(session, &routed.event, organization)?.is_none()
         {
             return Err(Refused::IntakeGone(routed.event.id).into());
@@ -139,7 +139,12 @@ fn demand_intake(
     Ok(())
 }
 
-const IS_IN_INTAKE: &str = "SELECT 1 FROM esl_intake WHERE id = ?1 AND event_id = ?2";
+const IS_IN_INTAKE: &str =
+    "SELECT 1 FROM esl_intake WHERE id = ?1 AND event_id = ?2 AND organization = ?3";
+
+fn intake_place(row: i64, routed: &Routed) -> (i64, [u8; 16], [u8; 16]) {
+    (row, routed.event.id.to_bytes(), routed.event.organization.to_bytes())
+}
 
 /// Stores the events of a checked unit, and what the organization is told of its usage.
 fn store(
@@ -377,8 +382,8 @@ fn deliveries(routed: &Routed) -> u32 {
 /// by the event itself, which therefore comes afterwards.
 fn remove_intake(session: &Session<'_>, routed: &Routed) -> rusqlite::Result<()> {
     let Some(IntakeRow(row)) = routed.intake else { return Ok(()) };
-    let sql = "DELETE FROM esl_intake WHERE id = ?1 AND event_id = ?2";
-    session.connection.prepare_cached(sql)?.execute((row, routed.event.id.to_bytes()))?;
+    let sql = "DELETE FROM esl_intake WHERE id = ?1 AND event_id = ?2 AND organization = ?3";
+    session.connection.prepare_cached(sql)?.execute(intake_place(row, routed))?;
     Ok(())
 }
 

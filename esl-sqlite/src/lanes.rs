@@ -275,10 +275,11 @@ fn reopen(
     let is_erased: Option<bool> =
         connection.prepare_cached(is_erased)?.query_row([event], |row| row.get(0)).optional()?;
     let is_erased = is_erased.ok_or_else(not_found)?;
-    let ending = "SELECT state FROM esl_closed WHERE lane = ?1 AND seq = ?2";
+    let ending = "SELECT c.state FROM esl_closed c JOIN esl_subscriptions s ON s.lane = c.lane
+                  WHERE c.lane = ?1 AND c.seq = ?2 AND s.organization = ?3";
     let ending = connection
         .prepare_cached(ending)?
-        .query_row((lane, seq_number), |row| rows::ending(row, 0))
+        .query_row((lane, seq_number, organization.key), |row| rows::ending(row, 0))
         .optional()?;
     match ending {
         Some(_) if is_erased => return Err(Stop::refused(StorageErrorKind::Gone, REOPEN)),
@@ -299,17 +300,26 @@ fn reopen(
             });
         }
     }
-    let open = "INSERT INTO esl_open
-                    (lane, due_at, seq, attempts, charged, created_at, last_status, last_error)
-                SELECT lane, ?3, seq, attempts, 0, created_at, last_status, last_error
-                FROM esl_closed WHERE lane = ?1 AND seq = ?2";
     let now: Timestamp = session.now;
-    connection.prepare_cached(open)?.execute((lane, seq_number, retry_time(now)))?;
-    let remove = "DELETE FROM esl_closed WHERE lane = ?1 AND seq = ?2";
-    connection.prepare_cached(remove)?.execute((lane, seq_number))?;
+    let parameters = (lane, seq_number, organization.key, retry_time(now));
+    connection.prepare_cached(OPEN_AGAIN)?.execute(parameters)?;
+    let parameters = (lane, seq_number, organization.key);
+    connection.prepare_cached(NO_LONGER_CLOSED)?.execute(parameters)?;
     session.tell_others(News::Lanes)?;
     Ok(())
 }
+
+/// Here and below: a delivery's id says its lane, and anybody can make one up.
+const OPEN_AGAIN: &str = "
+INSERT INTO esl_open (lane, due_at, seq, attempts, charged, created_at, last_status, last_error)
+SELECT c.lane, ?4, c.seq, c.attempts, 0, c.created_at, c.last_status, c.last_error
+FROM esl_closed c JOIN esl_subscriptions s ON s.lane = c.lane
+WHERE c.lane = ?1 AND c.seq = ?2 AND s.organization = ?3";
+
+const NO_LONGER_CLOSED: &str = "
+DELETE FROM esl_closed
+WHERE lane = ?1 AND seq = ?2
+    AND EXISTS (SELECT 1 FROM esl_subscriptions WHERE lane = ?1 AND organization = ?3)";
 
 #[cfg(test)]
 mod tests {
@@ -324,5 +334,23 @@ mod tests {
         assert_plan(&connection, NEXT_LANE, &["SEARCH esl_open USING PRIMARY KEY (lane>?)"]);
         let keys = ["s", "o"].map(|it| format!("SEARCH {it} USING INTEGER PRIMARY KEY (rowid=?)"));
         assert_plan(&connection, IS_ACTIVE, &keys.each_ref().map(String::as_str));
+    }
+
+    #[test]
+    fn a_delivery_is_opened_again_only_for_its_own_organization() {
+        let connection = Connection::open_in_memory().unwrap();
+        crate::schema::migrate(&connection, Timestamp::EPOCH).unwrap();
+        let rows = "
+            INSERT INTO esl_subscriptions (lane, id, organization, callback_url, events, secret,
+                active, send_order, on_exhausted, created_at, updated_at)
+            VALUES (7, x'07', 1, '', '', '', 1, '', '', 0, 0);
+            INSERT INTO esl_closed (lane, seq, state, attempts, finished_at)
+            VALUES (7, 3, 1, 5, 0);";
+        connection.execute_batch(rows).unwrap();
+        for (organization, rows) in [(2, 0), (1, 1)] {
+            let opened = connection.execute(OPEN_AGAIN, (7, 3, organization, 1)).unwrap();
+            let removed = connection.execute(NO_LONGER_CLOSED, (7, 3, organization)).unwrap();
+            assert_eq!((opened, removed), (rows, rows), "{organization}");
+        }
     }
 }

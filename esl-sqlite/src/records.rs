@@ -6,7 +6,7 @@ use esl_core::{
     OrganizationId, Seq, SubscriptionId,
     storage::{Health, Page, PageOf, Records, StorageError, StorageErrorKind, StoredEvent},
 };
-use rusqlite::{OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension, Row};
 
 use crate::{
     SqliteStorage, audit,
@@ -77,7 +77,10 @@ impl Records for SqliteStorage {
     ) -> Result<Option<(Delivery, Vec<Attempt>)>, StorageError> {
         let work = move |snapshot: &Snapshot<'_>| match deliveries::one(snapshot, organization, id)?
         {
-            One::Found(delivery) => Ok(Some((delivery, attempts(snapshot, id)?))),
+            One::Found(delivery) => {
+                let attempts = attempts(snapshot.connection, organization, id)?;
+                Ok(Some((delivery, attempts)))
+            }
             One::Removed => Err(Stop::refused(StorageErrorKind::Gone, "read a delivery")),
             One::Unknown => Ok(None),
         };
@@ -181,12 +184,25 @@ fn events_sql(condition: &str) -> String {
     )
 }
 
-fn attempts(snapshot: &Snapshot<'_>, id: DeliveryId) -> rusqlite::Result<Vec<Attempt>> {
-    let sql =
-        format!("SELECT {ATTEMPT} FROM esl_attempts WHERE lane = ?1 AND seq = ?2 ORDER BY number");
-    let mut select = snapshot.connection.prepare_cached(&sql)?;
-    let parameters = (lane_number(id.lane()), seq_number(id.seq()));
+/// A delivery's id says its lane, and anybody can make one up.
+fn attempts(
+    connection: &Connection,
+    organization: OrganizationId,
+    id: DeliveryId,
+) -> rusqlite::Result<Vec<Attempt>> {
+    let mut select = connection.prepare_cached(&attempts_sql())?;
+    let parameters = (lane_number(id.lane()), seq_number(id.seq()), organization.to_bytes());
     select.query_map(parameters, rows::attempt)?.collect()
+}
+
+fn attempts_sql() -> String {
+    format!(
+        "SELECT {ATTEMPT} FROM esl_attempts
+         WHERE lane = ?1 AND seq = ?2 AND EXISTS (
+             SELECT 1 FROM esl_subscriptions s JOIN esl_organizations o ON o.key = s.organization
+             WHERE s.lane = ?1 AND o.id = ?3)
+         ORDER BY number"
+    )
 }
 
 /// How many events are looked through at a time: some milliseconds' worth.
@@ -207,6 +223,35 @@ mod tests {
         for condition in ["", "AND event_type = ?3"] {
             let key = "SEARCH esl_events USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)";
             assert_plan(&connection, &events_sql(condition), &[key]);
+        }
+    }
+
+    #[test]
+    fn attempts_are_found_by_search_and_only_for_their_own_organization() {
+        let connection = Connection::open_in_memory().unwrap();
+        crate::schema::migrate(&connection, Timestamp::EPOCH).unwrap();
+        let key = "SEARCH esl_attempts USING PRIMARY KEY (lane=? AND seq=?)";
+        let subquery = ["SCALAR SUBQUERY", "SEARCH s USING INTEGER PRIMARY KEY"];
+        let organization = ["SEARCH o USING", "SEARCH s USING"];
+        let steps = [key, subquery[0], subquery[1], organization[0], organization[1]];
+        assert_plan(&connection, &attempts_sql(), &steps);
+
+        let rows = "
+            INSERT INTO esl_organizations (key, id, name, created_at)
+            VALUES (1, x'01010101010101010101010101010101', 'a', 0),
+                (2, x'02020202020202020202020202020202', 'b', 0);
+            INSERT INTO esl_subscriptions (lane, id, organization, callback_url, events, secret,
+                active, send_order, on_exhausted, created_at, updated_at)
+            VALUES (7, x'07', 1, '', '', '', 1, '', '', 0, 0);
+            INSERT INTO esl_attempts (lane, seq, number, started_at, probe, charged, total_ns)
+            VALUES (7, 3, 1, 0, 0, 1, 5);";
+        connection.execute_batch(rows).unwrap();
+        let event = EventId::from_bytes([9; 16]);
+        let id = DeliveryId::new(event, Seq::new(3), esl_core::LaneId::new(7));
+        for (organization, count) in [(1, 1), (2, 0), (3, 0)] {
+            let organization = OrganizationId::from_bytes([organization; 16]);
+            let found = attempts(&connection, organization, id).unwrap();
+            assert_eq!(found.len(), count, "{organization}");
         }
     }
 }

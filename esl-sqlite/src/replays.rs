@@ -184,6 +184,7 @@ fn write(session: &Session<'_>, replay: &Replay) -> rusqlite::Result<()> {
         seq_number(replay.position),
         replay.opened.cast_signed(),
         replay.finished_at.map(Timestamp::as_millis),
+        replay.organization.to_bytes(),
     ))?;
     Ok(())
 }
@@ -380,12 +381,14 @@ fn list(
     let Some(lane) = lane else { return Ok(None) };
     let mut select = connection.prepare_cached(&list_sql())?;
     let before = page.after.map_or(i64::MAX, |number| number.0.cast_signed());
-    let found = select.query((lane, before))?;
+    let found = select.query((lane, before, organization.to_bytes()))?;
     page_of(found, page.limit, |row| replay(row).map(Some)).map(Some)
 }
 
 fn list_sql() -> String {
-    format!("SELECT {REPLAY} WHERE r.lane = ?1 AND r.number < ?2 ORDER BY r.number DESC")
+    format!(
+        "SELECT {REPLAY} WHERE r.lane = ?1 AND r.number < ?2 AND o.id = ?3 ORDER BY r.number DESC"
+    )
 }
 
 fn running_sql() -> String {
@@ -482,7 +485,10 @@ fn kind(row: &Row<'_>, index: usize) -> rusqlite::Result<ReplayOf> {
 const LOOKED_AT_MAX: i64 = 1000;
 
 const UPDATE: &str = "
-UPDATE esl_replays SET state = ?2, position = ?3, opened = ?4, finished_at = ?5 WHERE number = ?1";
+UPDATE esl_replays SET state = ?2, position = ?3, opened = ?4, finished_at = ?5
+WHERE number = ?1 AND EXISTS (
+    SELECT 1 FROM esl_subscriptions s JOIN esl_organizations o ON o.key = s.organization
+    WHERE s.lane = esl_replays.lane AND o.id = ?6)";
 
 const FIRST_FAN_OUT: &str =
     "SELECT seq FROM esl_fan_outs WHERE organization = ?1 ORDER BY seq LIMIT 1";
@@ -538,15 +544,37 @@ mod tests {
     }
 
     #[test]
+    fn a_replay_is_written_only_for_its_own_organization() {
+        let connection = Connection::open_in_memory().unwrap();
+        crate::schema::migrate(&connection, Timestamp::EPOCH).unwrap();
+        let rows = "
+            INSERT INTO esl_organizations (key, id, name, created_at)
+            VALUES (1, x'01', 'a', 0), (2, x'02', 'b', 0);
+            INSERT INTO esl_subscriptions (lane, id, organization, callback_url, events, secret,
+                active, send_order, on_exhausted, created_at, updated_at)
+            VALUES (7, x'07', 1, '', '', '', 1, '', '', 0, 0);
+            INSERT INTO esl_replays (number, id, lane, kind, from_seq, to_seq, max_per_second,
+                state, position, opened, created_at)
+            VALUES (5, x'05', 7, 1, 0, 9, 1, 'running', 0, 0, 0);";
+        connection.execute_batch(rows).unwrap();
+        for (organization, rows) in [(2, 0), (1, 1)] {
+            let parameters = (5, "cancelled", 0, 0, 1, [organization]);
+            let written = connection.execute(UPDATE, parameters).unwrap();
+            assert_eq!(written, rows, "{organization}");
+        }
+    }
+
+    #[test]
     fn replays_are_found_by_search() {
         let connection = Connection::open_in_memory().unwrap();
         crate::schema::migrate(&connection, Timestamp::EPOCH).unwrap();
+        let by_id = "SEARCH o USING COVERING INDEX sqlite_autoindex_esl_organizations_1 (id=? AND";
         let others = ["s", "o"].map(|it| format!("SEARCH {it} USING INTEGER PRIMARY KEY"));
         for (sql, first) in [
             (running_sql(), "SEARCH r USING INDEX esl_replays_running (number>?)"),
             (list_sql(), "SEARCH r USING INDEX esl_replays_by_lane (lane=? AND number<?)"),
         ] {
-            assert_plan(&connection, &sql, &[first, &others[0], &others[1]]);
+            assert_plan(&connection, &sql, &[first, &others[0], &others[1], by_id]);
         }
     }
 }

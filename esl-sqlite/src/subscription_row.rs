@@ -95,10 +95,18 @@ pub(crate) fn update(connection: &Connection, subscription: &Subscription) -> ru
         let places =
             CHANGEABLE.iter().zip(2..).map(|(column, place)| format!("{column} = ?{place}"));
         let places: Vec<_> = places.collect();
-        format!("UPDATE esl_subscriptions SET {} WHERE lane = ?1", places.join(", "))
+        format!(
+            "UPDATE esl_subscriptions SET {}
+             WHERE lane = ?1
+                 AND organization = (SELECT key FROM esl_organizations WHERE id = ?{})",
+            places.join(", "),
+            CHANGEABLE.len() + 2
+        )
     });
     let lane = [Value::from(lane_number(subscription.lane))];
-    let parameters = rusqlite::params_from_iter(lane.into_iter().chain(values(subscription)));
+    let organization = [Value::from(subscription.organization.to_bytes().to_vec())];
+    let parameters = lane.into_iter().chain(values(subscription)).chain(organization);
+    let parameters = rusqlite::params_from_iter(parameters);
     connection.prepare_cached(&SQL)?.execute(parameters)?;
     Ok(())
 }

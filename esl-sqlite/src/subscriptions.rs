@@ -174,19 +174,12 @@ fn delete(
     by: &Actor,
 ) -> Result<LaneId, Stop> {
     // Whatever else its row says: one that is damaged can be deleted, too.
-    let lane = match session.organization(organization)? {
-        Some(row) => {
-            let mut select = session.connection.prepare_cached(LIVE)?;
-            select.query_row((id.to_bytes(), row.key), |row| rows::lane(row, 0)).optional()?
-        }
-        None => None,
-    };
-    let lane = lane.ok_or(Stop::refused(StorageErrorKind::NotFound, DELETE))?;
-    let sql = "UPDATE esl_subscriptions SET deleted_at = ?2 WHERE lane = ?1";
-    session
-        .connection
-        .prepare_cached(sql)?
-        .execute((lane_number(lane), session.now.as_millis()))?;
+    let not_found = || Stop::refused(StorageErrorKind::NotFound, DELETE);
+    let row = session.organization(organization)?.ok_or_else(not_found)?;
+    let mut mark = session.connection.prepare_cached(MARK_DELETED)?;
+    let parameters = (id.to_bytes(), row.key, session.now.as_millis());
+    let lane = mark.query_row(parameters, |row| rows::lane(row, 0)).optional()?;
+    let lane = lane.ok_or_else(not_found)?;
     let action = Action::SubscriptionDeleted;
     audit::note(session, organization, by, action, &id.to_string(), &[])?;
     session.forget_lane(lane);
@@ -195,8 +188,10 @@ fn delete(
     Ok(lane)
 }
 
-const LIVE: &str = "
-SELECT lane FROM esl_subscriptions WHERE id = ?1 AND organization = ?2 AND deleted_at IS NULL";
+const MARK_DELETED: &str = "
+UPDATE esl_subscriptions SET deleted_at = ?3
+WHERE id = ?1 AND organization = ?2 AND deleted_at IS NULL
+RETURNING lane";
 
 fn demand_live(
     session: &mut Session<'_>,

@@ -4,9 +4,9 @@ use async_trait::async_trait;
 use esl_core::{
     Action, Actor, Client, Digest, Organization, OrganizationId, Plan, Revoked, Rotated, Rotation,
     Token, Usage,
-    storage::{Change, StorageError, StorageErrorKind, Tenancy},
+    storage::{Change, Page, PageOf, StorageError, StorageErrorKind, Tenancy},
 };
-use rusqlite::{OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension, Row};
 
 use crate::{
     SqliteStorage, audit,
@@ -16,6 +16,7 @@ use crate::{
     readers::Snapshot,
     rows::{parsed, time},
     session::{Session, read_organization},
+    subscriptions::page_of,
     tokens,
 };
 
@@ -85,13 +86,43 @@ impl Tenancy for SqliteStorage {
         self.readers().run("read a client", work).await
     }
 
-    async fn clients(&self, organization: OrganizationId) -> Result<Vec<Client>, StorageError> {
+    async fn client_of(
+        &self,
+        organization: OrganizationId,
+        id: &str,
+    ) -> Result<Option<Client>, StorageError> {
+        let id = id.to_owned();
+        let work =
+            move |snapshot: &Snapshot<'_>| Ok(client_of(snapshot.connection, organization, &id)?);
+        self.readers().run("read a client", work).await
+    }
+
+    async fn clients(
+        &self,
+        organization: OrganizationId,
+        page: Page<String>,
+    ) -> Result<PageOf<Client>, StorageError> {
         let work = move |snapshot: &Snapshot<'_>| {
             let mut select = snapshot.connection.prepare_cached(CLIENTS)?;
-            let clients = select.query_map([organization.to_bytes()], client)?;
-            Ok(clients.collect::<Result<_, _>>()?)
+            // Before the first comes the empty id, which is none.
+            let after = page.after.unwrap_or_default();
+            let rows = select.query((organization.to_bytes(), after))?;
+            Ok(page_of(rows, page.limit, |row| client(row).map(Some))?)
         };
         self.readers().run("list clients", work).await
+    }
+
+    async fn rotate_client(
+        &self,
+        organization: OrganizationId,
+        id: &str,
+        secret: Digest,
+        by: &Actor,
+    ) -> Result<Client, StorageError> {
+        let (id, by) = (id.to_owned(), by.clone());
+        let work =
+            move |session: &mut Session<'_>| rotate_client(session, organization, &id, secret, &by);
+        self.writer().run(ROTATE_CLIENT, 1, work).await
     }
 
     async fn delete_client(
@@ -105,9 +136,9 @@ impl Tenancy for SqliteStorage {
         self.writer().run(DELETE_CLIENT, 1, work).await
     }
 
-    async fn store_tokens(&self, tokens: Vec<Token>) -> Result<(), StorageError> {
-        let weight = tokens.len();
-        let work = move |session: &mut Session<'_>| tokens::store(session, &tokens);
+    async fn store_tokens(&self, secret: &Digest, tokens: Vec<Token>) -> Result<(), StorageError> {
+        let (secret, weight) = (*secret, tokens.len());
+        let work = move |session: &mut Session<'_>| tokens::store(session, &secret, &tokens);
         self.writer().run(tokens::STORE, weight, work).await
     }
 
@@ -141,6 +172,7 @@ impl Tenancy for SqliteStorage {
 
 const CREATE_ORGANIZATION: &str = "create an organization";
 const CREATE_CLIENT: &str = "create a client";
+const ROTATE_CLIENT: &str = "rotate a client";
 const DELETE_CLIENT: &str = "delete a client";
 
 fn create_organization(
@@ -177,6 +209,12 @@ fn create_client(session: &mut Session<'_>, client: &Client, by: &Actor) -> Resu
     if connection.prepare_cached(is_taken)?.exists([&client.id])? {
         return Err(Stop::refused(StorageErrorKind::Conflict, CREATE_CLIENT));
     }
+    let count = "SELECT count(*) FROM esl_clients WHERE organization = ?1";
+    let count: i64 =
+        connection.prepare_cached(count)?.query_row([organization.key], |row| row.get(0))?;
+    if count.cast_unsigned() >= Client::PER_ORGANIZATION_MAX as u64 {
+        return Err(Stop::refused(StorageErrorKind::OverLimit, CREATE_CLIENT));
+    }
     let sql = "INSERT INTO esl_clients (id, organization, secret, scopes, created_at)
                VALUES (?1, ?2, ?3, ?4, ?5)";
     connection.prepare_cached(sql)?.execute((
@@ -188,6 +226,27 @@ fn create_client(session: &mut Session<'_>, client: &Client, by: &Actor) -> Resu
     ))?;
     audit::note(session, client.organization, by, Action::ClientCreated, &client.id, &[])?;
     Ok(session.tell_others(News::Tenancy)?)
+}
+
+fn rotate_client(
+    session: &mut Session<'_>,
+    organization: OrganizationId,
+    id: &str,
+    secret: Digest,
+    by: &Actor,
+) -> Result<Client, Stop> {
+    let not_found = || Stop::refused(StorageErrorKind::NotFound, ROTATE_CLIENT);
+    let key = session.organization(organization)?.ok_or_else(not_found)?.key;
+    let connection = session.connection;
+    let sql = "UPDATE esl_clients SET secret = ?3 WHERE id = ?1 AND organization = ?2";
+    if connection.prepare_cached(sql)?.execute((id, key, secret.as_bytes()))? == 0 {
+        return Err(not_found());
+    }
+    tokens::remove_of(connection, key, id)?;
+    let rotated = client_of(connection, organization, id)?.ok_or_else(not_found)?;
+    audit::note(session, organization, by, Action::ClientSecretRotated, id, &[])?;
+    session.tell_others(News::Tenancy)?;
+    Ok(rotated)
 }
 
 fn delete_client(
@@ -202,8 +261,7 @@ fn delete_client(
     if session.connection.prepare_cached(sql)?.execute((id, row.key))? == 0 {
         return Err(not_found());
     }
-    let tokens = "DELETE FROM esl_tokens WHERE organization = ?1 AND client = ?2";
-    session.connection.prepare_cached(tokens)?.execute((row.key, id))?;
+    tokens::remove_of(session.connection, row.key, id)?;
     audit::note(session, organization, by, Action::ClientDeleted, id, &[])?;
     Ok(session.tell_others(News::Tenancy)?)
 }
@@ -220,6 +278,15 @@ fn organization(row: &Row<'_>) -> rusqlite::Result<Organization> {
 const ORGANIZATION: &str = "SELECT id, name, created_at, tier, subscriptions_max, events_per_hour,
     retries FROM esl_organizations";
 
+fn client_of(
+    connection: &Connection,
+    organization: OrganizationId,
+    id: &str,
+) -> rusqlite::Result<Option<Client>> {
+    let mut select = connection.prepare_cached(CLIENT_OF)?;
+    select.query_row((id, organization.to_bytes()), client).optional()
+}
+
 fn client(row: &Row<'_>) -> rusqlite::Result<Client> {
     Ok(Client {
         id: row.get(0)?,
@@ -235,8 +302,33 @@ SELECT c.id, o.id, c.secret, c.scopes, c.created_at
 FROM esl_clients c JOIN esl_organizations o ON o.key = c.organization
 WHERE c.id = ?1";
 
+const CLIENT_OF: &str = "
+SELECT c.id, o.id, c.secret, c.scopes, c.created_at
+FROM esl_clients c JOIN esl_organizations o ON o.key = c.organization
+WHERE c.id = ?1 AND o.id = ?2";
+
 const CLIENTS: &str = "
 SELECT c.id, o.id, c.secret, c.scopes, c.created_at
 FROM esl_organizations o JOIN esl_clients c ON c.organization = o.key
-WHERE o.id = ?1
+WHERE o.id = ?1 AND c.id > ?2
 ORDER BY c.id";
+
+#[cfg(test)]
+mod tests {
+    use esl_core::Timestamp;
+    use rusqlite::Connection;
+
+    use super::*;
+    use crate::plans::assert_plan;
+
+    #[test]
+    fn a_page_of_clients_is_found_by_search_and_needs_no_sorting() {
+        let connection = Connection::open_in_memory().unwrap();
+        crate::schema::migrate(&connection, Timestamp::EPOCH).unwrap();
+        let steps = [
+            "SEARCH o USING COVERING INDEX sqlite_autoindex_esl_organizations_1 (id=?)",
+            "SEARCH c USING INDEX esl_clients_by_organization (organization=? AND id>?)",
+        ];
+        assert_plan(&connection, CLIENTS, &steps);
+    }
+}

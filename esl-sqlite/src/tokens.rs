@@ -34,15 +34,21 @@ pub(crate) fn find(
     select.query_row((digest.as_bytes(), now.as_millis()), found).optional()
 }
 
-pub(crate) fn store(session: &mut Session<'_>, tokens: &[Token]) -> Result<(), Stop> {
+pub(crate) fn store(
+    session: &mut Session<'_>,
+    secret: &Digest,
+    tokens: &[Token],
+) -> Result<(), Stop> {
     let connection = session.connection;
     let mut organizations = Vec::with_capacity(tokens.len());
     for token in tokens {
         let not_found = || Stop::refused(StorageErrorKind::NotFound, STORE);
         let organization = read_organization(connection, token.organization)?;
         let organization = organization.ok_or_else(not_found)?.key;
-        let is_given = "SELECT 1 FROM esl_clients WHERE id = ?1 AND organization = ?2";
-        if !connection.prepare_cached(is_given)?.exists((&token.client, organization))? {
+        let is_given = "SELECT 1 FROM esl_clients
+                        WHERE id = ?1 AND organization = ?2 AND secret = ?3";
+        let given = (&token.client, organization, secret.as_bytes());
+        if !connection.prepare_cached(is_given)?.exists(given)? {
             return Err(not_found());
         }
         organizations.push(organization);
@@ -65,8 +71,9 @@ pub(crate) fn rotate(session: &mut Session<'_>, rotation: &Rotation) -> Result<R
     let rotated = rotation.decide(shown, held);
     match (&rotated, &found) {
         (Rotated::Renewed(renewed), Some(found)) => {
-            let use_up = "UPDATE esl_tokens SET used_at = ?2 WHERE digest = ?1";
-            let used = (rotation.shown.as_bytes(), session.now.as_millis());
+            let use_up =
+                "UPDATE esl_tokens SET used_at = ?3 WHERE digest = ?1 AND organization = ?2";
+            let used = (rotation.shown.as_bytes(), found.organization, session.now.as_millis());
             connection.prepare_cached(use_up)?.execute(used)?;
             insert(connection, found.organization, &renewed.access)?;
             insert(connection, found.organization, &renewed.refresh)?;
@@ -123,6 +130,17 @@ fn insert(connection: &Connection, organization: i64, token: &Token) -> rusqlite
         token.scopes.to_string(),
         token.expires_at.as_millis(),
     ))?;
+    Ok(())
+}
+
+/// Removes all that a client was given.
+pub(crate) fn remove_of(
+    connection: &Connection,
+    organization: i64,
+    client: &str,
+) -> rusqlite::Result<()> {
+    let sql = "DELETE FROM esl_tokens WHERE organization = ?1 AND client = ?2";
+    connection.prepare_cached(sql)?.execute((organization, client))?;
     Ok(())
 }
 

@@ -33,6 +33,30 @@ async fn clients_made_and_deleted_beside_a_running_server_count_there() {
 }
 
 #[tokio::test]
+async fn a_client_that_is_rotated_beside_a_running_server_starts_anew_there() {
+    let folder = Folder::new();
+    let server = folder.start(&WITH_CLIENT).await;
+    folder.json(&["org", "create", "Acme"]).await;
+    let made = folder.json(&["client", "create", "--org", "Acme", "--id", "till"]).await;
+    let old = made["client_secret"].as_str().expect("a secret");
+    let api = Api::with(&server.base, "till", old).await.expect("the server sees the client");
+    assert_eq!(api.get("/api/v1/events").await.0, 200);
+
+    let rotated = folder.json(&["client", "rotate", "--org", "Acme", "till"]).await;
+    let new = rotated["client_secret"].as_str().expect("a secret");
+    assert_eq!((&rotated["client_id"], &rotated["scope"]), (&made["client_id"], &made["scope"]));
+    assert!(
+        Api::with(&server.base, "till", old).await.is_none(),
+        "the old secret is worth nothing"
+    );
+    let renewed = Api::with(&server.base, "till", new).await.expect("the new one is good");
+    assert_eq!(renewed.get("/api/v1/events").await.0, 200);
+    let is_over = async { while api.get("/api/v1/events").await.0 != 401 {} };
+    in_time("the end of its old token", is_over).await;
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn lists_show_what_was_made_and_no_secret() {
     let folder = Folder::new();
     let organization = folder.json(&["org", "create", "Acme"]).await;
@@ -68,6 +92,7 @@ async fn what_cannot_be_done_is_said_and_fails() {
         (&["client", "create", "--org", "Acme", "--id", "shop"], "there is a client shop already"),
         (&["client", "create", "--org", "Acme", "--id", "a b"], "expected as --id"),
         (&["client", "create", "--org", "Acme", "--scope", "events:all"], "events:all"),
+        (&["client", "rotate", "--org", "Acme", "other"], "has no client other"),
         (&["client", "delete", "--org", "Acme", "other"], "has no client other"),
     ] {
         let ended = folder.run(arguments, &[]).await;

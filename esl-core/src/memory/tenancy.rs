@@ -1,15 +1,16 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Bound};
 
 use async_trait::async_trait;
 
 use super::{
     MemoryStorage, State, conflict, not_found,
     rows::{OrganizationRow, TokenRow},
+    subscriptions::page_of,
 };
 use crate::{
     Action, Actor, Client, Digest, Organization, OrganizationId, Plan, Revoked, Rotated, Rotation,
     Seq, Timestamp, Token, TokenKind, Usage,
-    storage::{Change, RouteVersion, StorageError, Tenancy},
+    storage::{Change, Page, PageOf, RouteVersion, StorageError, StorageErrorKind, Tenancy},
 };
 
 #[async_trait]
@@ -91,6 +92,10 @@ impl Tenancy for MemoryStorage {
         if state.clients.contains_key(&client.id) {
             return Err(conflict(OPERATION));
         }
+        let its_own = |other: &&Client| other.organization == client.organization;
+        if state.clients.values().filter(its_own).count() >= Client::PER_ORGANIZATION_MAX {
+            return Err(StorageError::new(StorageErrorKind::OverLimit, OPERATION));
+        }
         state.note(client.organization, by, Action::ClientCreated, &client.id, &[]);
         state.clients.insert(client.id.clone(), client);
         state.listeners.tell_others(self.handle, Change::Tenancy);
@@ -101,10 +106,41 @@ impl Tenancy for MemoryStorage {
         Ok(self.state().clients.get(id).cloned())
     }
 
-    async fn clients(&self, organization: OrganizationId) -> Result<Vec<Client>, StorageError> {
+    async fn client_of(
+        &self,
+        organization: OrganizationId,
+        id: &str,
+    ) -> Result<Option<Client>, StorageError> {
+        Ok(self.state().client_of(organization, id).cloned())
+    }
+
+    async fn clients(
+        &self,
+        organization: OrganizationId,
+        page: Page<String>,
+    ) -> Result<PageOf<Client>, StorageError> {
         let state = self.state();
-        let clients = state.clients.values();
-        Ok(clients.filter(|client| client.organization == organization).cloned().collect())
+        let after = page.after.map_or(Bound::Unbounded, Bound::Excluded);
+        let clients = state.clients.range((after, Bound::Unbounded)).map(|(_, client)| client);
+        let its_own = clients.filter(|client| client.organization == organization).cloned();
+        Ok(page_of(its_own, page.limit))
+    }
+
+    async fn rotate_client(
+        &self,
+        organization: OrganizationId,
+        id: &str,
+        secret: Digest,
+        by: &Actor,
+    ) -> Result<Client, StorageError> {
+        let mut state = self.state();
+        let client = state.client_of(organization, id).cloned();
+        let client = Client { secret, ..client.ok_or_else(|| not_found("rotate a client"))? };
+        state.clients.insert(id.to_owned(), client.clone());
+        state.note(organization, by, Action::ClientSecretRotated, &id, &[]);
+        state.tokens.retain(|_, row| row.token.client != id);
+        state.listeners.tell_others(self.handle, Change::Tenancy);
+        Ok(client)
     }
 
     async fn delete_client(
@@ -114,7 +150,7 @@ impl Tenancy for MemoryStorage {
         by: &Actor,
     ) -> Result<(), StorageError> {
         let mut state = self.state();
-        if state.clients.get(id).is_none_or(|client| client.organization != organization) {
+        if state.client_of(organization, id).is_none() {
             return Err(not_found("delete a client"));
         }
         state.clients.remove(id);
@@ -124,11 +160,11 @@ impl Tenancy for MemoryStorage {
         Ok(())
     }
 
-    async fn store_tokens(&self, tokens: Vec<Token>) -> Result<(), StorageError> {
+    async fn store_tokens(&self, secret: &Digest, tokens: Vec<Token>) -> Result<(), StorageError> {
         let mut state = self.state();
         let is_given = |token: &Token| {
-            let client = state.clients.get(&token.client);
-            client.is_some_and(|client| client.organization == token.organization)
+            let client = state.client_of(token.organization, &token.client);
+            client.is_some_and(|client| client.secret.matches(secret))
         };
         if !tokens.iter().all(is_given) {
             return Err(not_found("store tokens"));
@@ -195,6 +231,10 @@ impl Tenancy for MemoryStorage {
 }
 
 impl State {
+    fn client_of(&self, organization: OrganizationId, id: &str) -> Option<&Client> {
+        self.clients.get(id).filter(|client| client.organization == organization)
+    }
+
     fn token(&self, digest: &Digest, now: Timestamp) -> Option<&TokenRow> {
         self.tokens.get(digest.as_bytes()).filter(|row| now < row.token.expires_at)
     }

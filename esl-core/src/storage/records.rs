@@ -233,14 +233,39 @@ pub trait Tenancy: fmt::Debug + Send + Sync + 'static {
 
     /// # Errors
     /// [`Conflict`](super::StorageErrorKind::Conflict) if its id is taken in any organization;
-    /// [`NotFound`](super::StorageErrorKind::NotFound) if there is no such organization.
+    /// [`NotFound`](super::StorageErrorKind::NotFound) if there is no such organization;
+    /// [`OverLimit`](super::StorageErrorKind::OverLimit) if it has
+    /// [`Client::PER_ORGANIZATION_MAX`] clients already.
     async fn create_client(&self, client: Client, by: &Actor) -> Result<(), StorageError>;
 
-    /// One client, by its `client_id`.
+    /// One client, by its `client_id`, whoever it acts for: that is yet to be proven.
     async fn client(&self, id: &str) -> Result<Option<Client>, StorageError>;
 
-    /// The clients of an organization, by id.
-    async fn clients(&self, organization: OrganizationId) -> Result<Vec<Client>, StorageError>;
+    /// One client of an organization.
+    async fn client_of(
+        &self,
+        organization: OrganizationId,
+        id: &str,
+    ) -> Result<Option<Client>, StorageError>;
+
+    /// The clients of an organization, by the bytes of their ids, after an id.
+    async fn clients(
+        &self,
+        organization: OrganizationId,
+        page: Page<String>,
+    ) -> Result<PageOf<Client>, StorageError>;
+
+    /// Gives a client another secret, and removes every token it was given before.
+    ///
+    /// # Errors
+    /// [`NotFound`](super::StorageErrorKind::NotFound).
+    async fn rotate_client(
+        &self,
+        organization: OrganizationId,
+        id: &str,
+        secret: Digest,
+        by: &Actor,
+    ) -> Result<Client, StorageError>;
 
     /// Removes a client, and every token it was given.
     ///
@@ -253,12 +278,13 @@ pub trait Tenancy: fmt::Debug + Send + Sync + 'static {
         by: &Actor,
     ) -> Result<(), StorageError>;
 
-    /// Stores tokens, all or none.
+    /// Stores tokens for a client that has proven itself by its `secret`, all or none.
     ///
     /// # Errors
     /// [`NotFound`](super::StorageErrorKind::NotFound) if a token's client is not (any more) that
-    /// organization's: a client that was deleted meanwhile gets nothing.
-    async fn store_tokens(&self, tokens: Vec<Token>) -> Result<(), StorageError>;
+    /// organization's, or has another secret: a client that was deleted meanwhile gets nothing, nor
+    /// does whoever has shown a secret that was rotated meanwhile.
+    async fn store_tokens(&self, secret: &Digest, tokens: Vec<Token>) -> Result<(), StorageError>;
 
     /// The token of that digest, unless it has expired, was revoked, or is a refresh token that was
     /// used up.

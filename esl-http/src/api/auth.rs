@@ -32,7 +32,8 @@ pub(super) struct Caller {
     pub(super) organization: OrganizationId,
     /// Its `client_id`.
     pub(super) client: Arc<str>,
-    scopes: Scopes,
+    /// What its token is good for.
+    pub(super) scopes: Scopes,
     expires_at: Timestamp,
 }
 

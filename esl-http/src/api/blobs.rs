@@ -19,21 +19,22 @@ use esl_core::{BlobError, BlobKey, BlobStore, EventId, LinkError, OrganizationId
 
 use super::{
     Api,
-    auth::{Authorized, MayRead},
+    auth::{Authorized, MayRead, Permission},
     conditional::{Wanted, wanted},
     page::Parameters,
     path::Id,
     problem::{Code, Problem},
+    routes::{Access, Guard},
 };
 
 /// `GET` and `HEAD /api/v1/blobs/{event_id}`
 pub(super) async fn one(
     State(api): State<Api>,
+    Opened(organization): Opened,
     Id(event): Id<EventId>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let (mut parts, _) = request.into_parts();
-    let organization = opened(&api, event, &mut parts).await?;
+    let (parts, _) = request.into_parts();
     let not_found = || Problem::not_found("blob");
     let stored = api.esl.storage().event(organization, event).await?.ok_or_else(not_found)?;
     let (reference, _) = data_ref(&stored.body).ok_or_else(not_found)?;
@@ -92,21 +93,36 @@ pub(super) async fn one(
 
 /// Whose event the request may read the data of: a link says so by itself, whatever `Authorization`
 /// says.
-async fn opened(api: &Api, event: EventId, parts: &mut Parts) -> Result<OrganizationId, Problem> {
-    let mut parameters = Parameters::from_request_parts(parts, api).await?;
-    let mut text = |name| parameters.take(name, |text| Ok(text.to_owned()));
-    let organization = match (text("exp"), text("sig")) {
-        (None, None) => Authorized::<MayRead>::from_request_parts(parts, api).await?.organization,
-        // Half a link is one that was cut off.
-        (exp, sig) => {
-            let forbidden = |error: LinkError| Problem::new(Code::LinkRefused, error.to_string());
-            let exp = exp.and_then(|exp| exp.parse().ok());
-            let (exp, sig) = exp.zip(sig).ok_or_else(|| forbidden(LinkError::NotGenuine))?;
-            api.esl.check_link(event, exp, &sig).await.map_err(forbidden)?
-        }
-    };
-    parameters.finish()?;
-    Ok(organization)
+#[derive(Debug)]
+pub(super) struct Opened(OrganizationId);
+
+impl Guard for Opened {
+    const ACCESS: Access = Access::LinkOrToken(MayRead::ANY_OF);
+}
+
+impl FromRequestParts<Api> for Opened {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+        let mut parameters = Parameters::from_request_parts(parts, api).await?;
+        let mut text = |name| parameters.take(name, |text| Ok(text.to_owned()));
+        let organization = match (text("exp"), text("sig")) {
+            (None, None) => {
+                Authorized::<MayRead>::from_request_parts(parts, api).await?.organization
+            }
+            // Half a link is one that was cut off.
+            (exp, sig) => {
+                let forbidden =
+                    |error: LinkError| Problem::new(Code::LinkRefused, error.to_string());
+                let Id(event) = Id::<EventId>::from_request_parts(parts, api).await?;
+                let exp = exp.and_then(|exp| exp.parse().ok());
+                let (exp, sig) = exp.zip(sig).ok_or_else(|| forbidden(LinkError::NotGenuine))?;
+                api.esl.check_link(event, exp, &sig).await.map_err(forbidden)?
+            }
+        };
+        parameters.finish()?;
+        Ok(Self(organization))
+    }
 }
 
 async fn presigned(

@@ -30,6 +30,7 @@ mod audit;
 mod auth;
 mod blobs;
 mod body;
+mod clients;
 mod conditional;
 mod config;
 mod deliveries;
@@ -46,6 +47,7 @@ mod path;
 mod problem;
 mod replays;
 mod request;
+mod routes;
 mod serve;
 mod subscription_options;
 mod subscriptions;
@@ -57,11 +59,12 @@ use axum::{
     http::{HeaderValue, StatusCode, header::CONTENT_TYPE},
     middleware,
     response::{IntoResponse, Response},
-    routing::{delete, get, post},
 };
 use esl_core::Esl;
 use serde::Serialize;
 
+#[doc(hidden)]
+pub use self::routes::{Access, RouteEntry, route_entries};
 pub use self::{
     address::{TrustedProxies, TrustedProxiesError},
     config::ApiConfig,
@@ -74,7 +77,7 @@ use self::{auth::CallerCache, health::LastCheck, oauth::Attempts, problem::Probl
 /// What is not a route of the API is a 404 of its own, so `Router::merge` with a router that has a
 /// fallback, too, panics: mount it by `fallback_service` or `nest`.
 pub fn router(esl: Esl, config: ApiConfig) -> Router {
-    let metadata_path = oauth::Metadata::path_of(esl.public_url());
+    let routes = routes::router(esl.public_url());
     let api = Api(Arc::new(Shared {
         esl,
         config,
@@ -82,37 +85,7 @@ pub fn router(esl: Esl, config: ApiConfig) -> Router {
         attempts: Attempts::default(),
         last_check: LastCheck::default(),
     }));
-    let mut routes = Router::new();
-    if let Some(path) = metadata_path {
-        routes = routes.route(&path, get(oauth::metadata));
-    }
     routes
-        .route("/health", get(health::health))
-        .route("/oauth/token", post(oauth::token))
-        .route("/oauth/revoke", post(oauth::revoke))
-        .route("/oauth/introspect", post(oauth::introspect))
-        .route(oauth::Metadata::PATH, get(oauth::metadata))
-        .route("/api/v1/organization", get(organization::own))
-        .route("/api/v1/audit", get(audit::list))
-        .route("/api/admin/maintenance", post(maintenance::announce).get(maintenance::list))
-        .route("/api/admin/maintenance/{id}", delete(maintenance::take_back))
-        .route("/api/v1/events", post(events::publish).get(events::list))
-        .route("/api/v1/events/{id}", get(events::one))
-        .route("/api/v1/blobs/{id}", get(blobs::one))
-        .route("/api/v1/subscriptions", post(subscriptions::create).get(subscriptions::list))
-        .route(
-            "/api/v1/subscriptions/{id}",
-            get(subscriptions::one).patch(subscriptions::update).delete(subscriptions::delete),
-        )
-        .route("/api/v1/subscriptions/{id}/rotate-secret", post(subscriptions::rotate_secret))
-        .route("/api/v1/subscriptions/{id}/ping", post(subscriptions::ping))
-        .route("/api/v1/subscriptions/{id}/replay", post(replays::create))
-        .route("/api/v1/subscriptions/{id}/replays", get(replays::list))
-        .route("/api/v1/replays/{id}", get(replays::one))
-        .route("/api/v1/replays/{id}/cancel", post(replays::cancel))
-        .route("/api/v1/subscriptions/{id}/deliveries", get(deliveries::list))
-        .route("/api/v1/deliveries/{id}", get(deliveries::one))
-        .route("/api/v1/deliveries/{id}/redeliver", post(deliveries::redeliver))
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::no_method)
         .layer(middleware::from_fn_with_state(api.clone(), request::accompany))

@@ -119,92 +119,68 @@ pub(super) fn next_cursor<I, K: Key>(
     key: impl FnOnce(&I) -> K,
 ) -> Option<String> {
     let last = page.items.last().filter(|_| page.more)?;
-    Some(write_cursor(key(last)))
+    Some(write_cursor(&key(last)))
 }
 
 /// A place in a list. Where lists of different things have different keys, their cursors differ in
 /// the first byte, so that one is not taken for the other.
-pub(super) trait Key: Copy {
+pub(super) trait Key: Sized {
     const TAG: u8;
 
-    fn number(self) -> u64;
+    fn write(&self, bytes: &mut Vec<u8>);
 
-    /// Of at most 40 bits.
-    fn from_number(number: u64) -> Self;
+    fn read(bytes: &[u8]) -> Option<Self>;
 }
 
-impl Key for Seq {
-    const TAG: u8 = b's';
+/// A key that is a number of at most 40 bits.
+macro_rules! number_key {
+    ($key:ident, $tag:literal, $number:expr, $from:expr) => {
+        impl Key for $key {
+            const TAG: u8 = $tag;
 
-    fn number(self) -> u64 {
-        self.get()
-    }
+            fn write(&self, bytes: &mut Vec<u8>) {
+                let number: u64 = $number(*self);
+                bytes.extend_from_slice(&number.to_be_bytes()[3..]);
+            }
 
-    fn from_number(number: u64) -> Self {
-        Self::new(number)
-    }
+            fn read(bytes: &[u8]) -> Option<Self> {
+                let &[a, b, c, d, e] = bytes else { return None };
+                Some($from(u64::from_be_bytes([0, 0, 0, a, b, c, d, e])))
+            }
+        }
+    };
 }
 
-impl Key for ReplayNumber {
-    const TAG: u8 = b'r';
+number_key!(Seq, b's', Self::get, Self::new);
+number_key!(ReplayNumber, b'r', |key: Self| key.0, Self);
+number_key!(AuditNumber, b'a', Self::get, Self::new);
+number_key!(ScheduleNumber, b'p', |key: Self| key.0, Self);
+number_key!(LaneId, b'l', Self::get, Self::new);
 
-    fn number(self) -> u64 {
-        self.0
+/// The id of a client.
+impl Key for String {
+    const TAG: u8 = b'c';
+
+    fn write(&self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(self.as_bytes());
     }
 
-    fn from_number(number: u64) -> Self {
-        Self(number)
-    }
-}
-
-impl Key for AuditNumber {
-    const TAG: u8 = b'a';
-
-    fn number(self) -> u64 {
-        self.get()
-    }
-
-    fn from_number(number: u64) -> Self {
-        Self::new(number)
-    }
-}
-
-impl Key for ScheduleNumber {
-    const TAG: u8 = b'p';
-
-    fn number(self) -> u64 {
-        self.0
-    }
-
-    fn from_number(number: u64) -> Self {
-        Self(number)
+    fn read(bytes: &[u8]) -> Option<Self> {
+        Self::from_utf8(bytes.to_vec()).ok()
     }
 }
 
-impl Key for LaneId {
-    const TAG: u8 = b'l';
-
-    fn number(self) -> u64 {
-        self.get()
-    }
-
-    fn from_number(number: u64) -> Self {
-        Self::new(number)
-    }
-}
-
-fn write_cursor<K: Key>(key: K) -> String {
-    let number = key.number().to_be_bytes();
-    let [_, _, _, low @ ..] = number;
-    let mut bytes = [K::TAG; 6];
-    bytes[1..].copy_from_slice(&low);
+fn write_cursor<K: Key>(key: &K) -> String {
+    let mut bytes = vec![K::TAG];
+    key.write(&mut bytes);
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
 fn read_cursor<K: Key>(text: &str) -> Option<K> {
-    let bytes: [u8; 6] = URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()?;
-    let [tag, a, b, c, d, e] = bytes;
-    (tag == K::TAG).then(|| K::from_number(u64::from_be_bytes([0, 0, 0, a, b, c, d, e])))
+    match &*URL_SAFE_NO_PAD.decode(text).ok()? {
+        [tag, key @ ..] if *tag == K::TAG => K::read(key),
+        _ => None,
+    }
 }
 
 const LIMIT_DEFAULT: usize = 50;
@@ -217,10 +193,16 @@ mod tests {
     #[test]
     fn a_cursor_leads_back_to_its_place_and_to_no_other_list() {
         for number in [0, 1, 12_345, Seq::MAX.get()] {
-            let cursor = write_cursor(Seq::new(number));
+            let cursor = write_cursor(&Seq::new(number));
             assert_eq!(cursor.len(), 8);
             assert_eq!(read_cursor(&cursor), Some(Seq::new(number)));
             assert_eq!(read_cursor::<LaneId>(&cursor), None);
+            assert_eq!(read_cursor::<String>(&cursor), None);
+        }
+        for id in ["shop", "ünïcode", &"a".repeat(100)] {
+            let cursor = write_cursor(&id.to_owned());
+            assert_eq!(read_cursor::<String>(&cursor).as_deref(), Some(id));
+            assert_eq!(read_cursor::<Seq>(&cursor), None);
         }
         for wrong in ["", "c", "cwAAAAA", "cwAAAAAAA", "cwAAAAA!", "cwAAAAA=", "AAAAAAAA"] {
             assert_eq!(read_cursor::<Seq>(wrong), None, "{wrong}");

@@ -50,6 +50,7 @@ pub(super) enum Code {
     IdempotencyConflict,
     Conflict,
     SubscriptionLimit,
+    ClientLimit,
     RateLimited,
     PreconditionFailed,
     TooLarge,
@@ -77,6 +78,7 @@ impl Code {
             Self::IdempotencyConflict => "idempotency_conflict",
             Self::Conflict => "conflict",
             Self::SubscriptionLimit => "subscription_limit",
+            Self::ClientLimit => "client_limit",
             Self::RateLimited => "rate_limited",
             Self::PreconditionFailed => "precondition_failed",
             Self::TooLarge => "too_large",
@@ -102,7 +104,8 @@ impl Code {
             Self::EventConflict
             | Self::IdempotencyConflict
             | Self::Conflict
-            | Self::SubscriptionLimit => StatusCode::CONFLICT,
+            | Self::SubscriptionLimit
+            | Self::ClientLimit => StatusCode::CONFLICT,
             Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,

@@ -510,9 +510,33 @@ impl Tenancy for FaultyStorage {
         self.inner.client(id).await
     }
 
-    async fn clients(&self, organization: OrganizationId) -> Result<Vec<Client>, StorageError> {
+    async fn client_of(
+        &self,
+        organization: OrganizationId,
+        id: &str,
+    ) -> Result<Option<Client>, StorageError> {
         self.fault.strike().await?;
-        self.inner.clients(organization).await
+        self.inner.client_of(organization, id).await
+    }
+
+    async fn clients(
+        &self,
+        organization: OrganizationId,
+        page: Page<String>,
+    ) -> Result<PageOf<Client>, StorageError> {
+        self.fault.strike().await?;
+        self.inner.clients(organization, page).await
+    }
+
+    async fn rotate_client(
+        &self,
+        organization: OrganizationId,
+        id: &str,
+        secret: Digest,
+        by: &Actor,
+    ) -> Result<Client, StorageError> {
+        self.fault.strike().await?;
+        self.inner.rotate_client(organization, id, secret, by).await
     }
 
     async fn delete_client(
@@ -525,9 +549,9 @@ impl Tenancy for FaultyStorage {
         self.inner.delete_client(organization, id, by).await
     }
 
-    async fn store_tokens(&self, tokens: Vec<Token>) -> Result<(), StorageError> {
+    async fn store_tokens(&self, secret: &Digest, tokens: Vec<Token>) -> Result<(), StorageError> {
         self.fault.strike().await?;
-        self.inner.store_tokens(tokens).await
+        self.inner.store_tokens(secret, tokens).await
     }
 
     async fn token(&self, digest: &Digest) -> Result<Option<Token>, StorageError> {

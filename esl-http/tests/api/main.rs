@@ -1,7 +1,9 @@
 //! The API as its callers see it, over the real router.
 
+mod access;
 mod audit;
 mod blobs;
+mod clients;
 mod deliveries;
 mod errors;
 mod events;

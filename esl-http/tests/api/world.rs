@@ -106,7 +106,8 @@ impl World {
             scopes: scopes.parse().expect("scopes"),
             expires_at: self.clock.utc() + Duration::from_secs(3600),
         };
-        self.storage.store_tokens(vec![token]).await.expect("a stored token");
+        let secret = Digest::of(secret_of(client).as_bytes());
+        self.storage.store_tokens(&secret, vec![token]).await.expect("a stored token");
         text
     }
 

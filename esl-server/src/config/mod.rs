@@ -18,7 +18,7 @@ use esl_core::{CallbackPolicy, Digest, RetryPolicy, Tiers};
 
 pub(crate) use self::{
     docs::{help, page},
-    parse::{CLIENT_ID_EXPECTED, RETRIES_MAX, is_client_id},
+    parse::RETRIES_MAX,
 };
 use self::{
     parse::Parsed,

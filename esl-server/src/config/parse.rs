@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use esl_core::{Algorithm, CallbackAllowList, Digest, Limit, OrganizationId, RetryPolicy};
+use esl_core::{Algorithm, CallbackAllowList, Client, Digest, Limit, OrganizationId, RetryPolicy};
 use esl_http::{
     HttpTransport, HttpTransportBuilder, Proxy, ProxyError,
     api::{TrustedProxies, TrustedProxiesError},
@@ -230,8 +230,8 @@ pub(super) fn bootstrap_client(text: &str) -> Parsed<BootstrapClient> {
     let Some((id, secret)) = text.split_once(':') else {
         return Err("expected an id, a colon and a secret".into());
     };
-    if !is_client_id(id) {
-        return Err(format!("expected {CLIENT_ID_EXPECTED} before the colon"));
+    if !Client::is_id(id) {
+        return Err(format!("expected {} before the colon", Client::ID_EXPECTED));
     }
     if id.parse::<OrganizationId>().is_ok() {
         return Err("expected before the colon an id that is not an organization's: the client's \
@@ -249,12 +249,6 @@ pub(super) fn bootstrap_client(text: &str) -> Parsed<BootstrapClient> {
         return Err("expected a secret of visible ASCII after the colon".into());
     }
     Ok(BootstrapClient { id: id.to_owned(), secret: Digest::of(secret.as_bytes()) })
-}
-
-/// Whether a text can be a client's id: one that needs no escape in a form, a header or a shell.
-pub(crate) fn is_client_id(text: &str) -> bool {
-    (1..=CLIENT_ID_BYTES_MAX).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
 pub(super) fn header_prefix(text: &str) -> Parsed<String> {
@@ -318,9 +312,6 @@ pub(super) fn xdebug_mode(text: &str) -> Parsed<XdebugMode> {
 const ALLOWED_CALLBACKS_EXPECTED: &str = "networks, addresses, host names and `*.` with a name, with commas in between, such as \
      10.20.0.0/16,hooks.internal";
 pub(crate) const RETRIES_MAX: u32 = 100;
-pub(crate) const CLIENT_ID_EXPECTED: &str =
-    "an id of up to 100 letters, digits, dots, hyphens and underscores";
-const CLIENT_ID_BYTES_MAX: usize = 100;
 /// What the names of standard headers begin with, those of a POST above all. `X` is nobody's.
 const STANDARD_HEADER_FAMILIES: [&str; 13] = [
     "accept",

@@ -23,6 +23,7 @@ pub(super) async fn every_change_is_in_the_trail_with_who_made_it(world: World) 
     storage.set_plan(organization, plan, &Actor::Operator).await.expect(WORKS);
     let client = client(&world, organization, "shop");
     storage.create_client(client, &Actor::application("user 42")).await.expect(WORKS);
+    storage.rotate_client(organization, "shop", Digest::of(b"new"), by).await.expect(WORKS);
     let draft = world.draft(organization, "*");
     let subscription = storage.create_subscription(draft, Limit::Unlimited, by).await.expect(WORKS);
     world.clock.advance(SECOND);
@@ -35,10 +36,11 @@ pub(super) async fn every_change_is_in_the_trail_with_who_made_it(world: World) 
 
     let (it, sub) = (organization.to_string(), subscription.id.to_string());
     let user = &Actor::application("user 42");
-    let expected: [(Action, &str, &[&str], &Actor); 10] = [
+    let expected: [(Action, &str, &[&str], &Actor); 11] = [
         (Action::OrganizationCreated, &it, &[], BY),
         (Action::OrganizationUpdated, &it, &["plan"], &Actor::Operator),
         (Action::ClientCreated, "shop", &[], user),
+        (Action::ClientSecretRotated, "shop", &[], by),
         (Action::SubscriptionCreated, &sub, &[], by),
         (Action::SubscriptionUpdated, &sub, &["active"], by),
         (Action::SubscriptionUpdated, &sub, &["events", "description"], by),
@@ -60,7 +62,7 @@ pub(super) async fn every_change_is_in_the_trail_with_who_made_it(world: World) 
     assert_eq!(found, expected);
     let at: Vec<_> = trail.iter().map(|entry| world.now() - entry.at.since(world.now())).collect();
     assert!(at.is_sorted(), "{at:?}");
-    assert_eq!((trail[3].at, trail[4].at), (world.now() - SECOND, world.now()));
+    assert_eq!((trail[4].at, trail[5].at), (world.now() - SECOND, world.now()));
 }
 
 /// A pause, other events with a description, a rotation that resumes, and its end.

@@ -59,7 +59,9 @@ pub(super) async fn changes_to_clients_and_tokens_are_heard_by_others(world: Wor
         scopes: Scopes::all(),
         expires_at: world.now() + super::world::SECOND,
     };
-    beside.store_tokens(vec![token]).await.expect(WORKS);
+    beside.store_tokens(&Digest::of(b"secret"), vec![token]).await.expect(WORKS);
+    hear(&*world.storage, Change::Tenancy).await;
+    beside.rotate_client(organization, "client", Digest::of(b"new"), BY).await.expect(WORKS);
     hear(&*world.storage, Change::Tenancy).await;
     beside.delete_client(organization, "client", BY).await.expect(WORKS);
     hear(&*world.storage, Change::Tenancy).await;

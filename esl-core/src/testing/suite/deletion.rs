@@ -83,7 +83,7 @@ pub(super) async fn nothing_of_a_deleted_organization_is_handed_out_or_opens_any
         expires_at: world.now() + SECOND * 3_600,
     };
     world.storage.create_client(client(organization), BY).await.expect(WORKS);
-    world.storage.store_tokens(vec![token.clone()]).await.expect(WORKS);
+    world.storage.store_tokens(&Digest::of(b"secret"), vec![token.clone()]).await.expect(WORKS);
     let replay = ReplayId::from_ulid(ulid::Ulid::from_bytes(world.event_id().to_bytes()));
     let replay = Replay::new(
         replay,

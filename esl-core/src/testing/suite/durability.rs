@@ -233,14 +233,17 @@ pub(super) async fn organizations_clients_and_tokens_survive_a_kill(world: World
     };
     for id in ["kept", "deleted"] {
         world.storage.create_client(client(id), BY).await.expect(WORKS);
-        world.storage.store_tokens(vec![token(id)]).await.expect(WORKS);
+        let secret = client(id).secret;
+        world.storage.store_tokens(&secret, vec![token(id)]).await.expect(WORKS);
     }
     world.storage.delete_client(organization, "deleted", BY).await.expect(WORKS);
     let organizations = world.storage.organizations().await.expect(WORKS);
 
     let world = world.kill_and_reopen().await;
     assert_eq!(world.storage.organizations().await.expect(WORKS), organizations);
-    assert_eq!(world.storage.clients(organization).await.expect(WORKS), [client("kept")]);
+    for (id, client) in [("kept", Some(client("kept"))), ("deleted", None)] {
+        assert_eq!(world.storage.client_of(organization, id).await.expect(WORKS), client);
+    }
     let kept = token("kept");
     assert_eq!(world.storage.token(&kept.digest).await.expect(WORKS), Some(kept));
     let deleted = token("deleted").digest;

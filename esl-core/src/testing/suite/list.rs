@@ -217,9 +217,13 @@ macro_rules! storage_suite {
                 organizations_are_listed_in_the_order_of_creation,
                 an_organizations_id_and_name_are_its_own,
                 clients_are_read_as_they_were_created,
+                clients_are_listed_by_id_page_by_page,
+                an_organization_has_so_many_clients_and_no_more,
                 a_clients_id_is_its_own_in_all_organizations,
                 a_token_is_found_by_its_digest_until_it_expires,
                 deleting_a_client_removes_its_tokens,
+                a_rotated_client_keeps_all_but_its_secret_and_its_tokens,
+                a_secret_that_was_rotated_gets_no_tokens_any_more,
                 tokens_are_stored_for_clients_that_exist_all_or_none;
             tokens:
                 a_refresh_token_is_traded_once,

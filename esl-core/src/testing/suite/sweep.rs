@@ -101,5 +101,5 @@ async fn store_tokens(world: &World, organization: OrganizationId, count: u8) {
         scopes: Scopes::all(),
         expires_at: world.now() + SECOND * 86_400,
     });
-    world.storage.store_tokens(tokens.collect()).await.expect(WORKS);
+    world.storage.store_tokens(&Digest::of(b"secret"), tokens.collect()).await.expect(WORKS);
 }

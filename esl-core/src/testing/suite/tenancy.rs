@@ -8,7 +8,8 @@ use super::{
 };
 use crate::{
     Client, Digest, Organization, OrganizationId, Scope, Scopes, Timestamp, Token, TokenFamily,
-    TokenKind, storage::StorageErrorKind,
+    TokenKind,
+    storage::{Page, StorageErrorKind},
 };
 
 pub(super) async fn organizations_are_listed_in_the_order_of_creation(world: World) {
@@ -57,10 +58,56 @@ pub(super) async fn clients_are_read_as_they_were_created(world: World) {
         let read = world.storage.client(&client.id).await.expect(WORKS);
         assert_eq!(read.as_ref(), Some(client));
     }
-    let listed = world.storage.clients(organization).await.expect(WORKS);
-    assert_eq!(listed, [clients[2].clone(), clients[0].clone()]);
     assert_eq!(world.storage.client("B").await.expect(WORKS), None);
-    assert_eq!(world.storage.clients(world.organization_id()).await.expect(WORKS), []);
+    for (organization, id, expected) in [
+        (organization, "b", Some(&clients[0])),
+        (other, "c", Some(&clients[1])),
+        (other, "b", None),
+        (world.organization_id(), "b", None),
+        (organization, "B", None),
+    ] {
+        let read = world.storage.client_of(organization, id).await.expect(WORKS);
+        assert_eq!(read.as_ref(), expected, "{id}");
+    }
+}
+
+pub(super) async fn clients_are_listed_by_id_page_by_page(world: World) {
+    let (organization, other) = (world.organization().await, world.organization().await);
+    // By their bytes: neither by creation nor by the alphabet.
+    for id in ["b", "_", "a-1", "B", "a", "a.1"] {
+        world.storage.create_client(client(&world, organization, id), BY).await.expect(WORKS);
+    }
+    world.storage.create_client(client(&world, other, "aa"), BY).await.expect(WORKS);
+    let list = async |organization, after: Option<&str>, limit| {
+        let page = Page { after: after.map(str::to_owned), limit };
+        let page = world.storage.clients(organization, page).await.expect(WORKS);
+        (page.items.into_iter().map(|client| client.id).collect::<Vec<_>>(), page.more)
+    };
+    let all = ["B", "_", "a", "a-1", "a.1", "b"].map(str::to_owned);
+    assert_eq!(list(organization, None, 6).await, (all.to_vec(), false));
+    assert_eq!(list(organization, None, 2).await, (all[..2].to_vec(), true));
+    assert_eq!(list(organization, Some("_"), 3).await, (all[2..5].to_vec(), true));
+    assert_eq!(list(organization, Some("a.1"), 3).await, (all[5..].to_vec(), false));
+    // Where the page before ended, there need not be a client any more.
+    assert_eq!(list(organization, Some("aa"), 3).await, (all[5..].to_vec(), false));
+    assert_eq!(list(organization, Some("b"), 3).await, (Vec::new(), false));
+    assert_eq!(list(other, None, 3).await, (vec!["aa".to_owned()], false));
+    assert_eq!(list(world.organization_id(), None, 3).await, (Vec::new(), false));
+}
+
+pub(super) async fn an_organization_has_so_many_clients_and_no_more(world: World) {
+    let (organization, other) = (world.organization().await, world.organization().await);
+    for number in 0..Client::PER_ORGANIZATION_MAX {
+        let client = client(&world, organization, &format!("client-{number}"));
+        world.storage.create_client(client, BY).await.expect(WORKS);
+    }
+    let one_more = client(&world, organization, "one-more");
+    let refused = world.storage.create_client(one_more.clone(), BY).await;
+    assert_eq!(kind(refused), StorageErrorKind::OverLimit);
+    assert_eq!(world.storage.client("one-more").await.expect(WORKS), None);
+    world.storage.create_client(client(&world, other, "another"), BY).await.expect(WORKS);
+    world.storage.delete_client(organization, "client-7", BY).await.expect(WORKS);
+    world.storage.create_client(one_more, BY).await.expect(WORKS);
 }
 
 pub(super) async fn a_clients_id_is_its_own_in_all_organizations(world: World) {
@@ -87,7 +134,11 @@ pub(super) async fn a_token_is_found_by_its_digest_until_it_expires(world: World
         expires_at: world.now() + SECOND * 86_400,
         ..token(&world, organization, "client", 2)
     };
-    world.storage.store_tokens(vec![access.clone(), refresh.clone()]).await.expect(WORKS);
+    world
+        .storage
+        .store_tokens(&secret("client"), vec![access.clone(), refresh.clone()])
+        .await
+        .expect(WORKS);
     let find = async |token: &Token| world.storage.token(&token.digest).await.expect(WORKS);
     world.clock.advance(SECOND * 60 - Duration::from_millis(1));
     assert_eq!(find(&access).await.as_ref(), Some(&access));
@@ -104,8 +155,8 @@ pub(super) async fn deleting_a_client_removes_its_tokens(world: World) {
     }
     let lost = [1, 2].map(|number| token(&world, organization, "client", number));
     let kept = token(&world, organization, "another", 3);
-    let all = [&lost[..], std::slice::from_ref(&kept)].concat();
-    world.storage.store_tokens(all).await.expect(WORKS);
+    world.storage.store_tokens(&secret("client"), lost.to_vec()).await.expect(WORKS);
+    world.storage.store_tokens(&secret("another"), vec![kept.clone()]).await.expect(WORKS);
     for (organization, id) in [(other, "client"), (organization, "unknown")] {
         let refused = world.storage.delete_client(organization, id, BY).await;
         assert_eq!(kind(refused), StorageErrorKind::NotFound);
@@ -124,28 +175,79 @@ pub(super) async fn deleting_a_client_removes_its_tokens(world: World) {
     assert_eq!(world.storage.token(&lost[0].digest).await.expect(WORKS), None);
 }
 
+pub(super) async fn a_rotated_client_keeps_all_but_its_secret_and_its_tokens(world: World) {
+    let (organization, other) = (world.organization().await, world.organization().await);
+    for id in ["client", "another"] {
+        world.storage.create_client(client(&world, organization, id), BY).await.expect(WORKS);
+    }
+    let before = client(&world, organization, "client");
+    let access = token(&world, organization, "client", 1);
+    let refresh = Token { kind: TokenKind::Refresh, ..token(&world, organization, "client", 2) };
+    let kept = token(&world, organization, "another", 3);
+    let lost = [access, refresh];
+    world.storage.store_tokens(&before.secret, lost.to_vec()).await.expect(WORKS);
+    world.storage.store_tokens(&secret("another"), vec![kept.clone()]).await.expect(WORKS);
+    let new = Digest::of(b"new");
+    for (organization, id) in [(other, "client"), (organization, "unknown")] {
+        let refused = world.storage.rotate_client(organization, id, new, BY).await;
+        assert_eq!(kind(refused), StorageErrorKind::NotFound);
+    }
+    assert_eq!(world.storage.client("client").await.expect(WORKS).as_ref(), Some(&before));
+    let first = &lost[0];
+    assert_eq!(world.storage.token(&first.digest).await.expect(WORKS).as_ref(), Some(first));
+
+    world.clock.advance(SECOND);
+    let rotated = world.storage.rotate_client(organization, "client", new, BY).await.expect(WORKS);
+    assert_eq!(rotated, Client { secret: new, ..before });
+    let world = world.kill_and_reopen().await;
+    assert_eq!(world.storage.client("client").await.expect(WORKS), Some(rotated));
+    for token in &lost {
+        assert_eq!(world.storage.token(&token.digest).await.expect(WORKS), None);
+    }
+    assert_eq!(world.storage.token(&kept.digest).await.expect(WORKS), Some(kept));
+}
+
+pub(super) async fn a_secret_that_was_rotated_gets_no_tokens_any_more(world: World) {
+    let organization = world.organization().await;
+    world.storage.create_client(client(&world, organization, "client"), BY).await.expect(WORKS);
+    let new = Digest::of(b"new");
+    world.storage.rotate_client(organization, "client", new, BY).await.expect(WORKS);
+    // Whoever has shown the old one just before.
+    let token = token(&world, organization, "client", 1);
+    let late = world.storage.store_tokens(&secret("client"), vec![token.clone()]).await;
+    assert_eq!(kind(late), StorageErrorKind::NotFound);
+    assert_eq!(world.storage.token(&token.digest).await.expect(WORKS), None);
+    world.storage.store_tokens(&new, vec![token.clone()]).await.expect(WORKS);
+    assert_eq!(world.storage.token(&token.digest).await.expect(WORKS), Some(token));
+}
+
 pub(super) async fn tokens_are_stored_for_clients_that_exist_all_or_none(world: World) {
     let (organization, other) = (world.organization().await, world.organization().await);
     world.storage.create_client(client(&world, organization, "client"), BY).await.expect(WORKS);
     let good = token(&world, organization, "client", 1);
     for bad in [token(&world, organization, "deleted", 2), token(&world, other, "client", 3)] {
-        let refused = world.storage.store_tokens(vec![good.clone(), bad.clone()]).await;
+        let both = vec![good.clone(), bad.clone()];
+        let refused = world.storage.store_tokens(&secret("client"), both).await;
         assert_eq!(kind(refused), StorageErrorKind::NotFound);
         for digest in [good.digest, bad.digest] {
             assert_eq!(world.storage.token(&digest).await.expect(WORKS), None);
         }
     }
-    world.storage.store_tokens(Vec::new()).await.expect(WORKS);
+    world.storage.store_tokens(&secret("client"), Vec::new()).await.expect(WORKS);
 }
 
 fn client(world: &World, organization: OrganizationId, id: &str) -> Client {
     Client {
         id: id.to_owned(),
         organization,
-        secret: Digest::of(id.as_bytes()),
+        secret: secret(id),
         scopes: Scopes::all(),
         created_at: world.now(),
     }
+}
+
+fn secret(client: &str) -> Digest {
+    Digest::of(client.as_bytes())
 }
 
 fn token(world: &World, organization: OrganizationId, client: &str, number: u8) -> Token {

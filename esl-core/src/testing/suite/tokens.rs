@@ -218,6 +218,7 @@ impl Grant {
         let organization = world.organization().await;
         let id = format!("client {number}");
         let client = client(world, organization, &id, held);
+        let secret = client.secret;
         world.storage.create_client(client, BY).await.expect(WORKS);
         let access = Token {
             digest: Digest::of(&[0, number]),
@@ -232,7 +233,7 @@ impl Grant {
         let digest = Digest::of(&[1, number]);
         let refresh = Token { digest, kind: TokenKind::Refresh, ..access.clone() };
         let both = vec![access.clone(), refresh.clone()];
-        world.storage.store_tokens(both).await.expect(WORKS);
+        world.storage.store_tokens(&secret, both).await.expect(WORKS);
         Self { access, refresh }
     }
 

@@ -65,7 +65,7 @@ async fn issue(client: &Client, scopes: Scopes, api: &Api) -> Result<View, Refus
     };
     let access = token(TokenKind::Access, fresh.access.1);
     let refresh = token(TokenKind::Refresh, fresh.refresh.1);
-    api.esl.storage().store_tokens(vec![access, refresh]).await?;
+    api.esl.storage().store_tokens(&client.secret, vec![access, refresh]).await?;
     Ok(fresh.view(scopes))
 }
 

@@ -59,7 +59,7 @@ impl Refusal {
 
 impl From<StorageError> for Refusal {
     fn from(error: StorageError) -> Self {
-        // The client was deleted since it proved itself.
+        // The client was deleted, or its secret rotated, since it proved itself.
         if error.kind() == StorageErrorKind::NotFound {
             return Self::not_proven();
         }
