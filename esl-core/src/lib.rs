@@ -25,6 +25,8 @@ pub mod delivery;
 #[cfg(feature = "engine")]
 pub mod engine;
 #[cfg(feature = "engine")]
+mod keyring;
+#[cfg(feature = "engine")]
 mod link;
 #[cfg(feature = "engine")]
 mod memory;
@@ -78,6 +80,10 @@ pub use self::{
     clock::{Chance, Clock, Monotonic, SystemChance, SystemClock},
     delivery::{Attempt, AttemptError, Delivery, DeliveryState, Timings},
     engine::{Esl, EslBuilder, PublishError, Published, Publisher},
+    keyring::{
+        EncryptionKey, EncryptionKeyError, KeyId, Keyring, KeyringError, NoRandomness, OpenError,
+        SealedPlace, SecretField,
+    },
     link::{LinkError, LinkKey},
     memory::MemoryStorage,
     outbox::Prepared,
