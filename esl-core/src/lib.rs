@@ -93,6 +93,7 @@ pub use self::{
         CustomHeaderError, CustomHeaders, DisabledReason, HELD_MAX, JsonObject, JsonObjectError,
         NewSubscription, OnExhausted, OptionsUpdate, RetiringSecret, RotationUnderWay,
         SecretChange, SendOrder, Subscription, SubscriptionOptions, SubscriptionUpdate,
+        expires_until,
     },
     transport::{Answer, Failure, HeaderName, Outbound, Sent, Transport},
     verdict::{Verdict, judge, retry_after},
