@@ -12,6 +12,7 @@ mod events;
 mod logging;
 mod open_files;
 mod prepare;
+mod secrets;
 mod serve;
 mod tenancy;
 mod welcome;
@@ -78,6 +79,10 @@ fn run(command: Command, config: &Config) -> anyhow::Result<()> {
             Command::Event(command) => {
                 logging::start(config, BESIDE);
                 events::run(config, command).await
+            }
+            Command::Secrets(command) => {
+                logging::start(config, BESIDE);
+                secrets::run(config, command).await
             }
             Command::Backup { file, json } => {
                 logging::start(config, BESIDE);
