@@ -14,6 +14,7 @@ mod operations;
 mod options;
 mod quick_start;
 mod replay;
+mod secrecy;
 mod secrets;
 mod shutdown;
 mod start;
