@@ -2,6 +2,7 @@
 
 mod headers;
 mod json_object;
+mod masking;
 mod options;
 mod rotation;
 
