@@ -29,6 +29,8 @@ pub mod delivery;
 #[cfg(feature = "engine")]
 pub mod engine;
 #[cfg(feature = "engine")]
+mod keyring;
+#[cfg(feature = "engine")]
 mod link;
 #[cfg(feature = "engine")]
 mod memory;
@@ -87,6 +89,10 @@ pub use self::{
         Announced, Esl, EslBuilder, Maintenance, MaintenanceError, PublishError, Published,
         Publisher,
     },
+    keyring::{
+        EncryptionKey, EncryptionKeyError, KeyId, Keyring, KeyringError, NoRandomness, OpenError,
+        SealedPlace, SecretField,
+    },
     link::{LinkError, LinkKey},
     memory::MemoryStorage,
     outbox::Prepared,
@@ -96,6 +102,7 @@ pub use self::{
         CustomHeaderError, CustomHeaders, DisabledReason, HELD_MAX, JsonObject, JsonObjectError,
         NewSubscription, OnExhausted, OptionsUpdate, RetiringSecret, RotationUnderWay,
         SecretChange, SendOrder, Subscription, SubscriptionOptions, SubscriptionUpdate,
+        expires_until,
     },
     transport::{Answer, Failure, HeaderName, Outbound, Sent, Transport},
     verdict::{Verdict, judge, retry_after},

@@ -31,8 +31,8 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
     async fn send(&self, outbound: Outbound) -> Sent;
 }
 
-/// One signed event, ready to go.
-#[derive(Debug, Clone)]
+/// One signed event, ready to go. Its `Debug` shows of the headers the names alone: some are credentials.
+#[derive(Clone)]
 pub struct Outbound {
     /// Where to.
     pub url: CallbackUrl,
@@ -44,6 +44,20 @@ pub struct Outbound {
     pub timeout: Duration,
     /// Opens a connection of its own instead of using a kept one.
     pub fresh: bool,
+}
+
+impl fmt::Debug for Outbound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { url, headers, body, timeout, fresh } = self;
+        let headers: Vec<_> = headers.iter().map(|(name, _)| name).collect();
+        f.debug_struct("Outbound")
+            .field("url", url)
+            .field("headers", &headers)
+            .field("body", body)
+            .field("timeout", timeout)
+            .field("fresh", fresh)
+            .finish()
+    }
 }
 
 /// The name of a header, in lower case.

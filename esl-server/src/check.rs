@@ -88,7 +88,11 @@ async fn about_database(
         return Ok(format!("{path} is not there yet, and is made"));
     };
     let organizations = storage.organizations().await?.len();
-    Ok(format!("{path} opens; organizations: {organizations}"))
+    let secrets = match &config.encryption_keys {
+        Some(keyring) => format!("secrets are encrypted with the key {}", keyring.first()),
+        None => "secrets are stored in plain text (ESL_ENCRYPTION_KEY)".to_owned(),
+    };
+    Ok(format!("{path} opens; organizations: {organizations}; {secrets}"))
 }
 
 fn about_client(config: &Config, client: Option<Bootstrapped>) -> &'static str {

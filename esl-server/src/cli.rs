@@ -35,6 +35,9 @@ pub(crate) enum Command {
     /// Events: a running server sees what is changed here
     #[command(subcommand)]
     Event(EventCommand),
+    /// Secrets of subscriptions, as the database keeps them
+    #[command(subcommand)]
+    Secrets(SecretsCommand),
     /// Announce maintenance to all organizations: a running server sends it
     Maintenance {
         /// When it begins, as in 2024-01-15T20:00:00Z
@@ -136,6 +139,19 @@ pub(crate) enum EventCommand {
         /// Its organization, by id or name; needed only if several have an event of that id
         #[arg(long = "org", value_name = "ID")]
         organization: Option<String>,
+        /// Answer in JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SecretsCommand {
+    /// Encrypt all with the first key of ESL_ENCRYPTION_KEY, while the server runs or not
+    Reencrypt {
+        /// Store them in plain text instead
+        #[arg(long)]
+        plain: bool,
         /// Answer in JSON
         #[arg(long)]
         json: bool,

@@ -9,14 +9,23 @@ use esl_core::{
 };
 use esl_sqlite::SqliteStorage;
 
-use crate::config::Config;
+use crate::{config::Config, secrets};
 
 /// Opens the database, and makes it if it is not there.
 pub(crate) fn open(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<SqliteStorage> {
     let path = &config.database;
-    SqliteStorage::options().clock(clock).open(path).with_context(|| {
-        format!("the database {} (ESL_DATABASE_URL) cannot be used", path.display())
-    })
+    let mut options = SqliteStorage::options().clock(clock);
+    if let Some(keyring) = &config.encryption_keys {
+        options = options.keyring(keyring.clone());
+    }
+    match options.open(path) {
+        Err(error) if error.kind() == StorageErrorKind::KeyMissing => {
+            Err(secrets::key_missing(config, &error))
+        }
+        opened => opened.with_context(|| {
+            format!("the database {} (ESL_DATABASE_URL) cannot be used", path.display())
+        }),
+    }
 }
 
 /// Opens a database that must be there: a command that reads should not make an empty one somewhere.
@@ -47,6 +56,7 @@ pub(crate) fn not_started(config: &Config, error: StorageError) -> anyhow::Error
             "another server runs on the database {} (ESL_DATABASE_URL): it serves one at a time",
             absolute(&config.database)
         ),
+        StorageErrorKind::KeyMissing => secrets::key_missing(config, &error),
         _ => anyhow::Error::new(error).context("the engine did not start"),
     }
 }

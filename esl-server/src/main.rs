@@ -17,6 +17,7 @@ mod open_files;
 mod organizations;
 mod output;
 mod prepare;
+mod secrets;
 mod serve;
 mod terms;
 mod welcome;
@@ -101,6 +102,10 @@ fn run(command: Command, config: &Config) -> anyhow::Result<()> {
             Command::Audit { organization, limit, json } => {
                 logging::start(config, BESIDE);
                 audit::run(config, &organization, limit, json).await
+            }
+            Command::Secrets(command) => {
+                logging::start(config, BESIDE);
+                secrets::run(config, command).await
             }
             Command::Backup { file, json } => {
                 logging::start(config, BESIDE);

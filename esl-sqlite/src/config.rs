@@ -2,9 +2,9 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use esl_core::{Clock, SystemClock, storage::StorageError};
+use esl_core::{Clock, Keyring, SystemClock, storage::StorageError};
 
-use crate::SqliteStorage;
+use crate::{SqliteStorage, secrets::Secrets};
 
 /// How to open a database; made by [`SqliteStorage::options`].
 ///
@@ -22,11 +22,16 @@ use crate::SqliteStorage;
 pub struct SqliteOptions {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) busy_timeout: Duration,
+    pub(crate) secrets: Secrets,
 }
 
 impl SqliteOptions {
     pub(crate) fn new() -> Self {
-        Self { clock: Arc::new(SystemClock::new()), busy_timeout: Duration::from_secs(5) }
+        Self {
+            clock: Arc::new(SystemClock::new()),
+            busy_timeout: Duration::from_secs(5),
+            secrets: Secrets::default(),
+        }
     }
 
     /// Goes by this clock. Defaults to the machine's.
@@ -40,6 +45,19 @@ impl SqliteOptions {
     /// transaction should be, and short enough for whoever waits for the answer.
     pub fn busy_timeout(mut self, timeout: Duration) -> Self {
         self.busy_timeout = timeout;
+        self
+    }
+
+    /// Encrypts the secrets of subscriptions, the values of their own headers and the keys of links
+    /// where they are stored, with the first key, and reads what is encrypted with any of them. What is
+    /// there in plain text is read as it is, until [`reencrypt`](SqliteStorage::reencrypt) rewrites it.
+    ///
+    /// From the first such secret on, every handle on the database needs the key. While an engine runs
+    /// in another handle without it, nothing is encrypted with it:
+    /// [`KeyMissing`](esl_core::storage::StorageErrorKind::KeyMissing). Defaults to none: secrets are in
+    /// plain text.
+    pub fn keyring(mut self, keyring: Keyring) -> Self {
+        self.secrets = Secrets { keyring: Some(keyring) };
         self
     }
 

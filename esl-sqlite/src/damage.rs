@@ -13,7 +13,7 @@ use std::{
 use esl_core::{EventId, Timestamp};
 use rusqlite::Row;
 
-use crate::rows::EventKey;
+use crate::{rows::EventKey, secrets::is_key_missing};
 
 /// What was said of damage, and when.
 #[derive(Debug, Default)]
@@ -45,6 +45,10 @@ impl Damages {
             told.clear();
         }
         told.insert(place, now);
+        if is_key_missing(error) {
+            tracing::error!(%place, %error, "nothing can be signed for it; all else goes on");
+            return;
+        }
         tracing::error!(%place, %error, "damaged: left as it is, and left out; all else goes on");
     }
 }

@@ -5,6 +5,8 @@ use std::{error::Error, fmt, io, sync::Arc};
 use esl_core::storage::{StorageError, StorageErrorKind};
 use rusqlite::ErrorCode;
 
+use crate::secrets::is_key_missing;
+
 /// Why a piece of work ended early.
 #[derive(Debug)]
 pub(crate) enum Stop {
@@ -80,7 +82,7 @@ pub(crate) fn closed(operation: &'static str) -> StorageError {
 
 /// Whether a value is not what ESL writes there, in a row that SQLite itself reads well.
 pub(crate) fn is_damaged_value(error: &rusqlite::Error) -> bool {
-    error.sqlite_error_code().is_none()
+    error.sqlite_error_code().is_none() && !is_key_missing(error)
 }
 
 /// Whether what was read cannot be what was written.
@@ -102,6 +104,7 @@ fn kind(error: &rusqlite::Error) -> StorageErrorKind {
             StorageErrorKind::Unsupported
         }
         Some(_) => StorageErrorKind::Unavailable,
+        None if is_key_missing(error) => StorageErrorKind::KeyMissing,
         // Not SQLite's: a column that does not hold what was put there.
         None => StorageErrorKind::Corrupt,
     }

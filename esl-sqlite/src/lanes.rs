@@ -10,18 +10,20 @@ use esl_core::{
         Taken, Waiting, Want, Worker, due_time,
     },
 };
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::OptionalExtension;
 
 use crate::{
     SqliteStorage,
     changes::News,
     claim,
     damage::Place,
+    encryption_keys,
     error::{Stop, is_damage},
     fan_out, intake, outbox,
     plan::{PLAN, plan},
     readers::Snapshot,
     rows::{self, Ending, EventKey, LANE_STATE, LANE_STATE_COLUMNS, lane_number, seq_number},
+    secrets::is_key_missing,
     session::Session,
     settle::retry_time,
     subscription_row::{self, SUBSCRIPTION, SUBSCRIPTION_COLUMNS},
@@ -69,10 +71,10 @@ impl Lanes for SqliteStorage {
             let mut taken = Vec::with_capacity(lanes.len());
             for lane in lanes {
                 snapshot.refresh()?;
-                match take(snapshot.connection, lane) {
+                match take(snapshot, lane) {
                     Ok(lane) => taken.extend(lane),
                     // The others go on.
-                    Err(error) if is_damage(&error) => {
+                    Err(error) if is_damage(&error) || is_key_missing(&error) => {
                         let place = Place::Subscription(lane_number(lane));
                         snapshot.tell_of_damage(place, &error);
                     }
@@ -186,12 +188,13 @@ fn enlist(session: &mut Session<'_>, worker: WorkerId) -> Result<Worker, Stop> {
         return Err(Stop::Refused(error));
     }
     session.lock.acquire(ENLIST)?;
+    encryption_keys::enlist(session, ENLIST)?;
     let next = epoch.next(worker, session.now + EPOCH);
     session.write_epoch(next)?;
     Ok(Worker { id: worker, epoch: next.number() })
 }
 
-fn take(connection: &Connection, lane: LaneId) -> rusqlite::Result<Option<Taken>> {
+fn take(snapshot: &Snapshot<'_>, lane: LaneId) -> rusqlite::Result<Option<Taken>> {
     let sql = format!(
         "SELECT {SUBSCRIPTION}, {LANE_STATE}, o.id, {PLAN}
          FROM esl_subscriptions s
@@ -199,13 +202,14 @@ fn take(connection: &Connection, lane: LaneId) -> rusqlite::Result<Option<Taken>
          LEFT JOIN esl_lanes l ON l.lane = s.lane
          WHERE s.lane = ?1 AND s.deleted_at IS NULL AND o.deleted_at IS NULL"
     );
-    let mut select = connection.prepare_cached(&sql)?;
+    let mut select = snapshot.connection.prepare_cached(&sql)?;
     let taken = select.query_row([lane_number(lane)], |row| {
         let organization = row.get(SUBSCRIPTION_COLUMNS + LANE_STATE_COLUMNS)?;
         Ok(Taken {
             subscription: subscription_row::subscription(
                 row,
                 OrganizationId::from_bytes(organization),
+                snapshot.secrets,
             )?,
             state: rows::lane_state(row, SUBSCRIPTION_COLUMNS)?,
             plan: plan(row, SUBSCRIPTION_COLUMNS + LANE_STATE_COLUMNS + 1)?,
@@ -323,6 +327,8 @@ WHERE lane = ?1 AND seq = ?2
 
 #[cfg(test)]
 mod tests {
+    use rusqlite::Connection;
+
     use super::*;
     use crate::plans::assert_plan;
 

@@ -65,8 +65,8 @@
 //!   one machine's memory.
 //! - A database in memory is refused, since nothing in it survives; [`esl_core::MemoryStorage`] is
 //!   for that.
-//! - The webhook secrets of subscriptions are in the file as they are: whoever signs needs them.
-//!   Whoever can read the file can sign.
+//! - Without a [keyring](SqliteOptions::keyring), the webhook secrets of subscriptions are in the file
+//!   as they are: whoever signs needs them, and whoever can read the file can sign.
 //! - In a program that embeds it, SQLite is built without `sqlite_dbpage` unless
 //!   `LIBSQLITE3_FLAGS=-DSQLITE_ENABLE_DBPAGE_VTAB` is set in the environment of the build. Without it
 //!   [`erase_event`](esl_core::storage::Removal::erase_event) overwrites an event where it is, but not
@@ -85,6 +85,7 @@ mod connection;
 mod damage;
 mod deletion;
 mod deliveries;
+mod encryption_keys;
 mod engine_lock;
 mod erasure;
 mod error;
@@ -103,6 +104,7 @@ mod plan;
 mod plans;
 mod readers;
 mod records;
+mod reencryption;
 mod remnants;
 mod removal;
 mod replays;
@@ -110,6 +112,7 @@ mod retention;
 mod rows;
 mod schedule;
 mod schema;
+mod secrets;
 mod session;
 mod settle;
 mod statements;
@@ -127,6 +130,7 @@ mod writer;
 pub use backup::Backup;
 pub use config::SqliteOptions;
 pub use outbox::{Receipt, publish_in};
+pub use reencryption::{Reencrypted, SecretForm};
 pub use rusqlite;
 pub use storage::SqliteStorage;
 pub use turn::Turn;

@@ -27,6 +27,7 @@ use crate::{
     connection::open_reader,
     damage::{Damages, Place},
     error::{Stop, closed, is_damaged_value, translate_io},
+    secrets::Secrets,
     session::Epoch,
 };
 
@@ -37,6 +38,7 @@ pub(crate) struct Readers {
     threads: Vec<JoinHandle<()>>,
     time: Arc<StorageTime>,
     damages: Arc<Damages>,
+    secrets: Arc<Secrets>,
 }
 
 type ReadJob = Box<dyn FnOnce(&Connection) + Send>;
@@ -45,6 +47,7 @@ type ReadJob = Box<dyn FnOnce(&Connection) + Send>;
 pub(crate) struct Snapshot<'c> {
     pub(crate) connection: &'c Connection,
     pub(crate) now: Timestamp,
+    pub(crate) secrets: &'c Secrets,
     damages: &'c Damages,
     began: Cell<Instant>,
 }
@@ -55,6 +58,7 @@ impl Readers {
         database: &Path,
         patience: Duration,
         time: Arc<StorageTime>,
+        secrets: Arc<Secrets>,
     ) -> Result<Self, StorageError> {
         let (jobs, inbox) = mpsc::channel();
         let inbox = Arc::new(Mutex::new(inbox));
@@ -70,7 +74,7 @@ impl Readers {
         }
         let places = Arc::new(Semaphore::new(WAITING_MAX));
         let damages = Arc::default();
-        Ok(Self { jobs: Some(jobs), places, threads, time, damages })
+        Ok(Self { jobs: Some(jobs), places, threads, time, damages, secrets })
     }
 
     /// Reads in one transaction that begins after this call.
@@ -100,12 +104,13 @@ impl Readers {
         let place = places.acquire_owned().await.map_err(|_| closed(operation))?;
         let (caller, answer) = oneshot::channel();
         let (time, damages) = (Arc::clone(&self.time), Arc::clone(&self.damages));
+        let secrets = Arc::clone(&self.secrets);
         let job = Box::new(move |connection: &Connection| {
             let _place = place;
             if caller.is_closed() {
                 return;
             }
-            let result = Snapshot::with(connection, &damages, time.now(), work);
+            let result = Snapshot::with(connection, (&damages, &secrets), time.now(), work);
             // A caller that is gone has no use for the answer.
             _ = caller.send(result.map_err(|stop| stop.into_error(operation)));
         });
@@ -147,11 +152,11 @@ fn read(connection: &Connection, inbox: &Mutex<Receiver<ReadJob>>) {
 impl<'c> Snapshot<'c> {
     fn with<T>(
         connection: &'c Connection,
-        damages: &'c Damages,
+        (damages, secrets): (&'c Damages, &'c Secrets),
         now: Timestamp,
         work: impl FnOnce(&Self) -> Result<T, Stop>,
     ) -> Result<T, Stop> {
-        let snapshot = Self { connection, now, damages, began: Cell::new(Instant::now()) };
+        let snapshot = Self { connection, now, secrets, damages, began: Cell::new(Instant::now()) };
         execute(connection, "BEGIN")?;
         let result = work(&snapshot);
         if !connection.is_autocommit() {

@@ -79,7 +79,7 @@ impl Removal for SqliteStorage {
     }
 
     async fn link_keys(&self, fresh: LinkKey) -> Result<Vec<LinkKey>, StorageError> {
-        let work = move |session: &mut Session<'_>| Ok(link_keys::link_keys(session, &fresh)?);
+        let work = move |session: &mut Session<'_>| link_keys::link_keys(session, &fresh);
         self.writer().run("read the keys of links", 1, work).await
     }
 

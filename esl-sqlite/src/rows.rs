@@ -4,7 +4,7 @@ use std::{error::Error, str::FromStr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use esl_core::{
-    Attempt, AttemptError, EventId, EventPattern, LaneId, OrganizationId, SealedEvent, Secret, Seq,
+    Attempt, AttemptError, EventId, EventPattern, LaneId, OrganizationId, SealedEvent, Seq,
     Timestamp, Timings,
     storage::{Audience, LaneState, StoredEvent},
 };
@@ -220,11 +220,6 @@ pub(crate) fn patterns(row: &Row<'_>, index: usize) -> rusqlite::Result<Vec<Even
     let text = row.get_ref(index)?.as_str().map_err(|error| mistyped(index, error))?;
     let patterns: Result<_, _> = text.split_ascii_whitespace().map(str::parse).collect();
     patterns.map_err(|error| damaged(index, Type::Text, error))
-}
-
-pub(crate) fn secret(row: &Row<'_>, index: usize) -> rusqlite::Result<Secret> {
-    let text: String = row.get(index)?;
-    Secret::new(text).map_err(|error| damaged(index, Type::Text, error))
 }
 
 /// The columns that [`lane_state`] reads.

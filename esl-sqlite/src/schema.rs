@@ -15,6 +15,7 @@
 //! esl_deleted_organizations  whose events in the intake nobody waits for any more
 //! esl_audit     who has changed what
 //! esl_changes   what others than the engine have changed
+//! esl_encryption_keys  which keys secrets are sealed with
 //! esl_link_keys what links to large payloads are signed with
 //! esl_engine    one row: whose epoch it is, which installation this is, and after how many erasures
 //!               the files were cleaned
@@ -69,6 +70,7 @@ CREATE TABLE esl_subscriptions (
     organization INTEGER NOT NULL,
     callback_url TEXT NOT NULL,
     events TEXT NOT NULL,
+    -- A blob if it is sealed; so are the old one and the headers.
     secret TEXT NOT NULL,
     old_secret TEXT,
     old_secret_until INTEGER,
@@ -254,6 +256,12 @@ CREATE TABLE esl_link_keys (
     made_at INTEGER NOT NULL
 );
 
+-- With what secrets may be sealed. What is written after the last re-encryption began makes it used.
+CREATE TABLE esl_encryption_keys (
+    id BLOB PRIMARY KEY,
+    is_used INTEGER NOT NULL
+) WITHOUT ROWID;
+
 CREATE TABLE esl_changes (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     author INTEGER NOT NULL,
@@ -305,6 +313,8 @@ CREATE TABLE esl_engine (
     lapses_at INTEGER NOT NULL,
     checked_at INTEGER NOT NULL,
     installation BLOB,
+    -- Of the encryption keys that the engine has, one after the other.
+    key_ids BLOB,
     erasures_begun INTEGER NOT NULL DEFAULT 0,
     erasures_cleaned INTEGER NOT NULL DEFAULT 0,
     erasures_washed INTEGER NOT NULL DEFAULT 0

@@ -1,6 +1,9 @@
 //! What the writer knows while it writes: the connection, the time, and what it need not read again.
 
-use std::collections::{HashMap, hash_map::Entry};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+};
 
 use esl_core::{
     Hour, LaneId, OrganizationId, Seq, Timestamp, Usage, WorkerId,
@@ -14,6 +17,7 @@ use crate::{
     engine_lock::EngineLock,
     error::Stop,
     rows::{EventKey, lane_number, seq_number},
+    secrets::Secrets,
     statements::Statements,
 };
 
@@ -23,6 +27,9 @@ pub(crate) struct Session<'c> {
     pub(crate) statements: Statements<'c>,
     /// The time of this transaction.
     pub(crate) now: Timestamp,
+    pub(crate) secrets: Arc<Secrets>,
+    /// Whether the key that secrets are sealed with is known to be in its table.
+    pub(crate) is_key_noted: bool,
     /// Held while this handle has an engine.
     pub(crate) lock: EngineLock,
     /// What happens once this transaction is committed.
@@ -83,11 +90,14 @@ impl<'c> Session<'c> {
         connection: &'c Connection,
         lock: EngineLock,
         author: i64,
+        secrets: Arc<Secrets>,
     ) -> rusqlite::Result<Self> {
         Ok(Self {
             connection,
             statements: Statements::prepare(connection)?,
             now: Timestamp::EPOCH,
+            secrets,
+            is_key_noted: false,
             lock,
             effects: Effects::default(),
             author,
@@ -116,6 +126,7 @@ impl<'c> Session<'c> {
         self.unwritten.clear();
         self.live_lanes.clear();
         self.epoch = None;
+        self.is_key_noted = false;
     }
 
     /// Drops what is known of one organization, with what is unwritten of it: it is deleted. What other

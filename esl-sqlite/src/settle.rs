@@ -155,14 +155,14 @@ fn write_switch_off(session: &mut Session<'_>, switch_off: &SwitchOff) -> rusqli
     if !session.is_live(switch_off.lane)? {
         return Ok(());
     }
-    let Some(held) = subscription_row::by_lane(session.connection, lane)? else { return Ok(()) };
+    let Some(held) = subscription_row::by_lane(session, lane)? else { return Ok(()) };
     // One that a person has paused meanwhile stays paused by that person.
     let mut updated = held.switched_off(switch_off.reason, session.now);
     if updated == held {
         return Ok(());
     }
     updated.updated_at = session.now;
-    subscription_row::update(session.connection, &updated)?;
+    subscription_row::update(session, &updated)?;
     let (organization, id) = (updated.organization, updated.id.to_string());
     let action = Action::SubscriptionUpdated;
     audit::note(session, organization, &Actor::System, action, &id, &["active"])?;

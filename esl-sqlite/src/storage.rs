@@ -14,6 +14,7 @@ use crate::{
     checkpoint::Checkpoints,
     config::{OPEN, SqliteOptions},
     connection::{Patience, open_checkpointer, open_writer},
+    encryption_keys,
     error::translate_io,
     ownership::Ownership,
     readers::{READERS, Readers},
@@ -53,7 +54,9 @@ impl SqliteStorage {
     /// [`Unavailable`](esl_core::storage::StorageErrorKind::Unavailable) if the folder does not
     /// exist or the file cannot be written; [`Corrupt`](esl_core::storage::StorageErrorKind::Corrupt)
     /// if it is not a database; [`Unsupported`](esl_core::storage::StorageErrorKind::Unsupported) if
-    /// its tables were made by a newer ESL, or if `path` names a database in memory.
+    /// its tables were made by a newer ESL, or if `path` names a database in memory;
+    /// [`KeyMissing`](esl_core::storage::StorageErrorKind::KeyMissing) if secrets in it are encrypted
+    /// with a key that is not in the [keyring](SqliteOptions::keyring).
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StorageError> {
         Self::options().open(path)
     }
@@ -64,14 +67,19 @@ impl SqliteStorage {
     }
 
     pub(crate) fn open_with(path: &Path, options: SqliteOptions) -> Result<Self, StorageError> {
-        let SqliteOptions { clock, busy_timeout } = options;
+        let SqliteOptions { clock, busy_timeout, secrets } = options;
+        let secrets = Arc::new(secrets);
         let time = Arc::new(StorageTime::new(clock));
         let patience = Patience::new(busy_timeout);
         let mut connection = open_writer(path, &patience)?;
         migrate(&connection, time.now())?;
+        encryption_keys::demand_all(&connection, secrets.keyring.as_ref())?;
         let database = path.canonicalize().map_err(|error| translate_io(OPEN, error))?;
-        let readers = Readers::start(READERS, &database, busy_timeout, Arc::clone(&time))?;
-        let searcher = Readers::start(1, &database, busy_timeout, Arc::clone(&time))?;
+        let start = |count| {
+            let (time, secrets) = (Arc::clone(&time), Arc::clone(&secrets));
+            Readers::start(count, &database, busy_timeout, time, secrets)
+        };
+        let (readers, searcher) = (start(READERS)?, start(1)?);
         let checkpoints =
             Checkpoints::start(&mut connection, open_checkpointer(&database)?, patience)?;
         let changes = Arc::new(Changes::default());
@@ -81,6 +89,7 @@ impl SqliteStorage {
             time: Arc::clone(&time),
             changes: Arc::clone(&changes),
             checkpoints,
+            secrets: Arc::clone(&secrets),
         })?;
         let inner = Inner {
             database,

@@ -4,14 +4,19 @@ use std::{fmt::Write as _, num::NonZeroU32, sync::LazyLock, time::Duration};
 
 use esl_core::{
     CallbackUrl, CustomHeaders, DisabledReason, OnExhausted, OrganizationId, RetiringSecret,
-    SendOrder, Subscription, SubscriptionId, SubscriptionOptions, Timestamp,
+    Secret, SecretField, SendOrder, Subscription, SubscriptionId, SubscriptionOptions, Timestamp,
 };
 use rusqlite::{
-    Connection, OptionalExtension, Row,
+    OptionalExtension, Row,
     types::{Type, Value},
 };
 
-use crate::rows::{self, damaged, lane_number, mistyped, optional_time, patterns, patterns_text};
+use crate::{
+    encryption_keys,
+    rows::{self, damaged, lane_number, mistyped, optional_time, patterns, patterns_text},
+    secrets::{Holder, Secrets},
+    session::Session,
+};
 
 /// What an update writes; [`values`] gives them in this order.
 const CHANGEABLE: [&str; 19] = [
@@ -36,14 +41,22 @@ const CHANGEABLE: [&str; 19] = [
     "updated_at",
 ];
 
-fn values(subscription: &Subscription) -> [Value; CHANGEABLE.len()] {
+fn values(
+    subscription: &Subscription,
+    secrets: &Secrets,
+) -> rusqlite::Result<[Value; CHANGEABLE.len()]> {
     let options = &subscription.options;
     let retiring = subscription.retiring.as_ref();
-    [
+    let holder = Holder { organization: subscription.organization, subscription: subscription.id };
+    let seal = |text: &str, field| secrets.text(text, holder.place(field));
+    Ok([
         text(subscription.callback_url.as_str()),
         text(&patterns_text(&subscription.events)),
-        text(subscription.secret.expose()),
-        retiring.map_or(Value::Null, |retiring| text(retiring.secret.expose())),
+        seal(subscription.secret.expose(), SecretField::Current)?,
+        match retiring {
+            Some(retiring) => seal(retiring.secret.expose(), SecretField::Retiring)?,
+            None => Value::Null,
+        },
         time(retiring.map(|retiring| retiring.until)),
         Value::from(subscription.active),
         subscription.disabled_reason.map_or(Value::Null, |reason| text(reason.as_str())),
@@ -51,7 +64,10 @@ fn values(subscription: &Subscription) -> [Value; CHANGEABLE.len()] {
         time(subscription.expiring),
         options.description.as_deref().map_or(Value::Null, text),
         options.metadata.as_ref().map_or(Value::Null, |metadata| text(metadata.as_str())),
-        headers_value(&options.headers),
+        match headers_text(&options.headers) {
+            Some(headers) => seal(&headers, SecretField::Headers)?,
+            None => Value::Null,
+        },
         options
             .retry_schedule
             .as_deref()
@@ -62,12 +78,12 @@ fn values(subscription: &Subscription) -> [Value; CHANGEABLE.len()] {
         text(options.order.as_str()),
         text(options.on_exhausted.as_str()),
         time(Some(subscription.updated_at)),
-    ]
+    ])
 }
 
 /// Stores a new subscription, and says the lane that it got.
 pub(crate) fn insert(
-    connection: &Connection,
+    session: &mut Session<'_>,
     organization: i64,
     subscription: &Subscription,
 ) -> rusqlite::Result<esl_core::LaneId> {
@@ -85,12 +101,17 @@ pub(crate) fn insert(
         Value::from(organization),
         time(Some(subscription.created_at)),
     ];
-    let parameters = rusqlite::params_from_iter(fixed.into_iter().chain(values(subscription)));
-    connection.prepare_cached(&SQL)?.query_one(parameters, |row| rows::lane(row, 0))
+    encryption_keys::note(session)?;
+    let values = values(subscription, &session.secrets)?;
+    let parameters = rusqlite::params_from_iter(fixed.into_iter().chain(values));
+    session.connection.prepare_cached(&SQL)?.query_one(parameters, |row| rows::lane(row, 0))
 }
 
 /// Writes a subscription that is there.
-pub(crate) fn update(connection: &Connection, subscription: &Subscription) -> rusqlite::Result<()> {
+pub(crate) fn update(
+    session: &mut Session<'_>,
+    subscription: &Subscription,
+) -> rusqlite::Result<()> {
     static SQL: LazyLock<String> = LazyLock::new(|| {
         let places =
             CHANGEABLE.iter().zip(2..).map(|(column, place)| format!("{column} = ?{place}"));
@@ -103,11 +124,13 @@ pub(crate) fn update(connection: &Connection, subscription: &Subscription) -> ru
             CHANGEABLE.len() + 2
         )
     });
+    encryption_keys::note(session)?;
     let lane = [Value::from(lane_number(subscription.lane))];
     let organization = [Value::from(subscription.organization.to_bytes().to_vec())];
-    let parameters = lane.into_iter().chain(values(subscription)).chain(organization);
+    let values = values(subscription, &session.secrets)?;
+    let parameters = lane.into_iter().chain(values).chain(organization);
     let parameters = rusqlite::params_from_iter(parameters);
-    connection.prepare_cached(&SQL)?.execute(parameters)?;
+    session.connection.prepare_cached(&SQL)?.execute(parameters)?;
     Ok(())
 }
 
@@ -123,17 +146,32 @@ pub(crate) const SUBSCRIPTION_COLUMNS: usize = 3 + CHANGEABLE.len();
 pub(crate) fn subscription(
     row: &Row<'_>,
     organization: OrganizationId,
+    secrets: &Secrets,
 ) -> rusqlite::Result<Subscription> {
+    let id = SubscriptionId::from_bytes(row.get(1)?);
+    let holder = Holder { organization, subscription: id };
+    let secret = |index, field| {
+        let read =
+            |text: &str| Secret::new(text).map_err(|error| damaged(index, Type::Text, error));
+        let secret = secrets.read_text(row, index, holder.place(field), read)?;
+        secret.ok_or_else(|| damaged(index, Type::Null, "not a secret"))
+    };
     let callback_url = row.get_ref(3)?.as_str().map_err(|error| mistyped(3, error))?;
     let old_secret = if row.get::<_, Option<i64>>(7)?.is_some() {
-        Some(RetiringSecret { secret: rows::secret(row, 6)?, until: rows::time(row, 7)? })
+        Some(RetiringSecret {
+            secret: secret(6, SecretField::Retiring)?,
+            until: rows::time(row, 7)?,
+        })
     } else {
         None
     };
     let mut options = SubscriptionOptions::default();
     options.description = row.get(12)?;
     options.metadata = optional(row, 13, |text| text.parse().ok())?;
-    options.headers = optional(row, 14, headers)?.unwrap_or_default();
+    let read_headers = |text: &str| headers(text).ok_or_else(|| not_ours(14));
+    options.headers = secrets
+        .read_text(row, 14, holder.place(SecretField::Headers), read_headers)?
+        .unwrap_or_default();
     options.retry_schedule = optional(row, 15, schedule)?;
     options.timeout = row.get::<_, Option<u32>>(16)?.map(|ms| Duration::from_millis(ms.into()));
     options.max_per_second = row.get::<_, Option<u32>>(17)?.and_then(NonZeroU32::new);
@@ -141,12 +179,12 @@ pub(crate) fn subscription(
     options.order = optional(row, 19, SendOrder::from_name)?.unwrap_or_default();
     options.on_exhausted = optional(row, 20, OnExhausted::from_name)?.unwrap_or_default();
     Ok(Subscription {
-        id: SubscriptionId::from_bytes(row.get(1)?),
+        id,
         lane: rows::lane(row, 0)?,
         organization,
         callback_url: CallbackUrl::from_stored(callback_url),
         events: patterns(row, 4)?,
-        secret: rows::secret(row, 5)?,
+        secret: secret(5, SecretField::Current)?,
         retiring: old_secret,
         active: row.get(8)?,
         disabled_reason: optional(row, 9, DisabledReason::from_name)?,
@@ -159,10 +197,7 @@ pub(crate) fn subscription(
 }
 
 /// A subscription by its lane, of a deleted one too.
-pub(crate) fn by_lane(
-    connection: &Connection,
-    lane: i64,
-) -> rusqlite::Result<Option<Subscription>> {
+pub(crate) fn by_lane(session: &Session<'_>, lane: i64) -> rusqlite::Result<Option<Subscription>> {
     static SQL: LazyLock<String> = LazyLock::new(|| {
         format!(
             "SELECT {SUBSCRIPTION}, o.id
@@ -170,9 +205,10 @@ pub(crate) fn by_lane(
              WHERE s.lane = ?1"
         )
     });
-    let mut select = connection.prepare_cached(&SQL)?;
+    let mut select = session.connection.prepare_cached(&SQL)?;
     let found = select.query_row([lane], |row| {
-        subscription(row, OrganizationId::from_bytes(row.get(SUBSCRIPTION_COLUMNS)?))
+        let organization = OrganizationId::from_bytes(row.get(SUBSCRIPTION_COLUMNS)?);
+        subscription(row, organization, &session.secrets)
     });
     found.optional()
 }
@@ -199,20 +235,23 @@ fn optional<T>(
     let Some(text) = value.as_str_or_null().map_err(|error| mistyped(index, error))? else {
         return Ok(None);
     };
-    let read = read(text).ok_or_else(|| damaged(index, Type::Text, "not what ESL writes there"))?;
-    Ok(Some(read))
+    read(text).map(Some).ok_or_else(|| not_ours(index))
+}
+
+fn not_ours(index: usize) -> rusqlite::Error {
+    damaged(index, Type::Text, "not what ESL writes there")
 }
 
 /// A line for each header: neither names nor values hold line feeds.
-fn headers_value(headers: &CustomHeaders) -> Value {
+fn headers_text(headers: &CustomHeaders) -> Option<String> {
     if headers.is_empty() {
-        return Value::Null;
+        return None;
     }
     let mut text = String::new();
     for (name, value) in headers.expose() {
         writeln!(text, "{name}:{value}").expect("a String takes all");
     }
-    Value::from(text)
+    Some(text)
 }
 
 fn headers(text: &str) -> Option<CustomHeaders> {

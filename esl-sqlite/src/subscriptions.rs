@@ -11,10 +11,12 @@ use crate::{
     SqliteStorage, audit,
     changes::News,
     damage::Place,
+    encryption_keys,
     error::Stop,
     plan::read_plan,
     readers::Snapshot,
     rows::{self, LANE_STATE, lane_number},
+    secrets::Secrets,
     session::{OrganizationRow, Session, read_organization},
     settle::write_state,
     subscription_row::{self, SUBSCRIPTION},
@@ -41,7 +43,7 @@ impl Subscriptions for SqliteStorage {
         let work = move |snapshot: &Snapshot<'_>| {
             let connection = snapshot.connection;
             let Some(row) = read_organization(connection, organization)? else { return Ok(None) };
-            Ok(live(connection, organization, row, id)?)
+            Ok(live((connection, snapshot.secrets), organization, row, id)?)
         };
         self.readers().run("read a subscription", work).await
     }
@@ -118,7 +120,8 @@ fn create(
     {
         return Err(Stop::refused(StorageErrorKind::OverLimit, CREATE));
     }
-    subscription.lane = subscription_row::insert(connection, organization.key, &subscription)?;
+    encryption_keys::demand_known(session, CREATE)?;
+    subscription.lane = subscription_row::insert(session, organization.key, &subscription)?;
     let (of, id) = (subscription.organization, subscription.id.to_string());
     audit::note(session, of, by, Action::SubscriptionCreated, &id, &[])?;
     session.forget_lane(subscription.lane);
@@ -146,7 +149,8 @@ fn change(
         audit::note(session, organization, by, action, &id.to_string(), &fields)?;
     }
     updated.updated_at = session.now;
-    subscription_row::update(session.connection, &updated)?;
+    encryption_keys::demand_known(session, UPDATE)?;
+    subscription_row::update(session, &updated)?;
     let state = read_state(session.connection, updated.lane)?;
     let next = state.after_update(&held, &updated);
     if next != state {
@@ -200,14 +204,14 @@ fn demand_live(
     operation: &'static str,
 ) -> Result<Subscription, Stop> {
     let found = match session.organization(organization)? {
-        Some(row) => live(session.connection, organization, row, id)?,
+        Some(row) => live((session.connection, &session.secrets), organization, row, id)?,
         None => None,
     };
     found.ok_or(Stop::refused(StorageErrorKind::NotFound, operation))
 }
 
 fn live(
-    connection: &Connection,
+    (connection, secrets): (&Connection, &Secrets),
     organization: OrganizationId,
     row: OrganizationRow,
     id: SubscriptionId,
@@ -218,7 +222,9 @@ fn live(
     );
     let mut select = connection.prepare_cached(&sql)?;
     let parameters = (id.to_bytes(), row.key);
-    select.query_row(parameters, |row| subscription_row::subscription(row, organization)).optional()
+    let found = select
+        .query_row(parameters, |row| subscription_row::subscription(row, organization, secrets));
+    found.optional()
 }
 
 fn list(
@@ -234,7 +240,8 @@ fn list(
     let after = page.after.map_or(0, lane_number);
     page_of(select.query((row.key, after))?, page.limit, |row| {
         let place = Place::Subscription(row.get(0)?);
-        snapshot.readable(place, subscription_row::subscription(row, organization))
+        let read = subscription_row::subscription(row, organization, snapshot.secrets);
+        snapshot.readable(place, read)
     })
 }
 

@@ -27,6 +27,7 @@ use crate::{
     error::{SharedError, Stop, closed, translate, translate_io},
     foreign::Foreign,
     job::{Job, Work},
+    secrets::Secrets,
     session::Session,
     turn::Turn,
     washing::Washing,
@@ -56,6 +57,7 @@ pub(crate) struct Parts {
     pub(crate) time: Arc<StorageTime>,
     pub(crate) changes: Arc<Changes>,
     pub(crate) checkpoints: Checkpoints,
+    pub(crate) secrets: Arc<Secrets>,
 }
 
 impl Writer {
@@ -157,10 +159,11 @@ fn write(
     inbox: Receiver<Message>,
     ready: &mpsc::SyncSender<Result<(), StorageError>>,
 ) {
-    let Parts { connection, database, time, changes, checkpoints } = parts;
+    let Parts { connection, database, time, changes, checkpoints, secrets } = parts;
     let lock = EngineLock::new(database);
-    let started = Foreign::start(&connection, changes)
-        .and_then(|foreign| Ok((Session::new(&connection, lock, foreign.author())?, foreign)));
+    let started = Foreign::start(&connection, changes).and_then(|foreign| {
+        Ok((Session::new(&connection, lock, foreign.author(), secrets)?, foreign))
+    });
     let answer = |result| ready.send(result).expect("the caller waits for this");
     match started {
         Ok((session, foreign)) => {

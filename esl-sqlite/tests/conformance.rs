@@ -1,4 +1,4 @@
-//! What every storage promises, on a file.
+//! What every storage promises, on a file; once more with secrets that are encrypted in it.
 
 use std::{
     fs,
@@ -8,7 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use esl_core::{
-    Clock,
+    Clock, EncryptionKey, Keyring,
     storage::Storage,
     testing::{Engines, Harness, storage_suite},
 };
@@ -19,6 +19,7 @@ use tempfile::TempDir;
 struct OnDisk {
     folder: TempDir,
     database: PathBuf,
+    keyring: Option<Keyring>,
     /// Handles that were "killed": they are kept, so that they finish nothing while a case runs.
     killed: Vec<Arc<dyn Storage>>,
 }
@@ -28,7 +29,7 @@ impl Harness for OnDisk {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let database = folder.path().join("esl.db");
-        Self { folder, database, killed: Vec::new() }
+        Self { folder, database, keyring: None, killed: Vec::new() }
     }
 
     fn engines(&self) -> Engines {
@@ -36,8 +37,11 @@ impl Harness for OnDisk {
     }
 
     async fn open(&self, clock: Arc<dyn Clock>) -> Arc<dyn Storage> {
-        let storage = SqliteStorage::options().clock(clock).open(&self.database);
-        Arc::new(storage.expect("the database can be opened"))
+        let mut options = SqliteStorage::options().clock(clock);
+        if let Some(keyring) = &self.keyring {
+            options = options.keyring(keyring.clone());
+        }
+        Arc::new(options.open(&self.database).expect("the database can be opened"))
     }
 
     async fn reopen_after_kill(
@@ -65,3 +69,35 @@ fn wal(database: &Path) -> PathBuf {
 }
 
 storage_suite!(OnDisk);
+
+mod encrypted {
+    use super::*;
+
+    struct Encrypted(OnDisk);
+
+    #[async_trait]
+    impl Harness for Encrypted {
+        fn new() -> Self {
+            let keyring = Keyring::new([EncryptionKey::from_bytes(&[7; 32])]).expect("a key");
+            Self(OnDisk { keyring: Some(keyring), ..OnDisk::new() })
+        }
+
+        fn engines(&self) -> Engines {
+            self.0.engines()
+        }
+
+        async fn open(&self, clock: Arc<dyn Clock>) -> Arc<dyn Storage> {
+            self.0.open(clock).await
+        }
+
+        async fn reopen_after_kill(
+            &mut self,
+            killed: Arc<dyn Storage>,
+            clock: Arc<dyn Clock>,
+        ) -> Arc<dyn Storage> {
+            self.0.reopen_after_kill(killed, clock).await
+        }
+    }
+
+    storage_suite!(Encrypted);
+}

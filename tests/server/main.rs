@@ -16,6 +16,8 @@ mod operations;
 mod options;
 mod quick_start;
 mod replay;
+mod secrecy;
+mod secrets;
 mod shutdown;
 mod start;
 mod support;

@@ -30,7 +30,7 @@ use tokio_rustls::{
 use crate::support::{Api, Behaviour, Folder, Receiver, WITH_CLIENT};
 
 /// The certificate of an authority, in PEM, and a receiver's TLS that it vouches for.
-fn authority_for(name: &str) -> (String, TlsAcceptor) {
+pub(crate) fn authority_for(name: &str) -> (String, TlsAcceptor) {
     let key = || KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key");
     let mut params = CertificateParams::new([]).expect("no names");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

@@ -125,7 +125,7 @@ fn finish(driver: &Driver, send: &Sending, mut tries: Vec<Tried>) -> Option<Send
     } else {
         let is_charged = |index| index + 1 == count && !send.is_probe && !is_unsent;
         let tries = tries.into_iter().enumerate();
-        tries.map(|(index, tried)| tried.log(send.is_probe, is_charged(index))).collect()
+        tries.map(|(index, tried)| tried.log(send, is_charged(index))).collect()
     };
     let settlement = Settlement {
         lane: send.lane,
@@ -183,12 +183,13 @@ fn outcome(
 }
 
 impl Tried {
-    fn log(self, probe: bool, charged: bool) -> Attempt {
+    fn log(self, send: &Sending, charged: bool) -> Attempt {
         let error = error_of(&self.sent.result);
         let (status, detail) = match self.sent.result {
             Ok(answer) => {
                 let text = String::from_utf8_lossy(&answer.excerpt).into_owned();
-                (Some(answer.status), (!text.is_empty()).then_some(text))
+                let detail = (!text.is_empty()).then(|| send.target.subscription.mask(text));
+                (Some(answer.status), detail)
             }
             Err(failure) => (None, Some(failure.detail)),
         };
@@ -198,7 +199,7 @@ impl Tried {
             status,
             error,
             detail,
-            probe,
+            probe: send.is_probe,
             charged,
             timings: self.sent.timings,
         }

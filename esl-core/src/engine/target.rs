@@ -1,6 +1,6 @@
 //! Where a lane's deliveries go and how, prepared for sending.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use super::headers::HeaderNames;
 use crate::{
@@ -16,7 +16,6 @@ pub(crate) struct Defaults {
     pub(crate) attempt_timeout: Duration,
 }
 
-#[derive(Debug)]
 pub(crate) struct Target {
     pub(crate) subscription: Subscription,
     pub(crate) signer: Signer,
@@ -56,6 +55,13 @@ impl Target {
     pub(crate) fn retiring_at(&self, now: Timestamp) -> Option<&Signer> {
         let (signer, until) = self.retiring.as_deref()?;
         (now < *until).then_some(signer)
+    }
+}
+
+impl fmt::Debug for Target {
+    /// Not the headers: their values are credentials.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Target").field("subscription", &self.subscription).finish_non_exhaustive()
     }
 }
 

@@ -34,6 +34,8 @@ pub enum StorageErrorKind {
     Fenced,
     /// The database was made by a newer ESL, or its settings make the promise of durability void.
     Unsupported,
+    /// Secrets in it are encrypted with a key that was not given. Nothing is wrong with them.
+    KeyMissing,
 }
 
 impl StorageError {
@@ -73,7 +75,8 @@ impl StorageError {
             | StorageErrorKind::NotFound
             | StorageErrorKind::Gone
             | StorageErrorKind::Fenced
-            | StorageErrorKind::Unsupported => false,
+            | StorageErrorKind::Unsupported
+            | StorageErrorKind::KeyMissing => false,
         }
     }
 }
@@ -90,6 +93,7 @@ impl fmt::Display for StorageErrorKind {
             Self::Gone => "it was erased, or removed because it was old",
             Self::Fenced => "another engine has it",
             Self::Unsupported => "it is not supported",
+            Self::KeyMissing => "its secrets are encrypted with a key that was not given",
         })
     }
 }

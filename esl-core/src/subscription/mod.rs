@@ -2,6 +2,7 @@
 
 mod headers;
 mod json_object;
+mod masking;
 mod options;
 mod rotation;
 
@@ -94,9 +95,7 @@ impl Subscription {
     /// Up to when its deliveries came to be owed that are to be expired; `None` if there are none.
     #[must_use]
     pub fn expires_until(&self, now: Timestamp) -> Option<Timestamp> {
-        let held_for = self.held_since.map_or(Duration::ZERO, |since| now.since(since));
-        let is_held_too_long = held_for >= HELD_MAX;
-        self.expiring.max(is_held_too_long.then(|| now - HELD_MAX))
+        expires_until(self.held_since, self.expiring, now)
     }
 
     /// The subscription with an update in force at `now`, but for
@@ -147,6 +146,18 @@ impl Subscription {
         }
         self.active = active;
     }
+}
+
+/// [`Subscription::expires_until`], of one of which a storage has read no more than it takes.
+#[must_use]
+pub fn expires_until(
+    held_since: Option<Timestamp>,
+    expiring: Option<Timestamp>,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let held_for = held_since.map_or(Duration::ZERO, |since| now.since(since));
+    let is_held_too_long = held_for >= HELD_MAX;
+    expiring.max(is_held_too_long.then(|| now - HELD_MAX))
 }
 
 /// Deliveries that were held for longer are expired.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use esl_core::{
-    AttemptError, DeliveryState, DisabledReason, RetryPolicy, SubscriptionUpdate,
-    storage::StorageErrorKind, testing::Reply,
+    AttemptError, CustomHeaders, DeliveryState, DisabledReason, RetryPolicy, SubscriptionOptions,
+    SubscriptionUpdate, storage::StorageErrorKind, testing::Reply,
 };
 
 use crate::world::{ORGANIZATION, START, event, run, run_with, url};
@@ -290,5 +290,31 @@ fn a_clock_that_is_set_back_an_hour_delays_no_retry_and_hastens_none() {
             assert!(delay >= documented * 8 / 10, "{delay:?} after attempt {}", index + 1);
             assert!(delay <= documented * 12 / 10, "{delay:?} after attempt {}", index + 1);
         }
+    });
+}
+
+#[test]
+fn what_a_receiver_says_of_its_credentials_is_masked_in_the_log_of_attempts() {
+    run(|world| async move {
+        let headers = [("authorization", "Bearer of-a-gateway"), ("x-tenant", "a")];
+        let headers = CustomHeaders::new(headers).unwrap();
+        let options = SubscriptionOptions::default().with_headers(headers);
+        let subscription = world.subscribe_with("a", "*", options).await;
+        let secret = subscription.secret.expose();
+        let said = format!(
+            "a bad token: Bearer of-a-gateway, of-a-gateway; signed with {secret}, {}",
+            secret.strip_prefix("whsec_").unwrap()
+        );
+        let mut answer = Reply::status(403);
+        if let Reply::Answer(answer) = &mut answer {
+            answer.excerpt = said.into();
+        }
+        world.transport.script(&url("a"), [answer]);
+        let published = world.publish("person.updated", 1).await;
+        let delivery = world.until_state(&subscription, published, DeliveryState::Delivered).await;
+        let (_, log) =
+            world.esl.storage().delivery(ORGANIZATION, delivery.id).await.unwrap().unwrap();
+        let detail = log[0].detail.as_deref();
+        assert_eq!(detail, Some("a bad token: ***, ***; signed with ***, ***"));
     });
 }

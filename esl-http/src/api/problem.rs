@@ -236,7 +236,9 @@ impl From<&StorageError> for Problem {
             StorageErrorKind::Busy => {
                 Self::unavailable("storage is busy; try again", 1).with_cause(error)
             }
-            StorageErrorKind::Unavailable | StorageErrorKind::Fenced => {
+            StorageErrorKind::Unavailable
+            | StorageErrorKind::Fenced
+            | StorageErrorKind::KeyMissing => {
                 Self::unavailable("storage is not available", 5).with_cause(error)
             }
             StorageErrorKind::NotFound => Self::not_found("thing in this organization"),

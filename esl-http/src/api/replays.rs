@@ -1,6 +1,6 @@
 //! `/api/v1/replays`, and those of a subscription: sending many deliveries again.
 
-use std::{borrow::Cow, num::NonZeroU32};
+use std::num::NonZeroU32;
 
 use axum::{
     extract::{MatchedPath, State},

@@ -314,9 +314,11 @@ mod tests {
     #[test]
     fn what_is_in_force_is_shown_without_secrets() {
         let secret = "s".repeat(32);
+        let key = "abcdef01".repeat(8);
         let config = config(&[
             ("ESL_LISTEN", "127.0.0.1:1"),
             ("ESL_BOOTSTRAP_CLIENT", &format!("client:{secret}")),
+            ("ESL_ENCRYPTION_KEY", &key),
         ])
         .expect("it is right");
         let shown = config.in_force().join(" ");
@@ -324,7 +326,10 @@ mod tests {
         assert!(shown.contains("ESL_BOOTSTRAP_CLIENT is set"), "{shown}");
         assert!(shown.contains("RATE_LIMIT_EVENTS_HOUR=10000"), "{shown}");
         assert!(!shown.contains("ESL_BROKER_URL"), "{shown}");
-        assert!(!shown.contains(&secret) && !format!("{config:?}").contains(&secret), "{shown}");
+        assert!(shown.contains("ESL_ENCRYPTION_KEY is set"), "{shown}");
+        for secret in [&secret, &key] {
+            assert!(!shown.contains(secret) && !format!("{config:?}").contains(secret), "{shown}");
+        }
     }
 
     #[test]

@@ -12,7 +12,10 @@ use std::{
     time::Duration,
 };
 
-use esl_core::{Algorithm, CallbackAllowList, Client, Digest, Limit, OrganizationId, RetryPolicy};
+use esl_core::{
+    Algorithm, CallbackAllowList, Client, Digest, Keyring, KeyringError, Limit, OrganizationId,
+    RetryPolicy,
+};
 use esl_http::{
     HttpTransport, HttpTransportBuilder, Proxy, ProxyError,
     api::{TrustedProxies, TrustedProxiesError},
@@ -251,6 +254,17 @@ pub(super) fn bootstrap_client(text: &str) -> Parsed<BootstrapClient> {
     Ok(BootstrapClient { id: id.to_owned(), secret: Digest::of(secret.as_bytes()) })
 }
 
+/// Keys with commas between them, the one that encrypts first.
+pub(super) fn encryption_keys(text: &str) -> Parsed<Keyring> {
+    text.parse().map_err(|error: KeyringError| match error {
+        KeyringError::Key(number) => format!(
+            "expected keys of 32 random bytes in base64 or hex, with commas in between, and number \
+             {number} is none; `openssl rand -base64 32` makes one"
+        ),
+        error => format!("expected each key once: {error}"),
+    })
+}
+
 pub(super) fn header_prefix(text: &str) -> Parsed<String> {
     let is_token = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     let is_closed = text.starts_with('-') || text.ends_with('-');
@@ -470,6 +484,23 @@ mod tests {
         ] {
             let expected = bootstrap_client(&wrong).expect_err("it is wrong");
             assert!(!expected.contains("xxx"), "{expected}");
+        }
+    }
+
+    #[test]
+    fn encryption_keys_are_32_bytes_each_and_are_not_repeated_in_what_is_said() {
+        let (one, other) = ("01".repeat(32), "/".repeat(42) + "8=");
+        let keyring = encryption_keys(&format!("{one}, {other}")).expect("two keys");
+        assert_eq!(keyring.ids().len(), 2);
+        for (wrong, said) in [
+            (format!("{one},hunter2"), "number 2 is none; `openssl rand -base64 32` makes one"),
+            ("hunter2".into(), "number 1 is none"),
+            (format!("{one},"), "number 2 is none"),
+            (format!("{one},{other},{one}"), "expected each key once: key 3 is there before"),
+        ] {
+            let expected = encryption_keys(&wrong).expect_err("it is wrong");
+            assert!(expected.contains(said), "{expected}");
+            assert!(!expected.contains("hunter2") && !expected.contains(&one), "{expected}");
         }
     }
 

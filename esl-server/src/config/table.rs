@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, net::SocketAddr, path::PathBuf, time::Duration};
 
-use esl_core::{Algorithm, CallbackAllowList, Limit};
+use esl_core::{Algorithm, CallbackAllowList, Keyring, Limit};
 use esl_http::{Proxy, api::TrustedProxies};
 
 use super::{
@@ -119,6 +119,15 @@ variables! {
     /// Where the state lives: `sqlite://` and the path of a file, which is made if it is not there.
     /// A path that does not begin with a slash starts at the working directory.
     "ESL_DATABASE_URL" Url, default "sqlite://esl.db" => database: PathBuf = parse::database_url;
+
+    /// The key that the secrets of subscriptions, the values of their own headers and the keys of links
+    /// are encrypted with in the database: 32 random bytes in base64 or hex, as
+    /// `openssl rand -base64 32` makes them. Unset, they are stored in plain text. Several keys stand
+    /// with commas in between: the first encrypts, all of them decrypt. From the first secret on, nothing
+    /// but a backup can be done without the key, so keep it, elsewhere than the database; see
+    /// docs/server.md.
+    "ESL_ENCRYPTION_KEY" Secret, default "" => encryption_keys: Option<Keyring> =
+        parse::optional(parse::encryption_keys);
 
     /// How the API is reached from outside, for the links that ESL gives out.
     /// Unset, it is `http://` and what `ESL_LISTEN` says.

@@ -289,3 +289,21 @@ async fn a_damaged_subscription_is_left_out_of_the_list_and_can_be_deleted() {
         .unwrap_err();
     assert_eq!(again.kind(), StorageErrorKind::NotFound);
 }
+
+#[tokio::test]
+async fn a_damaged_subscription_that_is_paused_does_not_hold_up_the_chores() {
+    let world = World::new().await;
+    let damage =
+        "UPDATE esl_subscriptions SET secret = '', active = 0, held_since = 0, expiring = 1";
+    world.connection().execute(damage, []).unwrap();
+    let worker = world.storage.enlist(worker_id(1)).await.unwrap();
+    let mut ready = Vec::new();
+    loop {
+        let swept = world.storage.sweep(&worker, 10).await.unwrap();
+        ready.extend(swept.ready);
+        if !swept.more {
+            break;
+        }
+    }
+    assert_eq!(ready, [world.lane]);
+}

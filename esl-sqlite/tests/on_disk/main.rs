@@ -13,6 +13,7 @@ mod opening;
 mod outbox;
 mod remnants;
 mod removal;
+mod secrets;
 mod wal;
 
 use std::{error::Error, path::PathBuf, sync::Arc};

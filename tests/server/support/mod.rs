@@ -12,7 +12,7 @@ pub(crate) use self::{
     api::Api,
     curl::{curl, shell},
     receiver::{Behaviour, Received, Receiver},
-    server::{Folder, Server},
+    server::{Ended, Folder, Server},
 };
 
 /// The client that most cases bring along, as `ESL_BOOTSTRAP_CLIENT` wants it.

@@ -27,6 +27,15 @@ impl Folder {
         self.0.path().join("esl.db")
     }
 
+    /// Whether one of the files, other than those of large payloads, has these bytes.
+    pub(crate) fn holds(&self, bytes: &[u8]) -> bool {
+        let files = std::fs::read_dir(self.0.path()).expect("it is there");
+        files.flatten().any(|file| {
+            let held = std::fs::read(file.path()).unwrap_or_default();
+            held.windows(bytes.len()).any(|window| window == bytes)
+        })
+    }
+
     /// Starts a server, and waits until it listens.
     pub(crate) async fn start(&self, variables: &[(&str, &str)]) -> Server {
         let mut child = self.command(&["serve"], variables).spawn().expect("the binary starts");

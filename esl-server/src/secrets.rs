@@ -1,0 +1,103 @@
+//! The command `secrets`. It writes beside a running server, or without one.
+
+use std::{error::Error, sync::Arc};
+
+use anyhow::{anyhow, bail};
+use esl_core::{
+    KeyId, Keyring, SystemClock,
+    storage::{StorageError, StorageErrorKind},
+};
+use esl_sqlite::{Reencrypted, SecretForm};
+use serde_json::json;
+
+use crate::{cli::SecretsCommand, config::Config, database, output::print};
+
+pub(crate) async fn run(config: &Config, command: SecretsCommand) -> anyhow::Result<()> {
+    let SecretsCommand::Reencrypt { plain, json } = command;
+    let Some(keyring) = &config.encryption_keys else {
+        bail!(
+            "ESL_ENCRYPTION_KEY is not set: there is no key to encrypt with, or to read what is \
+             encrypted; `openssl rand -base64 32` makes one"
+        );
+    };
+    let storage = database::open_existing(config, Arc::new(SystemClock::new()))?;
+    let form = if plain { SecretForm::Plain } else { SecretForm::Encrypted };
+    let done = storage.reencrypt(form).await.map_err(|error| not_done(config, error))?;
+    let unused = keyring.ids().filter(|id| !done.keys_in_use.contains(id));
+    // The first one is about to be used, whether anything is there yet or not.
+    let unused: Vec<_> = unused.filter(|id| plain || *id != keyring.first()).collect();
+    let said = json!({
+        "subscriptions": done.subscriptions,
+        "link_keys": done.link_keys,
+        "damaged": done.damaged,
+        "keys_in_use": texts(&done.keys_in_use),
+        "keys_unused": texts(&unused),
+    });
+    print(json, &said, || text(&done, keyring, &unused, plain));
+    warn(&done, plain);
+    Ok(())
+}
+
+fn not_done(config: &Config, error: StorageError) -> anyhow::Error {
+    match (error.kind(), error.source()) {
+        (StorageErrorKind::KeyMissing, Some(cause)) => anyhow!(
+            "the server on {} has to be able to read what is written: {cause}; restart it with this \
+             ESL_ENCRYPTION_KEY, and give the command again",
+            database::absolute(&config.database)
+        ),
+        _ => anyhow::Error::new(error).context("the secrets were not all rewritten"),
+    }
+}
+
+fn text(done: &Reencrypted, keyring: &Keyring, unused: &[KeyId], plain: bool) -> String {
+    let mut text = format!(
+        "rewritten      {} subscriptions, {} keys of links\n",
+        done.subscriptions, done.link_keys
+    );
+    if done.damaged > 0 {
+        text.push_str(&format!("left           {} damaged secrets\n", done.damaged));
+    }
+    for (place, id) in (1..).zip(keyring.ids()) {
+        let use_of_it = match unused.contains(&id) {
+            true if plain => "used by nothing any more; unset ESL_ENCRYPTION_KEY",
+            true => "used by nothing any more; take it out of ESL_ENCRYPTION_KEY",
+            false => "in use",
+        };
+        text.push_str(&format!("key {place:<10} {id}: {use_of_it}\n"));
+    }
+    text
+}
+
+/// On the standard error, beside an answer in JSON, too.
+fn warn(done: &Reencrypted, plain: bool) {
+    if let Some(id) = done.engine_key {
+        let then =
+            if plain { "without ESL_ENCRYPTION_KEY" } else { "with this ESL_ENCRYPTION_KEY" };
+        tracing::warn!(
+            "the running server encrypts with the key {id}, and needs it: restart it {then}, and give \
+             the command again, before you give up that key"
+        );
+    }
+    if !done.is_clean {
+        tracing::warn!(
+            "somebody reads the database for long, a backup perhaps: what stood there before is still \
+             in the write-ahead log until that is over, and a running server has emptied it or this \
+             command was given once more"
+        );
+    }
+}
+
+fn texts(ids: &[KeyId]) -> Vec<String> {
+    ids.iter().map(ToString::to_string).collect()
+}
+
+/// Why a database is not opened whose secrets are encrypted with another key.
+pub(crate) fn key_missing(config: &Config, error: &StorageError) -> anyhow::Error {
+    let cause = error.source().map(ToString::to_string).unwrap_or_default();
+    let path = database::absolute(&config.database);
+    let problem = match config.encryption_keys {
+        None => "and ESL_ENCRYPTION_KEY is not set",
+        Some(_) => "and ESL_ENCRYPTION_KEY does not have it",
+    };
+    anyhow!("the secrets in the database {path} are encrypted with a key, {problem}: {cause}")
+}
