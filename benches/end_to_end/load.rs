@@ -25,14 +25,21 @@ pub(crate) struct Load {
 impl Load {
     /// Publishes an event of 512 bytes to `path`.
     pub(crate) fn new(url: &str, path: &str, token: &str, expected: &'static [u8]) -> Self {
-        let address = url.trim_start_matches("http://").split('/').next().unwrap_or_default();
         let frame = r#"{"type":"person.updated","data":{"id":"person_1","text":""}}"#;
         let body = frame.replace("\"\"", &format!("\"{}\"", "x".repeat(512 - frame.len())));
-        let request = format!(
-            "POST {path} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {token}\r\n\
-             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nauthorization: Bearer {token}\r\n\
+             content-type: application/json"
         );
+        Self::raw(url, &head, &body, expected)
+    }
+
+    /// Sends this head, to which what is missing is added, and body.
+    pub(crate) fn raw(url: &str, head: &str, body: &str, expected: &'static [u8]) -> Self {
+        let address = url.trim_start_matches("http://").split('/').next().unwrap_or_default();
+        let length = body.len();
+        let request =
+            format!("{head}\r\nhost: {address}\r\ncontent-length: {length}\r\n\r\n{body}");
         Self { address: address.to_owned(), request: request.into_bytes().into(), expected }
     }
 

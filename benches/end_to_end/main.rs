@@ -13,6 +13,7 @@
 //! - `pause`: pausing and resuming a subscription that very many deliveries wait for
 //! - `retention`: publishing while very many old events are removed
 //! - `lanes`: a start with deliveries waiting in very many lanes
+//! - `guessing`: calls of others while somebody guesses secrets of clients
 //!
 //! `ESL_BENCH_EVENTS` says how many events there are (default 1 000 000): how many go through ESL and
 //! the relay, in rounds of 50 000; how many deliveries wait in `pause` and `lanes`; how many events are
@@ -27,6 +28,7 @@ mod disk;
 mod embedded;
 mod fan_out;
 mod filled;
+mod guessing;
 mod isolation;
 mod lanes;
 mod latency;
@@ -66,7 +68,7 @@ fn main() -> anyhow::Result<()> {
 
 type Measure = fn(&Settings) -> anyhow::Result<()>;
 
-const PARTS: [(&str, Measure); 9] = [
+const PARTS: [(&str, Measure); 10] = [
     ("throughput", relay::compare),
     ("latency", latency::compare),
     ("embedded", embedded::measure),
@@ -76,6 +78,7 @@ const PARTS: [(&str, Measure); 9] = [
     ("pause", pause::measure),
     ("retention", retention::measure),
     ("lanes", lanes::measure),
+    ("guessing", guessing::measure),
 ];
 
 /// What the run is made of.

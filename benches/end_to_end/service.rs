@@ -38,7 +38,8 @@ impl Service {
         let esl = builder.grace(Duration::from_secs(1)).build().await?;
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}", listener.local_addr()?);
-        let router = api::router(esl.clone(), ApiConfig::default());
+        let config = ApiConfig::default().with_trusted_proxies("127.0.0.1".parse()?);
+        let router = api::router(esl.clone(), config);
         let limits = ServerLimits::default();
         tokio::spawn(api::serve(listener, router, std::future::pending(), limits));
         Ok(Self { esl, url })
@@ -79,6 +80,25 @@ impl Service {
 
     pub(crate) fn load_as(&self, organization: OrganizationId) -> Load {
         Load::new(&self.url, "/api/v1/events", &token(organization), b"HTTP/1.1 202")
+    }
+
+    /// Reads a few events, again and again.
+    pub(crate) fn reading(&self) -> Load {
+        let token = token(BYSTANDER);
+        let head = format!("GET /api/v1/events?limit=5 HTTP/1.1\r\nauthorization: Bearer {token}");
+        Load::raw(&self.url, &head, "", b"HTTP/1.1 200")
+    }
+
+    /// Asks for a token with a wrong secret, from an address of so many.
+    pub(crate) fn guess(&self, address: usize) -> Load {
+        let [_, a, b, c] = u32::try_from(address).unwrap_or_default().to_be_bytes();
+        let head = format!(
+            "POST /oauth/token HTTP/1.1\r\nx-forwarded-for: 10.{a}.{b}.{c}\r\n\
+             content-type: application/x-www-form-urlencoded"
+        );
+        let body =
+            format!("grant_type=client_credentials&client_id={ORGANIZATION}&client_secret=wrong");
+        Load::raw(&self.url, &head, &body, b"HTTP/1.1 4")
     }
 
     /// Waits until every delivery is settled in storage.

@@ -28,6 +28,8 @@ struct Scene {
     delivery: String,
     replay: String,
     client: String,
+    /// Which waits to be announced.
+    maintenance: String,
 }
 
 impl Scene {
@@ -44,12 +46,15 @@ impl Scene {
         assert_eq!(cancelled.status, StatusCode::OK, "{}", cancelled.text);
         let client = json!({ "client_id": "shop" });
         let client = world.post("/api/v1/clients").json(&client).send().await;
+        let later = maintenance(Some("2030-01-01T00:00:00Z"));
+        let maintenance = world.post("/api/admin/maintenance").json(&later).send().await;
         Self {
             subscription,
             event: text(&event["id"]),
             delivery: text(&list.body["data"][0]["id"]),
             replay,
             client: text(&client.body["client_id"]),
+            maintenance: text(&maintenance.body["id"]),
             world,
         }
     }
@@ -73,6 +78,7 @@ impl Scene {
             "/api/v1/deliveries/" => (&self.delivery, "dlv_00000000000000000000000001"),
             "/api/v1/replays/" => (&self.replay, "rpl_01HM6QTXJ0CZ5Q3S0VZJY5T8N7"),
             "/api/v1/clients/" => (&self.client, "nobody"),
+            "/api/admin/maintenance/" => (&self.maintenance, "evt_01HM6QTXJ0CZ5Q3S0VZJY5T8N7"),
             _ if !route.path.contains('{') => ("", ""),
             _ => panic!(
                 "{} {}: this test does not know what stands for its {{id}}. Give `Scene` one, and \
@@ -93,6 +99,7 @@ impl Scene {
                 json!({ "callback_url": "https://a.example/hook", "events": ["*"] })
             }
             ("PATCH", "/api/v1/subscriptions/{id}") => json!({ "active": false }),
+            ("POST", "/api/admin/maintenance") => maintenance(None),
             // The others take none, or one that may be left out.
             _ => return call,
         };
@@ -110,6 +117,16 @@ impl Scene {
         }
         read
     }
+}
+
+fn maintenance(announce_at: Option<&str>) -> Value {
+    let mut body = json!({
+        "starts_at": "2030-01-02T00:00:00Z", "ends_at": "2030-01-03T00:00:00Z", "message": "acme",
+    });
+    if let Some(at) = announce_at {
+        body["announce_at"] = at.into();
+    }
+    body
 }
 
 #[tokio::test]
@@ -205,8 +222,9 @@ async fn what_belongs_to_another_organization_is_like_what_does_not_exist() {
 #[tokio::test]
 async fn lists_show_nothing_of_another_organization() {
     let scene = Scene::new().await;
-    let Scene { subscription, event, delivery, replay, client, .. } = &scene;
-    let secrets = [subscription, event, delivery, replay, client, "acme", "a.example", "xxx"];
+    let Scene { subscription, event, delivery, replay, client, maintenance, .. } = &scene;
+    let secrets =
+        [subscription, event, delivery, replay, client, maintenance, "acme", "a.example", "xxx"];
     let is_list = |route: &RouteEntry| route.method == Method::GET && !route.path.contains('{');
     for (route, _) in guarded().into_iter().filter(|(route, _)| is_list(route)) {
         let reply = scene.call(&route, &route.path).token(&scene.world.stranger_token).send().await;

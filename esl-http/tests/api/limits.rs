@@ -61,6 +61,37 @@ async fn every_answer_says_what_is_left_of_the_hour() {
 }
 
 #[tokio::test]
+async fn at_free_a_thousand_events_an_hour_count_down_and_are_told_of_once() {
+    let world = World::new().await;
+    let plan = Some(Plan::new(Tier::Free));
+    world.esl.set_plan(world.organization, plan).await.expect("it exists");
+    let event = json!({ "type": "person.updated", "data": {} });
+    let notices = async |name: &str| {
+        let list = world.get(&format!("{EVENTS}?type=system.rate_limit.{name}")).send().await;
+        list.body["data"].as_array().expect("a list").len()
+    };
+    for hour in 1..=2 {
+        for number in 1..=1000 {
+            let reply = world.post(EVENTS).json(&event).send().await;
+            let left = (1000 - number).to_string();
+            assert_eq!(reply.status, StatusCode::ACCEPTED, "{number}");
+            assert_eq!(told(&reply)[..2], [Some("1000"), Some(&*left)]);
+            if matches!(number, 799 | 800 | 999 | 1000) {
+                let so_far = (notices("warning").await, notices("exceeded").await);
+                let before = hour - 1;
+                let expected =
+                    (before + usize::from(number >= 800), before + usize::from(number >= 1000));
+                assert_eq!(so_far, expected, "{number}");
+            }
+        }
+        let reply = world.post(EVENTS).json(&event).send().await;
+        assert_eq!((reply.status, told(&reply)[1]), (StatusCode::TOO_MANY_REQUESTS, Some("0")));
+        // 28 minutes are left of the first hour.
+        world.clock.advance(Duration::from_secs(60 * 60));
+    }
+}
+
+#[tokio::test]
 async fn an_organization_sees_what_it_may_use_and_what_it_uses() {
     let world = limited(Limit::AtMost(3)).await;
     world.subscribe(&["*"]).await;
