@@ -167,6 +167,14 @@ impl Tiers {
     }
 }
 
+impl Tiers {
+    /// How many subscriptions an organization may have; without a plan, any number.
+    #[must_use]
+    pub fn subscriptions_max(&self, plan: Option<Plan>) -> Limit {
+        plan.map_or(Limit::Unlimited, |plan| self.allowance(&plan).subscriptions)
+    }
+}
+
 /// What was agreed with an organization: a tier, and what differs from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
@@ -199,11 +207,12 @@ pub struct Usage {
 
 impl Usage {
     /// What is used at `now`: nothing if the hour is over. An hour does not come again when the clock
-    /// is set back.
+    /// is set back; but one that is further away than the next was counted by a clock that was wrong.
     #[must_use]
     pub fn at(self, now: Timestamp) -> Self {
         let hour = Hour::of(now);
-        if hour > self.hour { Self { hour, events: 0 } } else { self }
+        let counts = self.hour >= hour && self.hour <= hour.next();
+        if counts { self } else { Self { hour, events: 0 } }
     }
 
     /// With so many more events, which thresholds of a limit it has come to that it had not yet.
@@ -231,6 +240,12 @@ impl Hour {
     #[must_use]
     pub const fn of(time: Timestamp) -> Self {
         Self(time.as_millis().div_euclid(Self::MILLISECONDS))
+    }
+
+    /// The one after it.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
     }
 
     /// When it is over.
@@ -360,5 +375,7 @@ mod tests {
         assert_eq!(used.hour.end(), at(7200));
         assert_eq!(used.at(at(7200)), Usage { hour: Hour::of(at(7200)), events: 0 });
         assert_eq!(used.at(at(0)), used);
+        let ahead = Usage { hour: Hour::of(at(7200)), events: 7 };
+        assert_eq!(ahead.at(at(3599)), Usage { hour: Hour::of(at(0)), events: 0 });
     }
 }

@@ -38,27 +38,9 @@ pub(crate) enum Command {
     /// Secrets of subscriptions, as the database keeps them
     #[command(subcommand)]
     Secrets(SecretsCommand),
-    /// Announce maintenance to all organizations: a running server sends it
-    Maintenance {
-        /// When it begins, as in 2024-01-15T20:00:00Z
-        #[arg(long, value_name = "TIME")]
-        starts_at: Timestamp,
-        /// When it is over
-        #[arg(long, value_name = "TIME")]
-        ends_at: Timestamp,
-        /// What is to be said of it
-        #[arg(long)]
-        message: String,
-        /// When it is announced [default: now]
-        #[arg(long, value_name = "TIME")]
-        announce_at: Option<Timestamp>,
-        /// To this organization alone, by id or name
-        #[arg(long = "org", value_name = "ID")]
-        organization: Option<String>,
-        /// Answer in JSON
-        #[arg(long)]
-        json: bool,
-    },
+    /// Announcements of maintenance: a running server sends them
+    #[command(subcommand)]
+    Maintenance(MaintenanceCommand),
     /// Show who has changed what of an organization, the latest first
     Audit {
         /// The organization, by id or name; of one that was deleted, by its id
@@ -127,6 +109,45 @@ pub(crate) enum OrganizationCommand {
         /// Yes, delete it
         #[arg(long)]
         yes: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MaintenanceCommand {
+    /// Announce maintenance to all organizations, or to one
+    Announce {
+        /// When it begins, as in 2024-01-15T20:00:00Z
+        #[arg(long, value_name = "TIME")]
+        starts_at: Timestamp,
+        /// When it is over
+        #[arg(long, value_name = "TIME")]
+        ends_at: Timestamp,
+        /// What is to be said of it
+        #[arg(long)]
+        message: String,
+        /// When it is announced [default: now]
+        #[arg(long, value_name = "TIME")]
+        announce_at: Option<Timestamp>,
+        /// To this organization alone, by id or name
+        #[arg(long = "org", value_name = "ID")]
+        organization: Option<String>,
+        /// Answer in JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// List what waits to be announced
+    List {
+        /// Answer in JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take back what waits to be announced
+    Cancel {
+        /// Its id
+        event: EventId,
+        /// For this organization alone, by id or name
+        #[arg(long = "org", value_name = "ID")]
+        organization: Option<String>,
     },
 }
 

@@ -25,7 +25,6 @@ mod welcome;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use esl_core::Maintenance;
 
 use self::{
     cli::Command,
@@ -86,18 +85,9 @@ fn run(command: Command, config: &Config) -> anyhow::Result<()> {
                 logging::start(config, BESIDE);
                 events::run(config, command).await
             }
-            Command::Maintenance {
-                starts_at,
-                ends_at,
-                message,
-                announce_at,
-                organization,
-                json,
-            } => {
+            Command::Maintenance(command) => {
                 logging::start(config, BESIDE);
-                let maintenance = Maintenance { starts_at, ends_at, message };
-                let to = organization.as_deref();
-                maintenance::run(config, &maintenance, announce_at, to, json).await
+                maintenance::run(config, command).await
             }
             Command::Audit { organization, limit, json } => {
                 logging::start(config, BESIDE);

@@ -100,7 +100,7 @@ async fn show(
 ) -> anyhow::Result<()> {
     let organization = read(storage, id).await?;
     let subscriptions = storage.count_subscriptions(id).await?;
-    let usage = storage.usage(id).await?.context("it was deleted meanwhile")?;
+    let (_, usage) = storage.usage(id).await?.context("it was deleted meanwhile")?;
     let allowance = organization.plan.map(|plan| config.tiers().allowance(&plan));
     let mut all = organization_json(&organization);
     all["limits"] = limits_json(allowance);

@@ -185,8 +185,8 @@ fn store(
     if let Some((usage, crossed)) = metered {
         organization.usage = usage;
         committed.usage = Some(usage);
-        let notices = publish.metering.iter().flat_map(|metering| &metering.notices);
-        for (threshold, notice) in notices.flat_map(|notices| &notices.events) {
+        let metering = publish.metering.iter();
+        for (threshold, notice) in metering.flat_map(|metering| metering.told_in(usage.hour)) {
             if crossed.has(*threshold) {
                 let accepted = store_alone(session, &mut organization, notice, false)?;
                 committed.notices.push((*threshold, accepted));

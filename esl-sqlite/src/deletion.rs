@@ -43,7 +43,10 @@ fn delete(session: &mut Session<'_>, id: OrganizationId, by: &Actor) -> Result<b
     if removed == INTAKE_MAX {
         return Ok(false);
     }
-    connection.prepare_cached(SCHEDULED)?.execute([id.to_bytes()])?;
+    let scheduled = connection.prepare_cached(SCHEDULED)?.execute((id.to_bytes(), limit))?;
+    if scheduled == INTAKE_MAX {
+        return Ok(false);
+    }
     // Under an id that is nobody's, no statement that is bound to an organization finds it. Its name is
     // one that nobody will think of.
     let unname = "UPDATE esl_organizations
@@ -167,8 +170,10 @@ DELETE FROM esl_fan_outs WHERE (organization, seq) IN (
 /// Few: one for each event that is being erased.
 const ERASURES: &str = "DELETE FROM esl_erasures WHERE event >= ?1 AND event < ?2";
 
-/// Bounded by [`SCHEDULED_MAX`](esl_core::storage::SCHEDULED_MAX).
-const SCHEDULED: &str = "DELETE FROM esl_scheduled WHERE organization = ?1";
+const SCHEDULED: &str = "
+DELETE FROM esl_scheduled WHERE number IN (
+    SELECT number FROM esl_scheduled WHERE organization = ?1 LIMIT ?2
+)";
 
 const INTAKE: &str = "
 DELETE FROM esl_intake WHERE id IN (

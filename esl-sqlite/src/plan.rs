@@ -3,7 +3,9 @@
 use esl_core::{Action, Actor, OrganizationId, Plan, storage::StorageErrorKind};
 use rusqlite::{Connection, Row, types::Type};
 
-use crate::{audit, changes::News, error::Stop, rows::parsed, session::Session};
+use crate::{
+    audit, changes::News, error::Stop, error::is_damaged_value, rows::parsed, session::Session,
+};
 
 /// The columns of a plan.
 pub(crate) const PLAN: &str = "tier, subscriptions_max, events_per_hour, retries";
@@ -60,8 +62,11 @@ pub(crate) fn set_plan(
 ) -> Result<(), Stop> {
     let row = session.organization(id)?;
     let row = row.ok_or(Stop::refused(StorageErrorKind::NotFound, SET_PLAN))?;
-    if read_plan(session.connection, row.key)? == plan {
-        return Ok(());
+    // One that cannot be read as it was written is another one.
+    match read_plan(session.connection, row.key) {
+        Ok(known) if known == plan => return Ok(()),
+        Err(error) if !is_damaged_value(&error) => return Err(error.into()),
+        Ok(_) | Err(_) => {}
     }
     write_plan(session.connection, id, plan)?;
     audit::note(session, id, by, Action::OrganizationUpdated, &id.to_string(), &["plan"])?;

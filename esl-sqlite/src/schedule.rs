@@ -7,10 +7,9 @@ use std::{
 
 use async_trait::async_trait;
 use esl_core::{
-    EventId, OrganizationId, SealedEvent, Timestamp,
+    EventId, Limit, OrganizationId, SealedEvent, Timestamp,
     storage::{
-        Change, Page, PageOf, SCHEDULED_MAX, Schedule, ScheduleNumber, Scheduled, StorageError,
-        StorageErrorKind,
+        Change, Page, PageOf, Schedule, ScheduleNumber, Scheduled, StorageError, StorageErrorKind,
     },
 };
 use rusqlite::OptionalExtension;
@@ -31,9 +30,10 @@ impl Schedule for SqliteStorage {
     async fn schedule(
         &self,
         events: Vec<(Timestamp, Arc<SealedEvent>)>,
+        at_most: Limit,
     ) -> Result<(), StorageError> {
         let weight = events.len();
-        let work = move |session: &mut Session<'_>| schedule(session, &events);
+        let work = move |session: &mut Session<'_>| schedule(session, &events, at_most);
         self.writer().run(SCHEDULE, weight, work).await
     }
 
@@ -82,6 +82,7 @@ const UNSCHEDULE: &str = "unschedule an event";
 fn schedule(
     session: &mut Session<'_>,
     events: &[(Timestamp, Arc<SealedEvent>)],
+    at_most: Limit,
 ) -> Result<(), Stop> {
     let refused = |kind| Stop::refused(kind, SCHEDULE);
     let mut new: HashMap<OrganizationId, HashSet<EventId>> = HashMap::new();
@@ -98,7 +99,7 @@ fn schedule(
         }
         let mut count = session.connection.prepare_cached(COUNT)?;
         let count: u32 = count.query_row([id], |row| row.get(0))?;
-        if count as usize + new.len() > SCHEDULED_MAX {
+        if !at_most.allows(u64::from(count) + new.len() as u64) {
             return Err(refused(StorageErrorKind::OverLimit));
         }
     }

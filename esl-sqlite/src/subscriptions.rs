@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use esl_core::{
-    Action, Actor, LaneId, Limit, OrganizationId, Subscription, SubscriptionId, SubscriptionUpdate,
+    Action, Actor, LaneId, OrganizationId, Subscription, SubscriptionId, SubscriptionUpdate, Tiers,
     storage::{LaneState, Page, PageOf, RouteTable, StorageError, StorageErrorKind, Subscriptions},
 };
 use rusqlite::{Connection, OptionalExtension, Row, Rows};
@@ -27,11 +27,11 @@ impl Subscriptions for SqliteStorage {
     async fn create_subscription(
         &self,
         subscription: Subscription,
-        limit: Limit,
+        tiers: &Tiers,
         by: &Actor,
     ) -> Result<Subscription, StorageError> {
-        let by = by.clone();
-        let work = move |session: &mut Session<'_>| create(session, subscription, limit, &by);
+        let (tiers, by) = (*tiers, by.clone());
+        let work = move |session: &mut Session<'_>| create(session, subscription, &tiers, &by);
         self.writer().run(CREATE, 1, work).await
     }
 
@@ -105,7 +105,7 @@ const DELETE: &str = "delete a subscription";
 fn create(
     session: &mut Session<'_>,
     mut subscription: Subscription,
-    limit: Limit,
+    tiers: &Tiers,
     by: &Actor,
 ) -> Result<Subscription, Stop> {
     let organization = session.organization(subscription.organization)?;
@@ -115,7 +115,8 @@ fn create(
     if connection.prepare_cached(is_used)?.exists([subscription.id.to_bytes()])? {
         return Err(Stop::refused(StorageErrorKind::Conflict, CREATE));
     }
-    if let Some(limit) = limit.get()
+    let plan = read_plan(connection, organization.key)?;
+    if let Some(limit) = tiers.subscriptions_max(plan).get()
         && count(connection, organization.key, limit)? >= limit
     {
         return Err(Stop::refused(StorageErrorKind::OverLimit, CREATE));

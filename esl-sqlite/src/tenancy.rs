@@ -12,7 +12,7 @@ use crate::{
     SqliteStorage, audit,
     changes::News,
     error::Stop,
-    plan::{SET_PLAN, plan, set_plan, write_plan},
+    plan::{SET_PLAN, plan, read_plan, set_plan, write_plan},
     readers::Snapshot,
     rows::{parsed, time},
     session::{Session, read_organization},
@@ -53,10 +53,14 @@ impl Tenancy for SqliteStorage {
         self.writer().run(SET_PLAN, 1, work).await
     }
 
-    async fn usage(&self, organization: OrganizationId) -> Result<Option<Usage>, StorageError> {
+    async fn usage(
+        &self,
+        organization: OrganizationId,
+    ) -> Result<Option<(Option<Plan>, Usage)>, StorageError> {
         let work = move |snapshot: &Snapshot<'_>| {
-            let row = read_organization(snapshot.connection, organization)?;
-            Ok(row.map(|row| row.usage.at(snapshot.now)))
+            let connection = snapshot.connection;
+            let Some(row) = read_organization(connection, organization)? else { return Ok(None) };
+            Ok(Some((read_plan(connection, row.key)?, row.usage.at(snapshot.now))))
         };
         self.readers().run("read an organization's usage", work).await
     }

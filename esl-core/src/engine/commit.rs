@@ -273,10 +273,10 @@ fn notices_of<'a>(
     publish: &'a Publish,
     committed: &'a Committed,
 ) -> impl Iterator<Item = (&'a Accepted, &'a Routed)> {
-    let carried = publish.metering.iter().flat_map(|metering| &metering.notices);
-    let carried: Vec<_> = carried.flat_map(|notices| &notices.events).collect();
     committed.notices.iter().filter_map(move |(threshold, accepted)| {
-        let (_, routed) = carried.iter().find(|(carried, _)| carried == threshold)?;
+        let metering = publish.metering.as_ref()?;
+        let (_, routed) =
+            metering.told_in(committed.usage?.hour).find(|(carried, _)| carried == threshold)?;
         Some((accepted, routed))
     })
 }
@@ -294,8 +294,11 @@ fn fail(
     let told = told.iter().filter_map(|told| told.unit.publish.as_ref());
     driver.update(|lanes| {
         let publishes = publishes.iter().map(|one| &one.publish);
-        for Publish { organization, events, .. } in publishes.chain(told) {
-            look_in_storage(lanes, *organization, events.iter().flat_map(|event| &*event.lanes));
+        for Publish { organization, events, metering, .. } in publishes.chain(told) {
+            let notices = metering.iter().flat_map(|metering| &metering.notices);
+            let notices = notices.flat_map(|notices| &notices.events).map(|(_, notice)| notice);
+            let events = events.iter().chain(notices);
+            look_in_storage(lanes, *organization, events.flat_map(|event| &*event.lanes));
         }
         for ExpandRequest { expand, .. } in &expands {
             look_in_storage(lanes, expand.organization, expand.lanes.iter());

@@ -1,6 +1,10 @@
 //! The intake: moving what applications committed in their own transactions into ordinary commits.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio_util::sync::CancellationToken;
 
@@ -11,8 +15,8 @@ use super::{
     publish::{Metered, PublishError, Sealed, Terms, Told, route, submit},
 };
 use crate::{
-    Monotonic, OrganizationId,
-    storage::{Refused, StorageErrorKind},
+    Hour, Monotonic, OrganizationId,
+    storage::{Refused, RouteVersion, StorageErrorKind},
 };
 
 const PAGE: usize = 500;
@@ -80,10 +84,10 @@ async fn move_page(
     held: &mut Held,
 ) -> Result<(), PublishError> {
     let mut stale = None;
-    // What comes to a threshold is refused until it carries the notice of it, and so is all that comes
-    // after it in its organization.
+    // What comes to a threshold must carry the notice of it. So all of them do, for the hour that may
+    // begin meanwhile, too: one that was refused would be overtaken by those behind it.
     let mut told: HashMap<OrganizationId, Told> = HashMap::new();
-    let untold = Told::default();
+    let mut crossed_in: HashMap<OrganizationId, Hour> = HashMap::new();
     while !events.is_empty() {
         let mut answers = Vec::with_capacity(events.len());
         for event in std::mem::take(&mut events) {
@@ -93,17 +97,24 @@ async fn move_page(
             }
             // A page may hold several organizations; a version that is stale for one of them
             // costs the others at most a read.
-            let metered = match event.0.event_type.is_system() {
-                // Of ESL's own, scheduled for now.
-                true => Metered::Not,
-                false => Metered::Counting(told.get(&organization).unwrap_or(&untold)),
+            let hour = crossed_in.get(&organization).copied();
+            let hour = hour.unwrap_or_else(|| Hour::of(driver.time.now()));
+            let routed = match told_of(driver, (organization, hour), &mut told, stale).await {
+                Ok(told) => {
+                    let metered = match event.0.event_type.is_system() {
+                        // Of ESL's own, scheduled for now.
+                        true => Metered::Not,
+                        false => Metered::Counting(told),
+                    };
+                    let terms = Terms { idempotency: None, metered };
+                    route(driver, organization, std::slice::from_ref(&event), terms, stale).await
+                }
+                Err(error) => Err(error),
             };
-            let terms = Terms { idempotency: None, metered };
-            match route(driver, organization, std::slice::from_ref(&event), terms, stale).await {
+            match routed {
                 Ok(publish) => {
                     let version = publish.route_version;
-                    let limit = publish.metering.as_ref().map(|metering| metering.limit);
-                    answers.push((event, (version, limit), submit(driver, publish)));
+                    answers.push((event, version, submit(driver, publish)));
                 }
                 // Deleted meanwhile; what came for it goes with the chores.
                 Err(PublishError::UnknownOrganization) => {}
@@ -115,7 +126,7 @@ async fn move_page(
             }
         }
         stale = None;
-        for (event, (version, limit), answer) in answers {
+        for (event, version, answer) in answers {
             match answer.await.map_err(|_dropped| PublishError::Stopped)? {
                 Ok(committed) => {
                     if committed.events.iter().any(|accepted| accepted.repeated) {
@@ -125,11 +136,14 @@ async fn move_page(
                 }
                 Err(CommitFailure::Refused(Refused::Rerouted)) => {
                     stale = Some(version);
+                    // The plan may be another one.
+                    told.remove(&event.0.organization);
                     events.push(event);
                 }
+                // The clock has jumped over the hours that were told of.
                 Err(CommitFailure::Refused(Refused::Crosses(usage))) => {
-                    let organization = event.0.organization;
-                    told.insert(organization, Told::of(driver, organization, limit, usage));
+                    told.remove(&event.0.organization);
+                    crossed_in.insert(event.0.organization, usage.hour);
                     events.push(event);
                 }
                 Err(CommitFailure::Refused(Refused::UnknownOrganization(_))) => {}
@@ -142,6 +156,26 @@ async fn move_page(
         }
     }
     Ok(())
+}
+
+/// What an organization is told in an hour and the next.
+async fn told_of<'t>(
+    driver: &Driver,
+    (organization, hour): (OrganizationId, Hour),
+    told: &'t mut HashMap<OrganizationId, Told>,
+    stale: Option<RouteVersion>,
+) -> Result<&'t Told, PublishError> {
+    Ok(match told.entry(organization) {
+        Entry::Occupied(known) => known.into_mut(),
+        Entry::Vacant(unknown) => {
+            let routes = driver.routes.get(&*driver.storage, organization, stale).await?;
+            let plan = routes.and_then(|routes| routes.plan());
+            unknown.insert(plan.map_or_else(Told::default, |plan| {
+                let limit = driver.tiers.allowance(&plan).events_per_hour;
+                Told::of(driver, organization, limit, [hour, hour.next()])
+            }))
+        }
+    })
 }
 
 /// The organizations whose rows stay where they are for now, and until when.

@@ -7,12 +7,11 @@ use serde_json::json;
 use super::{
     Esl, Publisher,
     driver::Driver,
-    ids::Ids,
     publish::{PublishError, Published, publish_free},
 };
 use crate::{
-    EventId, NewEvent, OrganizationId, Origin, SealedEvent, Timestamp, seal,
-    storage::{StorageError, StorageErrorKind},
+    EventId, Limit, NewEvent, OrganizationId, Origin, SealedEvent, Timestamp, seal,
+    storage::{SCHEDULED_MAX, StorageError, StorageErrorKind},
 };
 
 /// A time in which something will not be there.
@@ -117,6 +116,7 @@ impl Esl {
         self.demand_enabled()?;
         let driver: &Driver = &self.engine.driver;
         let (id, now) = driver.ids.event();
+        maintenance.check(at.map_or(now, |at| at.max(now)))?;
         let Some(at) = at.filter(|at| *at > now) else {
             let _room = self.engine.room.acquire().await.expect("it is never closed");
             let event = maintenance.sealed(organization, origin, (id, now));
@@ -124,42 +124,74 @@ impl Esl {
         };
         // It says when it was announced, not when that was planned.
         let event = maintenance.sealed(organization, origin, (id, at));
-        match driver.storage.schedule(vec![(at, event)]).await {
-            Ok(()) => Ok(Announced::Later(id, at)),
-            Err(error) if error.kind() == StorageErrorKind::NotFound => {
-                Err(PublishError::UnknownOrganization)
-            }
-            Err(error) => Err(error.into()),
-        }
+        let scheduled = driver.storage.schedule(vec![(at, event)], SCHEDULED_MAX).await;
+        scheduled.map_err(not_scheduled)?;
+        Ok(Announced::Later(id, at))
     }
 }
 
 impl Publisher {
-    /// Announces maintenance to organizations, to all of them or to none, now or at a time that is yet
-    /// to come, by an engine over the same storage.
+    /// Announces maintenance to organizations, now or at a time that is yet to come, by an engine over
+    /// the same storage. In each of them the event has the same id, which is returned. Whatever waits
+    /// there already, it is not too much.
+    ///
+    /// It goes in slices, so that nobody who publishes waits long. Should one fail, those before it
+    /// stand, and [`take_back_maintenance`](Self::take_back_maintenance) takes back what still waits.
     ///
     /// # Errors
-    /// As [`Schedule::schedule`](crate::storage::Schedule::schedule).
+    /// [`PublishError::Maintenance`], [`PublishError::UnknownOrganization`], or when storage fails.
     pub async fn announce_maintenance(
         &self,
         organizations: &[OrganizationId],
         maintenance: &Maintenance,
         at: Option<Timestamp>,
-    ) -> Result<Vec<EventId>, StorageError> {
-        let ids: &Ids = self.ids();
-        let one = |organization: &OrganizationId| {
-            let (id, now) = ids.event();
-            let says_at = at.map_or(now, |at| at.max(now));
-            // Without a time of its own it is due whatever storage's clock says.
-            let due_at = at.unwrap_or(Timestamp::EPOCH);
-            (due_at, maintenance.sealed(*organization, None, (id, says_at)))
-        };
-        let events: Vec<_> = organizations.iter().map(one).collect();
-        let announced = events.iter().map(|(_, event)| event.id).collect();
-        self.storage().schedule(events).await?;
-        Ok(announced)
+    ) -> Result<EventId, PublishError> {
+        let (id, now) = self.ids().event();
+        let says_at = at.map_or(now, |at| at.max(now));
+        maintenance.check(says_at)?;
+        // Without a time of its own it is due whatever storage's clock says.
+        let due_at = at.unwrap_or(Timestamp::EPOCH);
+        for slice in organizations.chunks(SLICE) {
+            let one = |organization: &OrganizationId| {
+                (due_at, maintenance.sealed(*organization, None, (id, says_at)))
+            };
+            let events = slice.iter().map(one).collect();
+            let scheduled = self.storage().schedule(events, Limit::Unlimited).await;
+            scheduled.map_err(not_scheduled)?;
+        }
+        Ok(id)
+    }
+
+    /// Takes an announcement back where it still waits, and says in how many organizations it did.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub async fn take_back_maintenance(
+        &self,
+        organizations: &[OrganizationId],
+        id: EventId,
+    ) -> Result<usize, StorageError> {
+        let mut taken_back = 0;
+        for organization in organizations {
+            match self.storage().unschedule(*organization, id).await {
+                Ok(()) => taken_back += 1,
+                Err(error) if error.kind() == StorageErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(taken_back)
     }
 }
+
+fn not_scheduled(error: StorageError) -> PublishError {
+    match error.kind() {
+        StorageErrorKind::NotFound => PublishError::UnknownOrganization,
+        _ => error.into(),
+    }
+}
+
+/// So many organizations are told in one transaction.
+const SLICE: usize = 500;
 
 #[cfg(test)]
 mod tests {

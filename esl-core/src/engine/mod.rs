@@ -300,6 +300,7 @@ impl Esl {
         self.to_its_end(async move {
             driver.storage.set_plan(organization, plan, &by).await?;
             driver.routes.forget(organization);
+            driver.usages.forget(organization);
             driver.update(|lanes| lanes.take_again(organization));
             Ok(())
         })

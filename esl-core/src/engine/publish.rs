@@ -9,6 +9,7 @@ use super::{
     driver::Driver,
     ids::Ids,
     inbox::{CommitFailure, PublishRequest},
+    maintenance::MaintenanceError,
     usage,
 };
 use crate::{
@@ -70,6 +71,9 @@ pub enum PublishError {
         /// What it has; [`Hour::end`](crate::Hour::end) says when it may again.
         usage: Usage,
     },
+    /// Such maintenance cannot be announced.
+    #[error("the maintenance cannot be announced: {0}")]
+    Maintenance(#[from] MaintenanceError),
     /// There is no such organization.
     #[error("there is no such organization")]
     UnknownOrganization,
@@ -102,6 +106,7 @@ impl PublishError {
             | Self::SystemType
             | Self::EventConflict(_)
             | Self::IdempotencyConflict
+            | Self::Maintenance(_)
             | Self::UnknownOrganization
             | Self::UnknownSubscription => false,
         }
@@ -114,6 +119,7 @@ impl PublishError {
             | Self::SystemType
             | Self::EventConflict(_)
             | Self::IdempotencyConflict
+            | Self::Maintenance(_)
             | Self::UnknownOrganization
             | Self::UnknownSubscription
             | Self::OverLimit { .. }
@@ -239,9 +245,14 @@ async fn publish(
         let limit = publish.metering.as_ref().map(|metering| metering.limit);
         match submit(driver, publish).await {
             Ok(Ok(committed)) => return Ok(committed),
-            Ok(Err(CommitFailure::Refused(Refused::Rerouted))) => stale = Some(version),
+            Ok(Err(CommitFailure::Refused(Refused::Rerouted))) => {
+                stale = Some(version);
+                // The plan may be another one.
+                notices = Told::default();
+            }
             Ok(Err(CommitFailure::Refused(Refused::Crosses(usage)))) => {
-                notices = Told::of(driver, organization, limit, usage);
+                let limit = limit.unwrap_or(Limit::Unlimited);
+                notices = Told::of(driver, organization, limit, [usage.hour]);
             }
             Ok(Err(CommitFailure::Refused(Refused::OverLimit(usage)))) => {
                 let limit = limit.unwrap_or(Limit::Unlimited);
@@ -319,23 +330,23 @@ impl Terms<'_> {
     pub(crate) const FREE: Self = Self { idempotency: None, metered: Metered::Not };
 }
 
-/// What an organization is told of its usage in an hour.
+/// What an organization is told of its usage, in each of some hours.
 #[derive(Debug, Default)]
-pub(crate) struct Told(Option<(Hour, Vec<Notice>)>);
+pub(crate) struct Told(Vec<(Hour, Vec<Notice>)>);
 
 /// The event that tells of a threshold.
 pub(crate) type Notice = (Threshold, Arc<SealedEvent>);
 
 impl Told {
-    /// For a unit that comes to a threshold with `usage`.
+    /// For what is committed in that hour, under that limit.
     pub(crate) fn of(
         driver: &Driver,
         organization: OrganizationId,
-        limit: Option<Limit>,
-        usage: Usage,
+        limit: Limit,
+        hours: impl IntoIterator<Item = Hour>,
     ) -> Self {
-        let limit = limit.unwrap_or(Limit::Unlimited);
-        Self(Some((usage.hour, usage::notices(driver, organization, limit, usage))))
+        let of_hour = |hour| (hour, usage::notices(driver, organization, limit, hour));
+        Self(hours.into_iter().map(of_hour).collect())
     }
 }
 
@@ -358,10 +369,11 @@ pub(crate) async fn route(
         let route = |(threshold, event): &Notice| {
             (*threshold, Routed::new(Arc::clone(event), routes.lanes(&event.event_type)))
         };
-        let notices = told.0.as_ref().map(|(hour, events)| Notices {
+        let of_hour = |(hour, events): &(Hour, Vec<Notice>)| Notices {
             hour: *hour,
             events: events.iter().map(route).collect(),
-        });
+        };
+        let notices = told.0.iter().map(of_hour).collect();
         Metering { limit: driver.tiers.allowance(&plan).events_per_hour, refuses, notices }
     });
     let routed = |(event, intake): &Sealed| Routed {

@@ -29,13 +29,8 @@ impl Esl {
         let id = driver.ids.subscription();
         let subscription = Subscription::new(id, organization, new, secret, self.now());
         self.to_its_end(async move {
-            // Not from the routes, which every new subscription makes stale: with very many of them,
-            // reading all of those for the next one would take long.
-            let known = driver.storage.organization(organization).await?;
-            let plan = known.and_then(|organization| organization.plan);
-            let limit =
-                plan.map_or(Limit::Unlimited, |plan| driver.tiers.allowance(&plan).subscriptions);
-            let created = driver.storage.create_subscription(subscription, limit, &by).await?;
+            let created =
+                driver.storage.create_subscription(subscription, &driver.tiers, &by).await?;
             driver.routes.forget(organization);
             Ok(created)
         })

@@ -117,6 +117,7 @@ fn follow(driver: &Arc<Driver>, change: Change) {
         Change::Intake => driver.intake.notify_one(),
         Change::Subscriptions(organization) => {
             driver.routes.forget(organization);
+            driver.usages.forget(organization);
             driver.update(|lanes| lanes.take_again(organization));
             driver.poll.notify_one();
         }

@@ -10,8 +10,8 @@ use serde_json::json;
 
 use super::driver::Driver;
 use crate::{
-    Allowance, Limit, Monotonic, NewEvent, OrganizationId, Origin, SealedEvent, Threshold, Usage,
-    seal, storage::StorageError,
+    Allowance, Hour, Limit, Monotonic, NewEvent, OrganizationId, Origin, Plan, SealedEvent,
+    Threshold, Usage, seal, storage::StorageError,
 };
 
 /// What an organization may use, and what it has used of its hour.
@@ -38,6 +38,7 @@ pub(crate) struct Usages(Mutex<HashMap<OrganizationId, Known>>);
 
 #[derive(Debug, Clone, Copy)]
 struct Known {
+    plan: Option<Plan>,
     usage: Usage,
     read_at: Monotonic,
 }
@@ -51,20 +52,26 @@ impl Usages {
         }
     }
 
-    fn read(&self, organization: OrganizationId, usage: Usage, at: Monotonic) -> Usage {
+    /// An organization may have another plan.
+    pub(crate) fn forget(&self, organization: OrganizationId) {
+        self.lock().remove(&organization);
+    }
+
+    fn read(&self, organization: OrganizationId, mut read: Known) -> Known {
         let mut known = self.lock();
         if known.len() >= KNOWN_MAX && !known.contains_key(&organization) {
             known.clear();
         }
-        let entry = known.entry(organization).or_insert(Known { usage, read_at: at });
-        entry.usage = entry.usage.max(usage);
-        entry.read_at = at;
-        entry.usage
+        // What was committed meanwhile.
+        let before = known.get(&organization).map_or(read.usage, |known| known.usage);
+        read.usage = read.usage.max(before);
+        known.insert(organization, read);
+        read
     }
 
-    fn fresh(&self, organization: OrganizationId, now: Monotonic) -> Option<Usage> {
+    fn fresh(&self, organization: OrganizationId, now: Monotonic) -> Option<Known> {
         let known = *self.lock().get(&organization)?;
-        (now < known.read_at + FRESH).then_some(known.usage)
+        (now < known.read_at + FRESH).then_some(known)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<OrganizationId, Known>> {
@@ -81,34 +88,34 @@ pub(crate) async fn standing(
     driver: &Driver,
     organization: OrganizationId,
 ) -> Result<Option<Standing>, StorageError> {
-    let routes = driver.routes.get(&*driver.storage, organization, None).await?;
-    let Some(plan) = routes.and_then(|routes| routes.plan()) else { return Ok(None) };
-    let allowance = driver.tiers.allowance(&plan);
-    let now = driver.clock.monotonic();
-    let usage = match driver.usages.fresh(organization, now) {
-        Some(usage) => usage,
-        None => match driver.storage.usage(organization).await? {
-            Some(usage) => driver.usages.read(organization, usage, now),
-            None => return Ok(None),
-        },
+    let read_at = driver.clock.monotonic();
+    let known = match driver.usages.fresh(organization, read_at) {
+        Some(known) => known,
+        None => {
+            let found = driver.storage.usage(organization).await?;
+            let Some((plan, usage)) = found else { return Ok(None) };
+            driver.usages.read(organization, Known { plan, usage, read_at })
+        }
     };
-    Ok(Some(Standing { allowance, usage: usage.at(driver.time.now()) }))
+    let Some(plan) = known.plan else { return Ok(None) };
+    let (allowance, now) = (driver.tiers.allowance(&plan), driver.time.now());
+    Ok(Some(Standing { allowance, usage: known.usage.at(now) }))
 }
 
-/// `system.rate_limit.warning` and `system.rate_limit.exceeded`, for a unit that comes to one of them
-/// (SPEC.md, "System Events").
+/// `system.rate_limit.warning` and `system.rate_limit.exceeded`, for a unit that comes to one of them in
+/// that hour (SPEC.md, "System Events").
 pub(crate) fn notices(
     driver: &Driver,
     organization: OrganizationId,
     limit: Limit,
-    usage: Usage,
+    hour: Hour,
 ) -> Vec<(Threshold, Arc<SealedEvent>)> {
     let one = |threshold: Threshold, name: &str| {
         let at = threshold.of(limit)?;
         let data = json!({
             "limit": limit.get(),
             "threshold": at,
-            "resets_at": usage.hour.end(),
+            "resets_at": hour.end(),
         });
         let event_type = name.parse().expect("our own types are types");
         let event = NewEvent::new(organization, event_type, &data).expect("a value is JSON");

@@ -80,11 +80,11 @@ impl State {
                 let row = self.organizations.get_mut(&organization).expect("the unit was checked");
                 row.usage = usage;
                 committed.usage = Some(usage);
-                for (threshold, notice) in metering.notices.into_iter().flat_map(|all| all.events) {
-                    if crossed.has(threshold) {
+                for (threshold, notice) in metering.told_in(usage.hour) {
+                    if crossed.has(*threshold) {
                         let seq = self.organizations[&organization].last_seq.next();
-                        let accepted = self.store_event(&notice, seq, (now, by), false);
-                        committed.notices.push((threshold, accepted));
+                        let accepted = self.store_event(notice, seq, (now, by), false);
+                        committed.notices.push((*threshold, accepted));
                     }
                 }
             }

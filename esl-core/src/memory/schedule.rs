@@ -7,10 +7,9 @@ use async_trait::async_trait;
 
 use super::{MemoryStorage, conflict, not_found, subscriptions::page_of};
 use crate::{
-    EventId, OrganizationId, SealedEvent, Timestamp,
+    EventId, Limit, OrganizationId, SealedEvent, Timestamp,
     storage::{
-        Change, Page, PageOf, SCHEDULED_MAX, Schedule, ScheduleNumber, Scheduled, StorageError,
-        StorageErrorKind,
+        Change, Page, PageOf, Schedule, ScheduleNumber, Scheduled, StorageError, StorageErrorKind,
     },
 };
 
@@ -40,6 +39,7 @@ impl Schedule for MemoryStorage {
     async fn schedule(
         &self,
         events: Vec<(Timestamp, Arc<SealedEvent>)>,
+        at_most: Limit,
     ) -> Result<(), StorageError> {
         const OPERATION: &str = "schedule events";
         let mut state = self.state();
@@ -54,7 +54,7 @@ impl Schedule for MemoryStorage {
             if waits || !new.insert(event.id) {
                 return Err(conflict(OPERATION));
             }
-            if state.schedule.of(organization).count() + new.len() > SCHEDULED_MAX {
+            if !at_most.allows((state.schedule.of(organization).count() + new.len()) as u64) {
                 return Err(StorageError::new(StorageErrorKind::OverLimit, OPERATION));
             }
         }

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::{MemoryStorage, State, conflict, not_found, rows::LaneRow};
 use crate::{
-    Action, Actor, LaneId, Limit, OrganizationId, Subscription, SubscriptionId, SubscriptionUpdate,
+    Action, Actor, LaneId, OrganizationId, Subscription, SubscriptionId, SubscriptionUpdate, Tiers,
     storage::{
         Change, Page, PageOf, RouteTable, RouteVersion, StorageError, StorageErrorKind,
         Subscriptions,
@@ -16,20 +16,19 @@ impl Subscriptions for MemoryStorage {
     async fn create_subscription(
         &self,
         mut subscription: Subscription,
-        limit: Limit,
+        tiers: &Tiers,
         by: &Actor,
     ) -> Result<Subscription, StorageError> {
         const OPERATION: &str = "create a subscription";
         let mut state = self.state();
         let (id, organization) = (subscription.id, subscription.organization);
-        if !state.organizations.contains_key(&organization) {
-            return Err(not_found(OPERATION));
-        }
+        let row = state.organizations.get(&organization).ok_or_else(|| not_found(OPERATION))?;
+        let limit = tiers.subscriptions_max(row.organization.plan);
         if state.lanes_by_subscription.contains_key(&id) {
             return Err(conflict(OPERATION));
         }
         let has = state.live_lanes(organization).count() as u64;
-        if limit.get().is_some_and(|limit| has >= limit) {
+        if !limit.allows(has + 1) {
             return Err(StorageError::new(StorageErrorKind::OverLimit, OPERATION));
         }
         // No number comes twice.

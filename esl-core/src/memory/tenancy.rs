@@ -71,10 +71,13 @@ impl Tenancy for MemoryStorage {
         Ok(())
     }
 
-    async fn usage(&self, organization: OrganizationId) -> Result<Option<Usage>, StorageError> {
+    async fn usage(
+        &self,
+        organization: OrganizationId,
+    ) -> Result<Option<(Option<Plan>, Usage)>, StorageError> {
         let state = self.state();
         let row = state.organizations.get(&organization);
-        Ok(row.map(|row| row.usage.at(state.now())))
+        Ok(row.map(|row| (row.organization.plan, row.usage.at(state.now()))))
     }
 
     async fn organizations(&self) -> Result<Vec<Organization>, StorageError> {

@@ -120,8 +120,8 @@ pub struct Metering {
     /// Whether the unit is refused if that is not enough; otherwise it counts, and is stored all the
     /// same.
     pub refuses: bool,
-    /// What the organization is told if it comes to a threshold with this unit.
-    pub notices: Option<Notices>,
+    /// What the organization is told if it comes to a threshold with this unit, in one hour or another.
+    pub notices: Vec<Notices>,
 }
 
 /// What an organization is told of its usage.
@@ -149,15 +149,19 @@ impl Metering {
             return Err(Refused::OverLimit(before));
         }
         let crossed = before.crossed(new, self.limit);
-        let notices = self.notices.iter().filter(|notices| notices.hour == before.hour);
-        let carried: Vec<_> = notices.flat_map(|notices| &notices.events).collect();
-        let lacks = |threshold| {
-            crossed.has(threshold) && !carried.iter().any(|(carried, _)| *carried == threshold)
-        };
+        let carries =
+            |threshold| self.told_in(before.hour).any(|(carried, _)| *carried == threshold);
+        let lacks = |threshold| crossed.has(threshold) && !carries(threshold);
         if lacks(Threshold::Warning) || lacks(Threshold::Exceeded) {
             return Err(Refused::Crosses(after));
         }
         Ok((after, crossed))
+    }
+
+    /// What the organization may be told in an hour.
+    pub fn told_in(&self, hour: Hour) -> impl Iterator<Item = &(Threshold, Routed)> {
+        let notices = self.notices.iter().filter(move |notices| notices.hour == hour);
+        notices.flat_map(|notices| &notices.events)
     }
 }
 

@@ -5,8 +5,8 @@ use async_trait::async_trait;
 use super::{LaneState, RouteVersion, StorageError, StoredEvent};
 use crate::{
     Actor, Attempt, AuditEntry, AuditNumber, Client, Delivery, DeliveryId, DeliveryState, Digest,
-    EventId, EventPattern, EventType, LaneId, Limit, Organization, OrganizationId, Plan, Revoked,
-    Rotated, Rotation, Seq, Subscription, SubscriptionId, SubscriptionUpdate, Timestamp, Token,
+    EventId, EventPattern, EventType, LaneId, Organization, OrganizationId, Plan, Revoked, Rotated,
+    Rotation, Seq, Subscription, SubscriptionId, SubscriptionUpdate, Tiers, Timestamp, Token,
     Usage,
 };
 
@@ -22,12 +22,12 @@ pub trait Subscriptions: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`NotFound`](super::StorageErrorKind::NotFound) if there is no such organization;
     /// [`Conflict`](super::StorageErrorKind::Conflict) if its id was ever used;
-    /// [`OverLimit`](super::StorageErrorKind::OverLimit) if the organization has `limit` subscriptions
-    /// already, inactive ones included.
+    /// [`OverLimit`](super::StorageErrorKind::OverLimit) if the organization has as many subscriptions,
+    /// inactive ones included, as its plan allows by these tiers.
     async fn create_subscription(
         &self,
         subscription: Subscription,
-        limit: Limit,
+        tiers: &Tiers,
         by: &Actor,
     ) -> Result<Subscription, StorageError>;
 
@@ -225,8 +225,12 @@ pub trait Tenancy: fmt::Debug + Send + Sync + 'static {
         by: &Actor,
     ) -> Result<(), StorageError>;
 
-    /// What an organization has used of this hour; `None` if there is no such organization.
-    async fn usage(&self, organization: OrganizationId) -> Result<Option<Usage>, StorageError>;
+    /// What an organization may use, and what it has used of this hour; `None` if there is no such
+    /// organization.
+    async fn usage(
+        &self,
+        organization: OrganizationId,
+    ) -> Result<Option<(Option<Plan>, Usage)>, StorageError>;
 
     /// All organizations, in the order of creation.
     async fn organizations(&self) -> Result<Vec<Organization>, StorageError>;

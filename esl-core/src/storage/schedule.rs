@@ -3,7 +3,7 @@ use std::{fmt, sync::Arc};
 use async_trait::async_trait;
 
 use super::{Page, PageOf, StorageError};
-use crate::{EventId, OrganizationId, SealedEvent, Timestamp};
+use crate::{EventId, Limit, OrganizationId, SealedEvent, Timestamp};
 
 /// Events that are to be published at a time of their own.
 #[async_trait]
@@ -13,11 +13,12 @@ pub trait Schedule: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`NotFound`](super::StorageErrorKind::NotFound) if there is no such organization;
     /// [`Conflict`](super::StorageErrorKind::Conflict) if one of that id waits already;
-    /// [`OverLimit`](super::StorageErrorKind::OverLimit) if more than [`SCHEDULED_MAX`] would wait in an
+    /// [`OverLimit`](super::StorageErrorKind::OverLimit) if more than `at_most` would wait in an
     /// organization.
     async fn schedule(
         &self,
         events: Vec<(Timestamp, Arc<SealedEvent>)>,
+        at_most: Limit,
     ) -> Result<(), StorageError>;
 
     /// What waits in an organization, in the order in which it was scheduled, after a number.
@@ -45,8 +46,8 @@ pub trait Schedule: fmt::Debug + Send + Sync + 'static {
     async fn release_due(&self, limit: usize) -> Result<usize, StorageError>;
 }
 
-/// So many events may wait in an organization.
-pub const SCHEDULED_MAX: usize = 1000;
+/// So many events an organization itself may have wait.
+pub const SCHEDULED_MAX: Limit = Limit::AtMost(1000);
 
 /// An event that waits for its time.
 #[derive(Debug, Clone, PartialEq, Eq)]

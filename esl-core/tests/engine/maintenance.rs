@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use esl_core::{
-    Announced, Esl, Limit, Maintenance, Plan, PublishError, Tier, Timestamp,
-    storage::{Schedule, StorageErrorKind},
+    Announced, Esl, Limit, Maintenance, MaintenanceError, Plan, PublishError, Tier, Timestamp,
+    storage::Schedule,
 };
 use serde_json::{Value, json};
 
@@ -73,19 +73,29 @@ fn maintenance_is_announced_now_or_at_its_time_whatever_the_organization_has_pub
 }
 
 #[test]
-fn who_has_no_engine_announces_to_all_or_none() {
+fn who_has_no_engine_announces_to_all_under_one_id_and_takes_back_what_waits() {
     run(|world| async move {
         world.subscribe("a", "*").await;
+        // It goes by the machine's clock.
         let publisher = Esl::publisher(world.storage.clone());
+        let endless = Maintenance { ends_at: Timestamp::MAX, ..tonight() };
         let nobody = esl_core::OrganizationId::from_bytes([9; 16]);
-        let refused =
-            publisher.announce_maintenance(&[ORGANIZATION, nobody], &tonight(), None).await;
-        assert_eq!(refused.unwrap_err().kind(), StorageErrorKind::NotFound);
-        let ids = publisher.announce_maintenance(&[ORGANIZATION], &tonight(), None).await.unwrap();
+        let both = [ORGANIZATION, nobody];
+        let refused = publisher.announce_maintenance(&both, &endless, None).await;
+        assert!(matches!(refused, Err(PublishError::UnknownOrganization)));
+        let refused = publisher.announce_maintenance(&[ORGANIZATION], &tonight(), None).await;
+        let over = MaintenanceError::Over;
+        assert!(matches!(refused, Err(PublishError::Maintenance(error)) if error == over));
+        let told = publisher.announce_maintenance(&[ORGANIZATION], &endless, None).await;
         let [(_, data)] = world.announcements(1).await.try_into().expect("one");
-        assert_eq!(data, said(START).1);
-        let stored = world.esl.storage().event(ORGANIZATION, ids[0]).await.unwrap();
+        assert_eq!(data["ends_at"], json!(Timestamp::MAX));
+        let stored = world.esl.storage().event(ORGANIZATION, told.unwrap()).await.unwrap();
         assert!(stored.is_some());
+
+        let at = Some(Timestamp::MAX - HOUR);
+        let later = publisher.announce_maintenance(&[ORGANIZATION], &endless, at).await.unwrap();
+        let back = async || publisher.take_back_maintenance(&both, later).await.unwrap();
+        assert_eq!((back().await, back().await), (1, 0));
     });
 }
 

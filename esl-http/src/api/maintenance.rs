@@ -1,6 +1,6 @@
 //! `/api/admin/maintenance`: telling an organization of a time in which something will not be there.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use axum::{extract::State, http::StatusCode, response::Response};
 use esl_core::{
@@ -89,6 +89,9 @@ fn read(body: &[u8], now: Timestamp) -> Result<(Maintenance, Option<Timestamp>),
     let message =
         members.required("", "message", &mut faults, |raw| json::text(raw).map(Cow::into_owned));
     let at = members.optional("", "announce_at", &mut faults, json::time);
+    if at.is_some_and(|at| at > now + AHEAD_MAX) {
+        faults.add(Place::member("", "announce_at"), "expected a time within a year");
+    }
     if let (Some(starts_at), Some(ends_at), Some(message)) = (starts_at, ends_at, &message) {
         let maintenance = Maintenance { starts_at, ends_at, message: message.clone() };
         if let Err(error) = maintenance.check(at.map_or(now, |at| at.max(now))) {
@@ -105,6 +108,9 @@ fn read(body: &[u8], now: Timestamp) -> Result<(Maintenance, Option<Timestamp>),
     let ((starts_at, ends_at), message) = whole.expect("what is missing is a fault");
     Ok((Maintenance { starts_at, ends_at, message }, at))
 }
+
+/// A leap year.
+const AHEAD_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 #[derive(Serialize)]
 struct LaterView {

@@ -282,6 +282,7 @@ impl From<PublishError> for Problem {
                 Code::RateLimited,
                 format!("the organization may publish {limit} events an hour, and has none left"),
             ),
+            PublishError::Maintenance(error) => Self::new(Code::Invalid, error.to_string()),
             PublishError::UnknownOrganization => super::auth::organization_gone(),
             PublishError::UnknownSubscription => Self::not_found(SubscriptionId::NAME),
             PublishError::Disabled => Self::unavailable("the event system is switched off", 60),

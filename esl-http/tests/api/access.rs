@@ -46,7 +46,7 @@ impl Scene {
         assert_eq!(cancelled.status, StatusCode::OK, "{}", cancelled.text);
         let client = json!({ "client_id": "shop" });
         let client = world.post("/api/v1/clients").json(&client).send().await;
-        let later = maintenance(Some("2030-01-01T00:00:00Z"));
+        let later = maintenance(Some("2024-06-01T00:00:00Z"));
         let maintenance = world.post("/api/admin/maintenance").json(&later).send().await;
         Self {
             subscription,

@@ -13,8 +13,8 @@ use esl_core::{
     Actor, Attempt, AuditEntry, AuditNumber, BlobKey, Client, Delivery, DeliveryId, DeliveryState,
     Digest, EventId, EventType, InstallationId, LaneId, Limit, LinkKey, MemoryStorage,
     Organization, OrganizationId, Plan, Replay, ReplayId, ReplayNumber, Revoked, Rotated, Rotation,
-    SealedEvent, Seq, Subscription, SubscriptionId, SubscriptionUpdate, Timestamp, Token, Usage,
-    WorkerId,
+    SealedEvent, Seq, Subscription, SubscriptionId, SubscriptionUpdate, Tiers, Timestamp, Token,
+    Usage, WorkerId,
     storage::{
         Candidates, Change, Claimed, Commit, Committed, Erased, FanOut, Health, IntakeRow, Lanes,
         Page, PageOf, Records, Refused, Removal, Removed, ReplayStep, Replays, RouteTable,
@@ -187,9 +187,10 @@ impl Schedule for FaultyStorage {
     async fn schedule(
         &self,
         events: Vec<(Timestamp, Arc<SealedEvent>)>,
+        at_most: Limit,
     ) -> Result<(), StorageError> {
         self.fault.strike().await?;
-        self.inner.schedule(events).await
+        self.inner.schedule(events, at_most).await
     }
 
     async fn scheduled(
@@ -226,11 +227,11 @@ impl Subscriptions for FaultyStorage {
     async fn create_subscription(
         &self,
         subscription: Subscription,
-        limit: Limit,
+        tiers: &Tiers,
         by: &Actor,
     ) -> Result<Subscription, StorageError> {
         self.fault.strike().await?;
-        self.inner.create_subscription(subscription, limit, by).await
+        self.inner.create_subscription(subscription, tiers, by).await
     }
 
     async fn subscription(
@@ -476,7 +477,10 @@ impl Tenancy for FaultyStorage {
         self.inner.set_plan(organization, plan, by).await
     }
 
-    async fn usage(&self, organization: OrganizationId) -> Result<Option<Usage>, StorageError> {
+    async fn usage(
+        &self,
+        organization: OrganizationId,
+    ) -> Result<Option<(Option<Plan>, Usage)>, StorageError> {
         self.fault.strike().await?;
         self.inner.usage(organization).await
     }

@@ -93,6 +93,7 @@ async fn what_is_wrong_with_an_announcement_is_named() {
         ("ends_at", json!("2024-01-15T14:31:00Z"), &["/ends_at"]),
         ("announce_at", json!("2024-01-15T21:00:00Z"), &["/ends_at"]),
         ("announce_at", json!(17), &["/announce_at"]),
+        ("announce_at", json!("2025-01-16T14:32:00.001Z"), &["/announce_at", "/ends_at"]),
         ("message", json!(" "), &["/message"]),
         ("message", json!(null), &["/message"]),
         ("until", json!(""), &["/until"]),

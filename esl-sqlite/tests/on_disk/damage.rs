@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use esl_core::{
-    Actor, Clock, DeliveryId, DeliveryState, Esl, Limit, Seq, SubscriptionId, SystemClock,
+    Actor, Clock, DeliveryId, DeliveryState, Esl, Limit, Seq, SubscriptionId, SystemClock, Tiers,
     storage::{
         Commit, Lanes, Page, Publish, Records, Removal, RouteVersion, Routed, StorageErrorKind,
         Subscriptions, Unit, Want,
@@ -139,7 +139,7 @@ async fn a_damaged_delivery_or_subscription_holds_up_its_own_lane_alone() {
     let other = subscription(world.organization, 2);
     let other = world
         .storage
-        .create_subscription(other, Limit::Unlimited, &Actor::APPLICATION)
+        .create_subscription(other, &Tiers::default(), &Actor::APPLICATION)
         .await
         .unwrap()
         .lane;
@@ -265,7 +265,7 @@ async fn a_damaged_subscription_is_left_out_of_the_list_and_can_be_deleted() {
     let other = subscription(world.organization, 2);
     let other = world
         .storage
-        .create_subscription(other, Limit::Unlimited, &Actor::APPLICATION)
+        .create_subscription(other, &Tiers::default(), &Actor::APPLICATION)
         .await
         .unwrap();
     let damage = "UPDATE esl_subscriptions SET events = '?' WHERE lane = 1";

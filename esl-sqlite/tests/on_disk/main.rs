@@ -20,8 +20,8 @@ use std::{error::Error, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use esl_core::{
-    Actor, CallbackUrl, EventId, LaneId, Limit, NewSubscription, Organization, OrganizationId,
-    SealedEvent, Secret, Subscription, SubscriptionId, Timestamp, WorkerId,
+    Actor, CallbackUrl, EventId, LaneId, NewSubscription, Organization, OrganizationId,
+    SealedEvent, Secret, Subscription, SubscriptionId, Tiers, Timestamp, WorkerId,
     storage::{
         Accepted, Commit, Publish, RouteVersion, Routed, StorageError, Subscriptions, Tenancy, Unit,
     },
@@ -50,7 +50,7 @@ impl World {
         let lane = storage
             .create_subscription(
                 subscription(organization, 1),
-                Limit::Unlimited,
+                &Tiers::default(),
                 &Actor::APPLICATION,
             )
             .await

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, sync::Arc};
 
 use esl_core::{
-    Actor, Attempt, AttemptError, LaneId, Limit, OrganizationId, Seq, Timings,
+    Actor, Attempt, AttemptError, LaneId, Limit, OrganizationId, Seq, Tiers, Timings,
     storage::{
         Commit, Lanes, Outcome, Publish, Removal, RouteVersion, Routed, Settle, Settlement,
         Subscriptions, Unit, Worker,
@@ -87,7 +87,7 @@ impl Churn {
             lanes.push(
                 world
                     .storage
-                    .create_subscription(subscription, Limit::Unlimited, &Actor::APPLICATION)
+                    .create_subscription(subscription, &Tiers::default(), &Actor::APPLICATION)
                     .await
                     .unwrap()
                     .lane,

@@ -9,7 +9,7 @@ use esl_core::{
     },
 };
 
-use crate::{Limit, World, subscription, worker_id};
+use crate::{Tiers, World, subscription, worker_id};
 
 /// [`NOON`](crate::NOON) is long ago.
 const AGE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -75,7 +75,7 @@ async fn a_deleted_subscription_that_has_nothing_left_is_not_visited_again() {
         let made = subscription(world.organization, number);
         let made = world
             .storage
-            .create_subscription(made, Limit::Unlimited, &Actor::APPLICATION)
+            .create_subscription(made, &Tiers::default(), &Actor::APPLICATION)
             .await
             .unwrap();
         world

@@ -2,7 +2,7 @@
 
 use esl_core::{
     Actor, CustomHeaders, EncryptionKey, Keyring, LaneId, Limit, LinkKey, OrganizationId, Secret,
-    SecretChange, Subscription, SubscriptionId, SubscriptionUpdate, Timestamp,
+    SecretChange, Subscription, SubscriptionId, SubscriptionUpdate, Tiers, Timestamp,
     storage::{Lanes, Page, Removal, StorageErrorKind, Subscriptions},
 };
 use esl_sqlite::{Reencrypted, SecretForm, SqliteStorage};
@@ -46,7 +46,7 @@ impl World {
 
     async fn subscribe(&self, number: u64) -> Subscription {
         let new = telling(self.organization, number);
-        self.storage.create_subscription(new, Limit::Unlimited, &Actor::APPLICATION).await.unwrap()
+        self.storage.create_subscription(new, &Tiers::default(), &Actor::APPLICATION).await.unwrap()
     }
 
     /// The same world, opened anew with other keys.
@@ -253,8 +253,10 @@ async fn nothing_is_encrypted_with_a_key_that_the_engine_does_not_have() {
     let beside = open(&world, &[1]).unwrap();
     let missing = StorageErrorKind::KeyMissing;
     let new = || telling(world.organization, 2);
-    let refused =
-        beside.create_subscription(new(), Limit::Unlimited, &Actor::APPLICATION).await.unwrap_err();
+    let refused = beside
+        .create_subscription(new(), &Tiers::default(), &Actor::APPLICATION)
+        .await
+        .unwrap_err();
     assert_eq!(refused.kind(), missing);
     assert!(text(&refused).contains("an engine runs on it"), "{}", text(&refused));
     let id = SubscriptionId::from_ulid(ulid(1));
@@ -268,7 +270,7 @@ async fn nothing_is_encrypted_with_a_key_that_the_engine_does_not_have() {
     assert_eq!(beside.reencrypt(SecretForm::Encrypted).await.unwrap_err().kind(), missing);
 
     world.storage.resign(&worker).await.unwrap();
-    beside.create_subscription(new(), Limit::Unlimited, &Actor::APPLICATION).await.unwrap();
+    beside.create_subscription(new(), &Tiers::default(), &Actor::APPLICATION).await.unwrap();
     // The engine was open before, and starts now.
     let refused = world.storage.enlist(worker_id(1)).await.unwrap_err();
     assert_eq!(refused.kind(), missing);

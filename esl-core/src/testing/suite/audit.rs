@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     Action, Actor, AuditEntry, Client, Digest, DisabledReason, Limit, OrganizationId, Plan, Scopes,
-    Secret, SecretChange, Subscription, SubscriptionUpdate, Tier,
+    Secret, SecretChange, Subscription, SubscriptionUpdate, Tier, Tiers,
     storage::{Page, StorageErrorKind, SwitchOff, Unit},
 };
 
@@ -25,7 +25,8 @@ pub(super) async fn every_change_is_in_the_trail_with_who_made_it(world: World) 
     storage.create_client(client, &Actor::application("user 42")).await.expect(WORKS);
     storage.rotate_client(organization, "shop", Digest::of(b"new"), by).await.expect(WORKS);
     let draft = world.draft(organization, "*");
-    let subscription = storage.create_subscription(draft, Limit::Unlimited, by).await.expect(WORKS);
+    let subscription =
+        storage.create_subscription(draft, &Tiers::default(), by).await.expect(WORKS);
     world.clock.advance(SECOND);
     for update in updates() {
         let id = subscription.id;
@@ -83,8 +84,8 @@ pub(super) async fn what_changed_nothing_is_not_in_the_trail(world: World) {
     let subscription = world.subscription(organization).await;
     let storage = &world.storage;
     storage.create_client(client(&world, organization, "shop"), BY).await.expect(WORKS);
-    let before = trail(&world, organization).await;
 
+    let before = trail(&world, organization).await;
     let same = SubscriptionUpdate {
         active: Some(true),
         events: Some(subscription.events.clone()),
@@ -92,8 +93,13 @@ pub(super) async fn what_changed_nothing_is_not_in_the_trail(world: World) {
     };
     storage.update_subscription(organization, subscription.id, same, BY).await.expect(WORKS);
     storage.set_plan(organization, None, BY).await.expect(WORKS);
-    let over = storage.create_subscription(world.draft(organization, "*"), Limit::AtMost(1), BY);
-    assert_eq!(kind(over.await), StorageErrorKind::OverLimit);
+    assert_eq!(trail(&world, organization).await, before);
+    let mut none = Tiers::default();
+    none.free.subscriptions = Limit::AtMost(0);
+    storage.set_plan(organization, Some(Plan::new(Tier::Free)), BY).await.expect(WORKS);
+    let before = trail(&world, organization).await;
+    let over = storage.create_subscription(world.draft(organization, "*"), &none, BY).await;
+    assert_eq!(kind(over), StorageErrorKind::OverLimit);
     let taken = storage.create_client(client(&world, organization, "shop"), BY).await;
     assert_eq!(kind(taken), StorageErrorKind::Conflict);
     let other = world.organization().await;

@@ -7,7 +7,7 @@ use super::{
     world::{PLENTY, WORKS, World, hear, heard, numbers, settlement, want},
 };
 use crate::{
-    Client, Digest, Limit, Scopes, Seq, SubscriptionUpdate, Token, TokenFamily, TokenKind,
+    Client, Digest, Limit, Scopes, Seq, SubscriptionUpdate, Tiers, Token, TokenFamily, TokenKind,
     storage::{Change, Outcome, Publish, Refused, RouteVersion, Unit},
 };
 
@@ -29,7 +29,7 @@ pub(super) async fn changes_to_subscriptions_are_heard_by_others(world: World) {
     let beside = world.another_handle().await;
     let change = Change::Subscriptions(organization);
     let draft = world.draft(organization, "*");
-    let id = beside.create_subscription(draft, Limit::Unlimited, BY).await.expect(WORKS).id;
+    let id = beside.create_subscription(draft, &Tiers::default(), BY).await.expect(WORKS).id;
     hear(&*world.storage, change).await;
     let pause = SubscriptionUpdate { active: Some(false), ..SubscriptionUpdate::default() };
     beside.update_subscription(organization, id, pause, BY).await.expect(WORKS);
@@ -102,7 +102,7 @@ pub(super) async fn a_dropped_wait_for_changes_loses_nothing(world: World) {
         }
     }
     beside
-        .create_subscription(world.draft(organization, "*"), Limit::Unlimited, BY)
+        .create_subscription(world.draft(organization, "*"), &Tiers::default(), BY)
         .await
         .expect(WORKS);
     hear(&*world.storage, Change::Subscriptions(organization)).await;
@@ -114,7 +114,7 @@ pub(super) async fn a_dropped_wait_for_changes_loses_nothing(world: World) {
     });
     tokio::task::yield_now().await;
     beside
-        .create_subscription(world.draft(organization, "*"), Limit::Unlimited, BY)
+        .create_subscription(world.draft(organization, "*"), &Tiers::default(), BY)
         .await
         .expect(WORKS);
     waiting.abort();
@@ -144,7 +144,7 @@ pub(super) async fn whoever_waits_for_changes_is_woken(world: World) {
             | Change::Schedule
             | Change::Tenancy => {
                 let draft = world.draft(organization, "*");
-                beside.create_subscription(draft, Limit::Unlimited, BY).await.expect(WORKS);
+                beside.create_subscription(draft, &Tiers::default(), BY).await.expect(WORKS);
             }
         }
         waiting.await.expect("no panic");
@@ -170,7 +170,7 @@ pub(super) async fn a_route_version_raised_elsewhere_holds_for_the_next_commit(w
     let beside = world.another_handle().await;
     let publish = world.route(&world.events(organization, 1)).await;
     let foreign = beside
-        .create_subscription(world.draft(organization, "*"), Limit::Unlimited, BY)
+        .create_subscription(world.draft(organization, "*"), &Tiers::default(), BY)
         .await
         .expect(WORKS);
     assert_eq!(world.commit(Unit::publish(publish.clone())).await, Err(Refused::Rerouted));

@@ -79,6 +79,7 @@ macro_rules! storage_suite {
                 what_comes_again_does_not_count,
                 what_may_not_be_refused_counts_all_the_same,
                 an_hour_begins_anew_and_never_again,
+                a_clock_that_was_ahead_closes_nobody_out,
                 usage_survives_a_kill,
                 a_plan_is_kept_and_changing_it_makes_routes_stale,
                 a_limit_of_subscriptions_is_exact;

@@ -9,7 +9,7 @@ use super::{
     world::{SECOND, WORKS, World},
 };
 use crate::{
-    Hour, Limit, OrganizationId, Plan, SealedEvent, Threshold, Tier, Usage,
+    Hour, Limit, OrganizationId, Plan, SealedEvent, Threshold, Tier, Tiers, Usage,
     storage::{Committed, Metering, Notices, Publish, Refused, Routed, StorageErrorKind, Unit},
 };
 
@@ -38,7 +38,12 @@ impl Limited {
             notice(Threshold::Warning, "system.rate_limit.warning").await,
             notice(Threshold::Exceeded, "system.rate_limit.exceeded").await,
         ];
-        let notices = self.has_notices.then(|| Notices { hour: Hour::of(world.now()), events });
+        let hour = Hour::of(world.now());
+        let notices = match self.has_notices {
+            // Those of another hour do no harm.
+            true => [hour.next(), hour].map(|hour| Notices { hour, events: events.clone() }).into(),
+            false => Vec::new(),
+        };
         let limit = Limit::AtMost(self.limit);
         publish.metering = Some(Metering { limit, refuses: self.refuses, notices });
         publish
@@ -53,6 +58,11 @@ impl Limited {
         let publish = self.unit(world, &world.events(organization, count)).await;
         world.commit(Unit::publish(publish)).await
     }
+}
+
+async fn usage(world: &World, organization: OrganizationId) -> Option<Usage> {
+    let found = world.storage.usage(organization).await.expect(WORKS);
+    found.map(|(_, usage)| usage)
 }
 
 fn used(world: &World, events: u64) -> Usage {
@@ -79,7 +89,7 @@ pub(super) async fn a_limit_is_exact_and_its_thresholds_are_told_once(world: Wor
         let refused = FIVE.publish(&world, organization, count).await;
         assert_eq!(refused, Err(Refused::OverLimit(used(&world, 5))));
     }
-    assert_eq!(world.storage.usage(organization).await.expect(WORKS), Some(used(&world, 5)));
+    assert_eq!(usage(&world, organization).await, Some(used(&world, 5)));
     // What was refused has left nothing, and what does not count is published all the same.
     assert_eq!(world.publish_new(organization, 1).await, [crate::Seq::new(8)]);
     let worker = world.worker_of(&[lane]).await;
@@ -94,10 +104,12 @@ pub(super) async fn a_unit_that_comes_to_a_threshold_must_carry_its_notice(world
     // Notices of another hour are worth nothing.
     let mut publish = FIVE.unit(&world, &world.events(organization, 1)).await;
     let metering = publish.metering.as_mut().expect("it is metered");
-    metering.notices.as_mut().expect("it has notices").hour = Hour::from_number(0);
+    for notices in &mut metering.notices {
+        notices.hour = Hour::from_number(0);
+    }
     let refused = world.commit(Unit::publish(publish)).await;
     assert_eq!(refused, Err(Refused::Crosses(used(&world, 4))));
-    assert_eq!(world.storage.usage(organization).await.expect(WORKS), Some(used(&world, 3)));
+    assert_eq!(usage(&world, organization).await, Some(used(&world, 3)));
     // Both at once, in their order.
     let committed = FIVE.publish(&world, organization, 2).await.expect("it has both notices");
     assert_eq!(told(&committed), [(Threshold::Warning, 6), (Threshold::Exceeded, 7)]);
@@ -135,7 +147,7 @@ pub(super) async fn what_comes_again_does_not_count(world: World) {
     for events in [&both[..], &both[..1], &both[1..]] {
         let publish = FIVE.unit(&world, events).await;
         world.commit(Unit::publish(publish)).await.expect("within the limit");
-        assert_eq!(world.storage.usage(organization).await.expect(WORKS), Some(used(&world, 2)));
+        assert_eq!(usage(&world, organization).await, Some(used(&world, 2)));
     }
     FIVE.publish(&world, organization, 3).await.expect("within the limit");
     // Not even when there is no room, or a notice is wanting.
@@ -171,23 +183,35 @@ pub(super) async fn an_hour_begins_anew_and_never_again(world: World) {
     world.clock.advance(SECOND - std::time::Duration::from_millis(1));
     FIVE.publish(&world, organization, 1).await.expect_err("the hour is not over");
     world.clock.advance(std::time::Duration::from_millis(1));
-    assert_eq!(world.storage.usage(organization).await.expect(WORKS), Some(used(&world, 0)));
+    assert_eq!(usage(&world, organization).await, Some(used(&world, 0)));
     let committed = FIVE.publish(&world, organization, 4).await.expect("a new hour");
     assert_eq!(told(&committed).len(), 1);
     // Set back, the clock does not bring the old hour again, nor a third one.
     let now = world.now();
     world.clock.set_utc(now - HOUR);
-    assert_eq!(world.storage.usage(organization).await.expect(WORKS).map(|it| it.events), Some(4));
+    assert_eq!(usage(&world, organization).await.map(|it| it.events), Some(4));
+}
+
+pub(super) async fn a_clock_that_was_ahead_closes_nobody_out(world: World) {
+    let organization = world.organization().await;
+    let now = world.now();
+    world.clock.advance(HOUR * 24 * 365);
+    FIVE.publish(&world, organization, 5).await.expect("within the limit");
+    // Storage's time goes back only with a new process.
+    world.clock.set_utc(now);
+    let world = world.kill_and_reopen().await;
+    FIVE.publish(&world, organization, 5).await.expect("a new hour");
+    assert_eq!(usage(&world, organization).await, Some(used(&world, 5)));
 }
 
 pub(super) async fn usage_survives_a_kill(world: World) {
     let organization = world.organization().await;
     FIVE.publish(&world, organization, 3).await.expect("within the limit");
     let world = world.kill_and_reopen().await;
-    assert_eq!(world.storage.usage(organization).await.expect(WORKS), Some(used(&world, 3)));
+    assert_eq!(usage(&world, organization).await, Some(used(&world, 3)));
     let refused = FIVE.publish(&world, organization, 3).await;
     assert_eq!(refused, Err(Refused::OverLimit(used(&world, 3))));
-    assert_eq!(world.storage.usage(world.organization_id()).await.expect(WORKS), None);
+    assert_eq!(usage(&world, world.organization_id()).await, None);
 }
 
 pub(super) async fn a_plan_is_kept_and_changing_it_makes_routes_stale(world: World) {
@@ -221,9 +245,13 @@ pub(super) async fn a_limit_of_subscriptions_is_exact(world: World) {
     let organization = world.organization().await;
     let other = world.organization().await;
     world.subscription(other).await;
+    let tiers = Tiers::default();
+    let plan = Some(Plan::new(Tier::Free));
+    assert_eq!(tiers.subscriptions_max(plan), Limit::AtMost(5));
+    world.storage.set_plan(organization, plan, BY).await.expect(WORKS);
     let create = || {
         let (storage, draft) = (Arc::clone(&world.storage), world.draft(organization, "*"));
-        async move { storage.create_subscription(draft, Limit::AtMost(5), BY).await }
+        async move { storage.create_subscription(draft, &tiers, BY).await }
     };
     let mut creators: JoinSet<_> = (0..64).map(|_| create()).collect();
     let mut created = Vec::new();

@@ -8,7 +8,8 @@ use super::{
 };
 use crate::{
     CustomHeaders, Limit, OnExhausted, OptionsUpdate, RetiringSecret, Secret, SecretChange,
-    SendOrder, Subscription, SubscriptionOptions, SubscriptionUpdate, storage::StorageErrorKind,
+    SendOrder, Subscription, SubscriptionOptions, SubscriptionUpdate, Tiers,
+    storage::StorageErrorKind,
 };
 
 pub(super) async fn options_are_read_as_they_were_written(world: World) {
@@ -17,7 +18,7 @@ pub(super) async fn options_are_read_as_they_were_written(world: World) {
         let draft = Subscription { options, ..world.draft(organization, "*") };
         let created = world
             .storage
-            .create_subscription(draft.clone(), Limit::Unlimited, BY)
+            .create_subscription(draft.clone(), &Tiers::default(), BY)
             .await
             .expect(WORKS);
         assert_eq!(created, Subscription { lane: created.lane, ..draft });
@@ -33,7 +34,7 @@ pub(super) async fn an_update_changes_the_options_that_it_names(world: World) {
     let organization = world.organization().await;
     let draft = Subscription { options: every_option(), ..world.draft(organization, "*") };
     let created =
-        world.storage.create_subscription(draft, Limit::Unlimited, BY).await.expect(WORKS);
+        world.storage.create_subscription(draft, &Tiers::default(), BY).await.expect(WORKS);
     let set = async |options| {
         let update = SubscriptionUpdate { options, ..SubscriptionUpdate::default() };
         let updated = world.storage.update_subscription(organization, created.id, update, BY).await;

@@ -7,9 +7,11 @@ use super::{
     world::{SECOND, WORKS, World, first, hear, kind},
 };
 use crate::{
-    EventId, OrganizationId, SealedEvent, Timestamp,
-    storage::{Change, Page, SCHEDULED_MAX, StorageErrorKind},
+    EventId, Limit, OrganizationId, SealedEvent, Timestamp,
+    storage::{Change, Page, StorageErrorKind},
 };
+
+const FIVE: Limit = Limit::AtMost(5);
 
 pub(super) async fn what_is_scheduled_waits_for_its_time_and_comes_once(world: World) {
     let organization = world.organization().await;
@@ -77,25 +79,25 @@ pub(super) async fn all_or_none_are_scheduled_and_not_too_many(world: World) {
     let storage = &world.storage;
     let event = world.event(organization);
     let unknown = world.event(world.organization_id());
-    let refused = storage.schedule(vec![(now, event.clone()), (now, unknown)]).await;
+    let refused = storage.schedule(vec![(now, event.clone()), (now, unknown)], FIVE).await;
     assert_eq!(kind(refused), StorageErrorKind::NotFound);
-    let refused = storage.schedule(vec![(now, event.clone()), (now, event.clone())]).await;
+    let refused = storage.schedule(vec![(now, event.clone()), (now, event.clone())], FIVE).await;
     assert_eq!(kind(refused), StorageErrorKind::Conflict);
     assert_eq!(waiting(&world, organization).await, []);
 
-    let most = world.events(organization, SCHEDULED_MAX - 1);
+    let most = world.events(organization, 4);
     let rows: Vec<_> = most.iter().map(|event| (now + SECOND, event)).collect();
     schedule(&world, &rows).await;
     let two = world.events(organization, 2);
-    let refused = storage.schedule(two.iter().map(|it| (now, it.clone())).collect()).await;
+    let refused = storage.schedule(two.iter().map(|it| (now, it.clone())).collect(), FIVE).await;
     assert_eq!(kind(refused), StorageErrorKind::OverLimit);
     schedule(&world, &[(now, &event)]).await;
-    let refused = storage.schedule(vec![(now, event)]).await;
+    let refused = storage.schedule(vec![(now, event)], FIVE).await;
     assert_eq!(kind(refused), StorageErrorKind::Conflict);
     // Another one's are its own.
     let other = world.organization().await;
     schedule(&world, &[(now, &world.event(other))]).await;
-    let page = storage.scheduled(organization, first(SCHEDULED_MAX - 1)).await.expect(WORKS);
+    let page = storage.scheduled(organization, first(4)).await.expect(WORKS);
     assert!(page.more);
     let after = page.items.last().map(|last| last.number);
     let rest = storage.scheduled(organization, Page { after, limit: 10 }).await.expect(WORKS);
@@ -104,7 +106,7 @@ pub(super) async fn all_or_none_are_scheduled_and_not_too_many(world: World) {
 
 async fn schedule(world: &World, events: &[(Timestamp, &Arc<SealedEvent>)]) {
     let events = events.iter().map(|(at, event)| (*at, Arc::clone(event))).collect();
-    world.storage.schedule(events).await.expect(WORKS);
+    world.storage.schedule(events, FIVE).await.expect(WORKS);
 }
 
 async fn waiting(world: &World, organization: OrganizationId) -> Vec<(Timestamp, EventId)> {

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     CallbackUrl, DeliveryId, DeliveryState, DisabledReason, EventPattern, Limit, OrganizationId,
-    Secret, Seq, Subscription, SubscriptionId, SubscriptionUpdate,
+    Secret, Seq, Subscription, SubscriptionId, SubscriptionUpdate, Tiers,
     storage::{Page, PageOf, RouteTable, Settle, StorageError, StorageErrorKind, SwitchOff, Unit},
 };
 
@@ -28,7 +28,7 @@ pub(super) async fn a_subscription_is_read_as_it_was_created(world: World) {
     for draft in drafts {
         let created = world
             .storage
-            .create_subscription(draft.clone(), Limit::Unlimited, BY)
+            .create_subscription(draft.clone(), &Tiers::default(), BY)
             .await
             .expect(WORKS);
         assert_eq!(created, Subscription { lane: created.lane, ..draft });
@@ -176,7 +176,7 @@ pub(super) async fn a_deleted_subscription_is_gone(world: World) {
     assert_eq!(kind(update(&world, organization, id).await), StorageErrorKind::NotFound);
     let again = storage.delete_subscription(organization, id, BY).await;
     assert_eq!(kind(again), StorageErrorKind::NotFound);
-    let again = storage.create_subscription(subscription, Limit::Unlimited, BY).await;
+    let again = storage.create_subscription(subscription, &Tiers::default(), BY).await;
     assert_eq!(kind(again), StorageErrorKind::Conflict);
     assert_eq!(world.publish(&world.events(organization, 1)).await[0].deliveries, 0);
 }
@@ -211,12 +211,12 @@ pub(super) async fn the_deliveries_of_a_deleted_subscription_stay_readable(world
 pub(super) async fn a_subscription_needs_its_organization_and_an_id_of_its_own(world: World) {
     let (organization, other) = (world.organization().await, world.organization().await);
     let nobodys = world.draft(world.organization_id(), "*");
-    let refused = world.storage.create_subscription(nobodys, Limit::Unlimited, BY).await;
+    let refused = world.storage.create_subscription(nobodys, &Tiers::default(), BY).await;
     assert_eq!(kind(refused), StorageErrorKind::NotFound);
     let subscription = world.subscription(organization).await;
     for organization in [organization, other] {
         let twin = Subscription { organization, ..subscription.clone() };
-        let refused = world.storage.create_subscription(twin, Limit::Unlimited, BY).await;
+        let refused = world.storage.create_subscription(twin, &Tiers::default(), BY).await;
         assert_eq!(kind(refused), StorageErrorKind::Conflict);
     }
     let refused = update(&world, organization, world.draft(organization, "*").id).await;
@@ -232,7 +232,7 @@ pub(super) async fn routes_are_everything_that_routing_needs(world: World) {
     let events = vec![pattern("pet.created"), pattern("toy.*")];
     let draft = Subscription { events, active: false, ..world.draft(organization, "*") };
     let inactive =
-        world.storage.create_subscription(draft, Limit::Unlimited, BY).await.expect(WORKS);
+        world.storage.create_subscription(draft, &Tiers::default(), BY).await.expect(WORKS);
     world.publish_new(organization, 2).await;
     let table = routes(&world, organization).await;
     assert!(table.version > empty.version);
@@ -248,7 +248,7 @@ pub(super) async fn a_storages_debug_shows_no_secret(world: World) {
     let draft = world.draft(organization, "*");
     let draft = Subscription { secret: Secret::new(secret).expect("a secret"), ..draft };
     let created =
-        world.storage.create_subscription(draft, Limit::Unlimited, BY).await.expect(WORKS);
+        world.storage.create_subscription(draft, &Tiers::default(), BY).await.expect(WORKS);
     assert_eq!(created.secret.expose(), secret);
     assert!(!format!("{:?} {created:?}", world.storage).contains(secret));
 }

@@ -12,7 +12,7 @@ use ulid::Ulid;
 use super::{BY, Engines, Harness};
 use crate::{
     CallbackUrl, Clock, Delivery, DeliveryId, EventId, LaneId, Limit, NewEvent, NewSubscription,
-    Organization, OrganizationId, SealedEvent, Secret, Seq, Subscription, SubscriptionId,
+    Organization, OrganizationId, SealedEvent, Secret, Seq, Subscription, SubscriptionId, Tiers,
     Timestamp, WorkerId, seal,
     storage::{
         Accepted, Change, Claimed, Committed, EPOCH, Outcome, Page, Publish, Refused, Routed,
@@ -118,7 +118,7 @@ impl World {
         pattern: &str,
     ) -> Subscription {
         let draft = self.draft(organization, pattern);
-        self.storage.create_subscription(draft, Limit::Unlimited, BY).await.expect(WORKS)
+        self.storage.create_subscription(draft, &Tiers::default(), BY).await.expect(WORKS)
     }
 
     // Events
