@@ -96,6 +96,27 @@ fn what_the_notices_say_is_what_is_so() {
 }
 
 #[test]
+fn the_outbox_keeps_its_order_beside_publishers_that_come_to_the_thresholds() {
+    run(|world| async move {
+        world.esl.set_plan(ORGANIZATION, Some(plan(100))).await.unwrap();
+        let subscription = world.subscribe("a", "person.updated").await;
+        let publisher = Esl::publisher(world.storage.clone());
+        let mut tasks = tokio::task::JoinSet::new();
+        for number in 0..60 {
+            publisher.publish(event("person.updated", number)).await.unwrap();
+            let esl = world.esl.clone();
+            tasks.spawn(async move { esl.publish(event("person.created", number)).await.is_ok() });
+        }
+        let published = tasks.join_all().await.into_iter().filter(|is_ok| *is_ok).count();
+        world.until_delivered(&subscription, 60).await;
+        assert_eq!(world.sent_to("a"), (0..60).collect::<Vec<_>>());
+        let stored = world.stored().await;
+        let notices = stored.iter().filter(|name| name.starts_with("system.")).count();
+        assert_eq!((notices, stored.len()), (2, 60 + published + 2));
+    });
+}
+
+#[test]
 fn the_outbox_is_counted_and_never_refused() {
     run(|world| async move {
         world.esl.set_plan(ORGANIZATION, Some(plan(5))).await.unwrap();
