@@ -145,11 +145,12 @@ fn change(
     if updated == held {
         return Ok(updated);
     }
+    // Whatever refuses comes before what writes: the work of a refused call is committed, too.
+    encryption_keys::demand_known(session, UPDATE)?;
     if let Some((action, fields)) = held.action_of(&updated) {
         audit::note(session, organization, by, action, &id.to_string(), &fields)?;
     }
     updated.updated_at = session.now;
-    encryption_keys::demand_known(session, UPDATE)?;
     subscription_row::update(session, &updated)?;
     let state = read_state(session.connection, updated.lane)?;
     let next = state.after_update(&held, &updated);

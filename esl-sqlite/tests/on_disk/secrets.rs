@@ -1,9 +1,9 @@
 //! Secrets that are encrypted where they are stored.
 
 use esl_core::{
-    Actor, CustomHeaders, EncryptionKey, Keyring, LaneId, Limit, LinkKey, OrganizationId, Secret,
-    SecretChange, Subscription, SubscriptionId, SubscriptionUpdate, Timestamp,
-    storage::{Lanes, Page, Removal, StorageErrorKind, Subscriptions},
+    Action, Actor, CustomHeaders, EncryptionKey, Keyring, LaneId, Limit, LinkKey, OrganizationId,
+    Secret, SecretChange, Subscription, SubscriptionId, SubscriptionUpdate, Timestamp,
+    storage::{Lanes, Page, Records, Removal, StorageErrorKind, Subscriptions},
 };
 use esl_sqlite::{Reencrypted, SecretForm, SqliteStorage};
 
@@ -265,6 +265,11 @@ async fn nothing_is_encrypted_with_a_key_that_the_engine_does_not_have() {
         .await
         .unwrap_err();
     assert_eq!(refused.kind(), missing);
+    let trail = Page { after: None, limit: 9 };
+    let trail = world.storage.audit(world.organization, trail).await.unwrap().items;
+    let actions: Vec<_> = trail.iter().map(|entry| entry.action).collect();
+    let made = [Action::SubscriptionCreated, Action::OrganizationCreated];
+    assert_eq!(actions, made, "what was refused has not happened");
     assert_eq!(beside.reencrypt(SecretForm::Encrypted).await.unwrap_err().kind(), missing);
 
     world.storage.resign(&worker).await.unwrap();
