@@ -33,6 +33,16 @@ impl Stop {
         Self::Refused(StorageError::new(kind, operation))
     }
 
+    /// Of what was read for one caller: a value that cannot be read is that caller's misfortune, and
+    /// not that of everybody in the same transaction.
+    pub(crate) fn of_reading(operation: &'static str, error: rusqlite::Error) -> Self {
+        if is_damaged_value(&error) || is_key_missing(&error) {
+            Self::Refused(translate(operation, error))
+        } else {
+            Self::Failed(error)
+        }
+    }
+
     pub(crate) fn into_error(self, operation: &'static str) -> StorageError {
         match self {
             Self::Refused(error) => error,

@@ -228,7 +228,11 @@ pub trait Tenancy: fmt::Debug + Send + Sync + 'static {
     /// What an organization has used of this hour; `None` if there is no such organization.
     async fn usage(&self, organization: OrganizationId) -> Result<Option<Usage>, StorageError>;
 
-    /// All organizations, in the order of creation.
+    /// All organizations, in the order of creation. One that cannot be read is left out.
+    ///
+    /// # Errors
+    /// [`Corrupt`](super::StorageErrorKind::Corrupt) if there are some and none can be read: an empty
+    /// list says that nothing was set up yet.
     async fn organizations(&self) -> Result<Vec<Organization>, StorageError>;
 
     /// # Errors
