@@ -189,6 +189,25 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Which of its members another plan, or none, has otherwise, for the audit trail.
+    #[must_use]
+    pub fn changed(before: Option<Self>, after: Option<Self>) -> Vec<&'static str> {
+        let has = |plan: Option<Self>| {
+            plan.map(|Self { tier, subscriptions, events_per_hour, retries }| {
+                (Some(tier), subscriptions, events_per_hour, retries)
+            })
+            .unwrap_or_default()
+        };
+        let (before, after) = (has(before), has(after));
+        let members = [
+            ("tier", before.0 != after.0),
+            ("subscriptions", before.1 != after.1),
+            ("events_per_hour", before.2 != after.2),
+            ("retries", before.3 != after.3),
+        ];
+        members.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+    }
+
     /// A tier as it is.
     #[must_use]
     pub const fn new(tier: Tier) -> Self {

@@ -29,10 +29,10 @@ pub(crate) async fn ensure(
     let organization = credentials::organization(&wanted.id, clock);
     allow_conflict(storage.create_organization(organization, &Actor::Operator).await)?;
     let organizations = storage.organizations().await.context(READ)?;
-    let organization = organizations
-        .into_iter()
-        .find(|organization| organization.name == wanted.id)
-        .context("the organization of ESL_BOOTSTRAP_CLIENT was removed meanwhile")?;
+    let organization =
+        organizations.into_iter().find(|organization| organization.name == wanted.id).context(
+            "the organization of ESL_BOOTSTRAP_CLIENT cannot be read, or was removed meanwhile",
+        )?;
     let client = Client {
         id: wanted.id.clone(),
         organization: organization.id,

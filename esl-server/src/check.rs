@@ -89,11 +89,25 @@ async fn about_database(
     };
     let organizations = storage.organizations().await?.len();
     let secrets = match &config.encryption_keys {
-        Some(keyring) => format!("secrets are encrypted with the key {}", keyring.first()),
+        Some(keyring) => {
+            let (first, stale) = (keyring.first(), storage.secrets_to_reencrypt().await?);
+            match stale {
+                0 => format!("secrets are encrypted with the key {first}"),
+                _ => format!("{} the key {first}; {REENCRYPT}", not_encrypted(stale)),
+            }
+        }
         None => "secrets are stored in plain text (ESL_ENCRYPTION_KEY)".to_owned(),
     };
     Ok(format!("{path} opens; organizations: {organizations}; {secrets}"))
 }
+
+/// What is said of secrets that a key was given for and that are not encrypted with it.
+pub(crate) fn not_encrypted(stale: u64) -> String {
+    format!("{stale} secrets are in plain text or encrypted with another key than")
+}
+
+/// What does away with them.
+pub(crate) const REENCRYPT: &str = "run `esl-server secrets reencrypt`";
 
 fn about_client(config: &Config, client: Option<Bootstrapped>) -> &'static str {
     match client {

@@ -76,15 +76,27 @@ pub(crate) async fn run(config: &Config, command: OrganizationCommand) -> anyhow
 }
 
 /// The organization of that id or name. What is an id is never looked for among the names: when that
-/// organization is gone, one that is called so must not be taken for it.
+/// organization is gone, one that is called so must not be taken for it. Nor does it need the list,
+/// from which an organization is missing that has something damaged.
 pub(crate) async fn find(storage: &SqliteStorage, wanted: &str) -> anyhow::Result<OrganizationId> {
-    let organizations = storage.organizations().await.context("could not list organizations")?;
-    let id: Option<OrganizationId> = wanted.parse().ok();
-    let is_wanted = |one: &&Organization| id.map_or_else(|| one.name == wanted, |id| one.id == id);
-    let found = organizations.iter().find(is_wanted);
-    found.map(|organization| organization.id).with_context(|| {
+    let found = match wanted.parse() {
+        Ok(id) => is_there(storage, id).await?.then_some(id),
+        Err(_) => {
+            let all = storage.organizations().await.context("could not list organizations")?;
+            all.into_iter().find(|one| one.name == wanted).map(|one| one.id)
+        }
+    };
+    found.with_context(|| {
         format!("there is no organization {wanted}; `esl-server org list` shows those there are")
     })
+}
+
+/// Whether it exists, whatever else can be read of it.
+async fn is_there(storage: &SqliteStorage, id: OrganizationId) -> anyhow::Result<bool> {
+    match storage.usage(id).await {
+        Err(error) if error.kind() == StorageErrorKind::Corrupt => Ok(true),
+        usage => Ok(usage.context("could not look for the organization")?.is_some()),
+    }
 }
 
 async fn read(storage: &SqliteStorage, id: OrganizationId) -> anyhow::Result<Organization> {

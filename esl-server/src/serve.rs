@@ -5,11 +5,13 @@ use std::{future::Future, net::SocketAddr, sync::Arc};
 use anyhow::Context;
 use esl_core::{Clock, Esl, SystemClock};
 use esl_http::api::{self, ApiConfig, ServerLimits};
+use esl_sqlite::SqliteStorage;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     bootstrap::{self, Bootstrapped},
+    check,
     config::Config,
     database,
     open_files::Shares,
@@ -87,6 +89,7 @@ async fn start_engine(
 ) -> anyhow::Result<Esl> {
     let found = Found::look(config, shares, clock.clone()).await;
     let Parts { transport, blobs, storage } = found.complete(config, clock.clone())?;
+    warn_of_stale_secrets(config, &storage).await?;
     let builder = Esl::builder(storage)
         .transport(transport)
         .clock(clock)
@@ -103,6 +106,18 @@ async fn start_engine(
         .blobs_in(blobs)
         .public_url(public_url);
     builder.build().await.map_err(|error| database::not_started(config, error))
+}
+
+/// A key alone encrypts nothing that is there already.
+async fn warn_of_stale_secrets(config: &Config, storage: &SqliteStorage) -> anyhow::Result<()> {
+    if let Some(keyring) = &config.encryption_keys {
+        let stale = storage.secrets_to_reencrypt().await?;
+        if stale > 0 {
+            let first = keyring.first();
+            tracing::warn!("{} the key {first}; {}", check::not_encrypted(stale), check::REENCRYPT);
+        }
+    }
+    Ok(())
 }
 
 /// Sees to it that there is a client.

@@ -39,7 +39,7 @@ impl Terms {
         };
         let Some(mut plan) = plan else {
             if has_numbers {
-                bail!("an organization without a tier has no limits; say --tier, too");
+                bail!("an organization without a tier has no limits; say --tier with one");
             }
             return Ok(None);
         };

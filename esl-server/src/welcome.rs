@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context;
 use esl_core::{
     Actor, Client, Clock, OrganizationId, Scopes,
-    storage::{Page, Storage},
+    storage::{Page, Storage, StorageErrorKind},
 };
 
 use crate::{config::Config, credentials};
@@ -43,7 +43,12 @@ async fn first_organization(
     clock: &dyn Clock,
 ) -> anyhow::Result<Option<OrganizationId>> {
     const READ: &str = "could not read the organizations";
-    match &storage.organizations().await.context(READ)?[..] {
+    let organizations = match storage.organizations().await {
+        // There are some, and none can be read.
+        Err(error) if error.kind() == StorageErrorKind::Corrupt => return Ok(None),
+        organizations => organizations.context(READ)?,
+    };
+    match &organizations[..] {
         [] => {
             let organization = credentials::organization(ORGANIZATION, clock);
             let id = organization.id;

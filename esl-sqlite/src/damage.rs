@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use esl_core::{EventId, Timestamp};
+use esl_core::{EventId, OrganizationId, Timestamp};
 use rusqlite::Row;
 
 use crate::{rows::EventKey, secrets::is_key_missing};
@@ -26,6 +26,8 @@ pub(crate) enum Place {
     /// By its id, if that can be read: whoever erases it needs that.
     Event(EventKey, Option<EventId>),
     Subscription(i64),
+    /// By its id, if that can be read: whoever mends it needs that.
+    Organization(i64, Option<OrganizationId>),
     Audit(i64),
     Scheduled(i64),
     Delivery {
@@ -67,6 +69,8 @@ impl fmt::Display for Place {
             Self::Event(key, None) => write!(f, "esl_events, key {}", key.0),
             Self::Event(key, Some(id)) => write!(f, "esl_events, key {}, {id}", key.0),
             Self::Subscription(lane) => write!(f, "esl_subscriptions, lane {lane}"),
+            Self::Organization(key, None) => write!(f, "esl_organizations, key {key}"),
+            Self::Organization(key, Some(id)) => write!(f, "esl_organizations, key {key}, {id}"),
             Self::Scheduled(number) => write!(f, "esl_scheduled, number {number}"),
             Self::Audit(number) => write!(f, "esl_audit, number {number}"),
             Self::Delivery { lane, seq: None } => write!(f, "deliveries of lane {lane}"),

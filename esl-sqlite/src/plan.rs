@@ -62,14 +62,16 @@ pub(crate) fn set_plan(
 ) -> Result<(), Stop> {
     let row = session.organization(id)?;
     let row = row.ok_or(Stop::refused(StorageErrorKind::NotFound, SET_PLAN))?;
-    // One that cannot be read as it was written is another one.
-    match read_plan(session.connection, row.key) {
+    let known = match read_plan(session.connection, row.key) {
         Ok(known) if known == plan => return Ok(()),
-        Err(error) if !is_damaged_value(&error) => return Err(error.into()),
-        Ok(_) | Err(_) => {}
-    }
+        Ok(known) => known,
+        // One that cannot be read as it was written is another one.
+        Err(error) if is_damaged_value(&error) => None,
+        Err(error) => return Err(error.into()),
+    };
     write_plan(session.connection, id, plan)?;
-    audit::note(session, id, by, Action::OrganizationUpdated, &id.to_string(), &["plan"])?;
+    let (action, fields) = (Action::OrganizationUpdated, Plan::changed(known, plan));
+    audit::note(session, id, by, action, &id.to_string(), &fields)?;
     session.raise_route_version(id);
     Ok(session.tell_others(News::Subscriptions(id))?)
 }

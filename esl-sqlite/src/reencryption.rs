@@ -19,6 +19,7 @@ use rusqlite::{
 use crate::{
     SqliteStorage, cleaning, encryption_keys,
     error::{Stop, is_damaged_value},
+    readers::Snapshot,
     secrets::{Holder, Secrets},
     session::Session,
 };
@@ -98,6 +99,39 @@ impl SqliteStorage {
         let done = self.writer().run(REENCRYPT, 1, work).await?;
         Ok(Reencrypted { is_clean: self.clean_up().await?, ..done })
     }
+}
+
+impl SqliteStorage {
+    /// How many secrets in the database are not encrypted with the first key: in plain text, or with
+    /// another one. Without a keyring, how many are not in plain text. It looks at all of them.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn secrets_to_reencrypt(&self) -> Result<u64, StorageError> {
+        let work = |snapshot: &Snapshot<'_>| {
+            let keyring = snapshot.secrets.keyring.as_ref();
+            let first = keyring.map(|keyring| keyring.first().to_bytes());
+            let mut select = snapshot.connection.prepare_cached(&stale_sql())?;
+            Ok(select.query_row([first], |row| row.get::<_, i64>(0)).map(i64::cast_unsigned)?)
+        };
+        self.readers().run("count secrets", work).await
+    }
+}
+
+/// A text is plain; a blob has the key's id behind its version.
+fn stale_sql() -> String {
+    let is_stale = |column: &str| {
+        format!(
+            "({column} IS NOT NULL AND CASE typeof({column})
+                WHEN 'text' THEN ?1 IS NOT NULL
+                ELSE ?1 IS NULL OR substr({column}, 2, 8) IS NOT ?1 END)"
+        )
+    };
+    let [secret, old, headers] = ["secret", "old_secret", "headers"].map(is_stale);
+    format!(
+        "SELECT coalesce(sum({secret} + {old} + {headers}), 0)
+         FROM esl_subscriptions WHERE deleted_at IS NULL"
+    )
 }
 
 #[derive(Debug, Default)]

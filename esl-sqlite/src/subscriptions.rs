@@ -146,13 +146,15 @@ fn change(
     if updated == held {
         return Ok(updated);
     }
+    // Whatever refuses comes before what writes: the work of a refused call is committed, too.
+    encryption_keys::demand_known(session, UPDATE)?;
+    let state = read_state(session.connection, updated.lane);
+    let state = state.map_err(|error| Stop::of_reading(UPDATE, error))?;
     if let Some((action, fields)) = held.action_of(&updated) {
         audit::note(session, organization, by, action, &id.to_string(), &fields)?;
     }
     updated.updated_at = session.now;
-    encryption_keys::demand_known(session, UPDATE)?;
     subscription_row::update(session, &updated)?;
-    let state = read_state(session.connection, updated.lane)?;
     let next = state.after_update(&held, &updated);
     if next != state {
         write_state(session, updated.lane, &next)?;
@@ -205,9 +207,10 @@ fn demand_live(
     operation: &'static str,
 ) -> Result<Subscription, Stop> {
     let found = match session.organization(organization)? {
-        Some(row) => live((session.connection, &session.secrets), organization, row, id)?,
-        None => None,
+        Some(row) => live((session.connection, &session.secrets), organization, row, id),
+        None => Ok(None),
     };
+    let found = found.map_err(|error| Stop::of_reading(operation, error))?;
     found.ok_or(Stop::refused(StorageErrorKind::NotFound, operation))
 }
 

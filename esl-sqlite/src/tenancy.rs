@@ -11,6 +11,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use crate::{
     SqliteStorage, audit,
     changes::News,
+    damage::Place,
     error::Stop,
     plan::{SET_PLAN, plan, read_plan, set_plan, write_plan},
     readers::Snapshot,
@@ -66,13 +67,7 @@ impl Tenancy for SqliteStorage {
     }
 
     async fn organizations(&self) -> Result<Vec<Organization>, StorageError> {
-        let work = |snapshot: &Snapshot<'_>| {
-            let sql = format!("{ORGANIZATION} WHERE deleted_at IS NULL ORDER BY key");
-            let mut select = snapshot.connection.prepare_cached(&sql)?;
-            let organizations = select.query_map([], organization)?.collect::<Result<_, _>>()?;
-            Ok(organizations)
-        };
-        self.readers().run("list organizations", work).await
+        self.readers().run(LIST_ORGANIZATIONS, organizations).await
     }
 
     async fn create_client(&self, client: Client, by: &Actor) -> Result<(), StorageError> {
@@ -174,6 +169,28 @@ impl Tenancy for SqliteStorage {
     }
 }
 
+/// All that can be read. If there are some and none can, that is an error: an empty list would say that
+/// nothing was set up yet.
+fn organizations(snapshot: &Snapshot<'_>) -> Result<Vec<Organization>, Stop> {
+    let sql = format!("{ORGANIZATION} WHERE deleted_at IS NULL ORDER BY key");
+    let mut select = snapshot.connection.prepare_cached(&sql)?;
+    let mut rows = select.query([])?;
+    let (mut all, mut left_out) = (Vec::new(), false);
+    while let Some(row) = rows.next()? {
+        let id = row.get(0).ok().map(OrganizationId::from_bytes);
+        let place = Place::Organization(row.get(7)?, id);
+        match snapshot.readable(place, organization(row))? {
+            Some(organization) => all.push(organization),
+            None => left_out = true,
+        }
+    }
+    if left_out && all.is_empty() {
+        return Err(Stop::refused(StorageErrorKind::Corrupt, LIST_ORGANIZATIONS));
+    }
+    Ok(all)
+}
+
+const LIST_ORGANIZATIONS: &str = "list organizations";
 const CREATE_ORGANIZATION: &str = "create an organization";
 const CREATE_CLIENT: &str = "create a client";
 const ROTATE_CLIENT: &str = "rotate a client";
@@ -280,7 +297,7 @@ fn organization(row: &Row<'_>) -> rusqlite::Result<Organization> {
 }
 
 const ORGANIZATION: &str = "SELECT id, name, created_at, tier, subscriptions_max, events_per_hour,
-    retries FROM esl_organizations";
+    retries, key FROM esl_organizations";
 
 fn client_of(
     connection: &Connection,

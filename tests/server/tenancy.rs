@@ -149,3 +149,57 @@ async fn the_audit_trail_names_operators_and_clients_also_after_the_organization
     assert!(line.stdout.contains(&format!("organization.deleted  {organization}  operator")));
     server.kill().await;
 }
+
+#[tokio::test]
+async fn an_organization_with_a_damaged_plan_keeps_nobody_from_the_others() {
+    let folder = Folder::new();
+    let id = async |name| {
+        let made = folder.json(&["org", "create", name]).await;
+        made["id"].as_str().expect("an id").to_owned()
+    };
+    let (acme, other) = (id("Acme").await, id("Other").await);
+    folder.json(&["client", "create", "--org", "Acme", "--id", "till"]).await;
+    let damage = |name: &str| {
+        let database = Connection::open(folder.database()).expect("the database");
+        let damage = "UPDATE esl_organizations SET tier = 'Free' WHERE name = ?1";
+        assert_eq!(database.execute(damage, [name]).expect("it is there"), 1);
+    };
+    damage("Acme");
+
+    let list = folder.run(&["org", "list"], &[]).await;
+    assert_eq!((list.code, list.stdout), (Some(0), format!("{other}  Other\n")));
+    assert!(list.stderr.contains(&acme), "{}", list.stderr);
+    let clients = folder.json(&["client", "list", "--org", &acme]).await;
+    assert_eq!(clients[0]["client_id"], "till");
+    assert_eq!(folder.json(&["org", "show", "Other"]).await["name"], "Other");
+    folder.start(&WITH_CLIENT).await.stop().await;
+
+    damage("Other");
+    damage(CLIENT);
+    let server = folder.start(&[]).await;
+    server.stop().await;
+    assert_eq!(folder.run(&["org", "delete", &acme, "--yes"], &[]).await.code, Some(0));
+}
+
+#[tokio::test]
+async fn an_id_of_no_organization_is_said_to_be_that_by_every_command() {
+    let folder = Folder::new();
+    folder.json(&["org", "create", "Acme"]).await;
+    let id = "org_01HM6Z8QJ7V3X2N4B5C6D7E8F9";
+    let event = "evt_01HM6Z8QJ7V3X2N4B5C6D7E8F9";
+    for arguments in [
+        &["org", "show", id][..],
+        &["org", "set", id, "--tier", "free"],
+        &["org", "delete", id, "--yes"],
+        &["client", "create", "--org", id],
+        &["client", "list", "--org", id],
+        &["client", "rotate", "--org", id, "till"],
+        &["client", "delete", "--org", id, "till"],
+        &["event", "erase", event, "--org", id],
+    ] {
+        let ended = folder.run(arguments, &[]).await;
+        assert_eq!(ended.code, Some(1), "{arguments:?}: {ended:?}");
+        let expected = format!("there is no organization {id}");
+        assert!(ended.stderr.contains(&expected), "{arguments:?}: {ended:?}");
+    }
+}

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::Esl;
 use crate::{
-    Limit, NewSubscription, OrganizationId, Secret, SecretChange, Subscription, SubscriptionId,
+    NewSubscription, OrganizationId, Secret, SecretChange, Subscription, SubscriptionId,
     SubscriptionUpdate,
     storage::{StorageError, StorageErrorKind},
 };

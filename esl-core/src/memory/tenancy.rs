@@ -64,9 +64,10 @@ impl Tenancy for MemoryStorage {
         if row.organization.plan == plan {
             return Ok(());
         }
+        let fields = Plan::changed(row.organization.plan, plan);
         row.organization.plan = plan;
         row.route_version.0 += 1;
-        state.note(organization, by, Action::OrganizationUpdated, &organization, &["plan"]);
+        state.note(organization, by, Action::OrganizationUpdated, &organization, &fields);
         state.listeners.tell_others(self.handle, Change::Subscriptions(organization));
         Ok(())
     }

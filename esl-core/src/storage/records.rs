@@ -232,7 +232,11 @@ pub trait Tenancy: fmt::Debug + Send + Sync + 'static {
         organization: OrganizationId,
     ) -> Result<Option<(Option<Plan>, Usage)>, StorageError>;
 
-    /// All organizations, in the order of creation.
+    /// All organizations, in the order of creation. One that cannot be read is left out.
+    ///
+    /// # Errors
+    /// [`Corrupt`](super::StorageErrorKind::Corrupt) if there are some and none can be read: an empty
+    /// list says that nothing was set up yet.
     async fn organizations(&self) -> Result<Vec<Organization>, StorageError>;
 
     /// # Errors

@@ -210,7 +210,8 @@ variables! {
 
     /// The proxies in front of the server, as networks (`10.20.0.0/16`) and addresses with commas in
     /// between. What they write into `X-Forwarded-For` says where a client comes from, for slowing
-    /// down those who guess secrets: it is the rightmost address there that is no trusted proxy's.
+    /// down those who guess secrets and for the audit trail: it is the rightmost address there that is no
+    /// trusted proxy's.
     /// Without it, it is whoever connects.
     "ESL_TRUSTED_PROXIES" Open, default "" => trusted_proxies: TrustedProxies = parse::trusted_proxies;
 

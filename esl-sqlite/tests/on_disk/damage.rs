@@ -4,16 +4,20 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use esl_core::{
-    Actor, Clock, DeliveryId, DeliveryState, Esl, Limit, Seq, SubscriptionId, SystemClock, Tiers,
+    Actor, Clock, DeliveryId, DeliveryState, EncryptionKey, Esl, Keyring, Limit, Seq,
+    SubscriptionId, SubscriptionUpdate, SystemClock, Tiers,
     storage::{
         Commit, Lanes, Page, Publish, Records, Removal, RouteVersion, Routed, StorageErrorKind,
-        Subscriptions, Unit, Want,
+        Subscriptions, Tenancy, Unit, Want,
     },
     testing::{ManualClock, ScriptedTransport},
 };
-use esl_sqlite::SqliteStorage;
+use esl_sqlite::{
+    SqliteStorage,
+    rusqlite::{Transaction, TransactionBehavior},
+};
 
-use crate::{World, event, subscription, ulid, worker_id};
+use crate::{World, event, subscription, ulid, unit, worker_id};
 
 const ALL: Page<Seq> = Page { after: None, limit: 100 };
 
@@ -306,4 +310,67 @@ async fn a_damaged_subscription_that_is_paused_does_not_hold_up_the_chores() {
         }
     }
     assert_eq!(ready, [world.lane]);
+}
+
+#[tokio::test]
+async fn a_change_of_a_subscription_that_cannot_be_read_fails_nobody_else() {
+    let world = World::new().await;
+    let other = world.beside(2).await;
+    let theirs = subscription(other, 2);
+    let by = &Actor::APPLICATION;
+    let lane = world.storage.create_subscription(theirs, &Tiers::default(), by).await.unwrap().lane;
+    // One whose secret needs a key that this handle does not have.
+    let keyring = Keyring::new([EncryptionKey::from_bytes(&[1; 32])]).unwrap();
+    let beside = SqliteStorage::options().keyring(keyring).open(world.path()).unwrap();
+    let sealed = subscription(world.organization, 3);
+    let sealed = beside.create_subscription(sealed, &Tiers::default(), by).await.unwrap();
+    let damaged = SubscriptionId::from_ulid(ulid(1));
+    for (number, damage, id, expected) in [
+        (
+            1,
+            "INSERT INTO esl_lanes (lane, failures, failed_deliveries, last_success_at)
+             VALUES (1, 0, 0, 'noon')",
+            damaged,
+            StorageErrorKind::Corrupt,
+        ),
+        (
+            2,
+            "UPDATE esl_subscriptions SET retry_schedule = '?' WHERE lane = 1",
+            damaged,
+            StorageErrorKind::Corrupt,
+        ),
+        (3, "", sealed.id, StorageErrorKind::KeyMissing),
+    ] {
+        let mut connection = world.connection();
+        connection.execute_batch(damage).unwrap();
+        let mut update = SubscriptionUpdate::default();
+        update.active = Some(false);
+        let event = event(other, number, Bytes::from_static(b"{}"));
+        // All wait for the same lock, and are then one transaction.
+        let held = Transaction::new(&mut connection, TransactionBehavior::Immediate).unwrap();
+        let (changed, committed, ()) = tokio::join!(
+            world.storage.update_subscription(world.organization, id, update, by),
+            world.storage.commit(vec![unit(other, lane, event)]),
+            async { held.commit().unwrap() }
+        );
+        assert_eq!(changed.unwrap_err().kind(), expected, "{damage}");
+        assert_eq!(committed.unwrap()[0].as_ref().unwrap().events[0].seq.get(), number);
+    }
+}
+
+#[tokio::test]
+async fn an_organization_with_a_damaged_plan_is_left_out_of_the_list_alone() {
+    let world = World::new().await;
+    let other = world.beside(2).await;
+    let damage = |id| {
+        let damage = "UPDATE esl_organizations SET tier = 'Free' WHERE key = ?1";
+        world.connection().execute(damage, [id]).unwrap();
+    };
+    damage(1);
+    let listed = world.storage.organizations().await.unwrap();
+    assert_eq!(listed.iter().map(|one| one.id).collect::<Vec<_>>(), [other]);
+    // Without one that can be read, nobody should take the database for a new one.
+    damage(2);
+    let error = world.storage.organizations().await.unwrap_err();
+    assert_eq!(error.kind(), StorageErrorKind::Corrupt);
 }

@@ -1,9 +1,9 @@
 //! Secrets that are encrypted where they are stored.
 
 use esl_core::{
-    Actor, CustomHeaders, EncryptionKey, Keyring, LaneId, Limit, LinkKey, OrganizationId, Secret,
-    SecretChange, Subscription, SubscriptionId, SubscriptionUpdate, Tiers, Timestamp,
-    storage::{Lanes, Page, Removal, StorageErrorKind, Subscriptions},
+    Action, Actor, CustomHeaders, EncryptionKey, Keyring, LaneId, Limit, LinkKey, OrganizationId,
+    Secret, SecretChange, Subscription, SubscriptionId, SubscriptionUpdate, Tiers, Timestamp,
+    storage::{Lanes, Page, Records, Removal, StorageErrorKind, Subscriptions},
 };
 use esl_sqlite::{Reencrypted, SecretForm, SqliteStorage};
 
@@ -132,6 +132,8 @@ async fn plain_secrets_are_read_and_new_ones_encrypted() {
         (form(&plain), form(&encrypted)),
         ("text text text".into(), "blob blob blob".into())
     );
+    let stale = async |world: &World| world.storage.secrets_to_reencrypt().await.unwrap();
+    assert_eq!(stale(&world).await, 3, "a secret, a retiring one and headers");
     // Whatever is changed is written whole.
     let mut update = SubscriptionUpdate::default();
     update.active = Some(false);
@@ -140,7 +142,10 @@ async fn plain_secrets_are_read_and_new_ones_encrypted() {
         .update_subscription(world.organization, plain.id, update, &Actor::APPLICATION)
         .await
         .unwrap();
-    assert_eq!(form(&plain), "blob blob blob");
+    assert_eq!((form(&plain), stale(&world).await), ("blob blob blob".into(), 0));
+    drop(connection);
+    world.reopened(&[2, 1]);
+    assert_eq!(stale(&world).await, 6);
 }
 
 #[tokio::test]
@@ -267,6 +272,11 @@ async fn nothing_is_encrypted_with_a_key_that_the_engine_does_not_have() {
         .await
         .unwrap_err();
     assert_eq!(refused.kind(), missing);
+    let trail = Page { after: None, limit: 9 };
+    let trail = world.storage.audit(world.organization, trail).await.unwrap().items;
+    let actions: Vec<_> = trail.iter().map(|entry| entry.action).collect();
+    let made = [Action::SubscriptionCreated, Action::OrganizationCreated];
+    assert_eq!(actions, made, "what was refused has not happened");
     assert_eq!(beside.reencrypt(SecretForm::Encrypted).await.unwrap_err().kind(), missing);
 
     world.storage.resign(&worker).await.unwrap();

@@ -39,7 +39,7 @@ pub(super) async fn every_change_is_in_the_trail_with_who_made_it(world: World) 
     let user = &Actor::application("user 42");
     let expected: [(Action, &str, &[&str], &Actor); 11] = [
         (Action::OrganizationCreated, &it, &[], BY),
-        (Action::OrganizationUpdated, &it, &["plan"], &Actor::Operator),
+        (Action::OrganizationUpdated, &it, &["tier"], &Actor::Operator),
         (Action::ClientCreated, "shop", &[], user),
         (Action::ClientSecretRotated, "shop", &[], by),
         (Action::SubscriptionCreated, &sub, &[], by),

@@ -7,7 +7,7 @@ use super::{
     world::{PLENTY, WORKS, World, hear, heard, numbers, settlement, want},
 };
 use crate::{
-    Client, Digest, Limit, Scopes, Seq, SubscriptionUpdate, Tiers, Token, TokenFamily, TokenKind,
+    Client, Digest, Scopes, Seq, SubscriptionUpdate, Tiers, Token, TokenFamily, TokenKind,
     storage::{Change, Outcome, Publish, Refused, RouteVersion, Unit},
 };
 

@@ -7,7 +7,7 @@ use super::{
     world::{SECOND, WORKS, World, kind},
 };
 use crate::{
-    CustomHeaders, Limit, OnExhausted, OptionsUpdate, RetiringSecret, Secret, SecretChange,
+    CustomHeaders, OnExhausted, OptionsUpdate, RetiringSecret, Secret, SecretChange,
     SendOrder, Subscription, SubscriptionOptions, SubscriptionUpdate, Tiers,
     storage::StorageErrorKind,
 };

@@ -5,7 +5,7 @@ use super::{
     world::{SECOND, WORKS, World, first, kind, settle},
 };
 use crate::{
-    CallbackUrl, DeliveryId, DeliveryState, DisabledReason, EventPattern, Limit, OrganizationId,
+    CallbackUrl, DeliveryId, DeliveryState, DisabledReason, EventPattern, OrganizationId,
     Secret, Seq, Subscription, SubscriptionId, SubscriptionUpdate, Tiers,
     storage::{Page, PageOf, RouteTable, Settle, StorageError, StorageErrorKind, SwitchOff, Unit},
 };

@@ -11,7 +11,7 @@ use ulid::Ulid;
 
 use super::{BY, Engines, Harness};
 use crate::{
-    CallbackUrl, Clock, Delivery, DeliveryId, EventId, LaneId, Limit, NewEvent, NewSubscription,
+    CallbackUrl, Clock, Delivery, DeliveryId, EventId, LaneId, NewEvent, NewSubscription,
     Organization, OrganizationId, SealedEvent, Secret, Seq, Subscription, SubscriptionId, Tiers,
     Timestamp, WorkerId, seal,
     storage::{
