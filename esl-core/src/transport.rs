@@ -21,7 +21,7 @@ use crate::{AttemptError, CallbackUrl, Timings};
 /// - An address that must not be called is refused before a byte goes out, also when only the
 ///   resolved address shows it.
 /// - At most 16 KiB of an answer's body is read, and of that at most 1 KiB is handed on, only
-///   unless the status is 2xx.
+///   unless the status is 2xx. It is cut nowhere earlier: what is masked in it depends on that.
 ///
 /// # Cancellation
 /// A dropped call closes its connection. Whether the receiver saw the event is then unknown.
@@ -81,6 +81,11 @@ pub struct Answer {
     pub retry_after: Option<String>,
     /// The beginning of the body, 1 KiB at most; empty after a 2xx.
     pub excerpt: Bytes,
+}
+
+impl Answer {
+    /// The longest [`excerpt`](Self::excerpt). One of that length may have been cut.
+    pub const EXCERPT_BYTES_MAX: usize = 1024;
 }
 
 /// Why there is no answer.

@@ -11,7 +11,7 @@ use super::failure;
 /// [`BODY_BYTES_MAX`] is left there, which closes its connection; it is an answer all the same.
 pub(super) async fn read(response: Response<Incoming>) -> Result<Answer, Failure> {
     let (head, mut body) = response.into_parts();
-    let excerpt_max = if head.status.is_success() { 0 } else { EXCERPT_BYTES_MAX };
+    let excerpt_max = if head.status.is_success() { 0 } else { Answer::EXCERPT_BYTES_MAX };
     let mut excerpt = BytesMut::new();
     let mut read = 0;
     while read <= BODY_BYTES_MAX {
@@ -33,4 +33,3 @@ pub(super) async fn read(response: Response<Incoming>) -> Result<Answer, Failure
 /// The longest head that is read; also the size of one read of the body.
 pub(super) const HEAD_BYTES_MAX: u32 = 16 * 1024;
 const BODY_BYTES_MAX: usize = 16 * 1024;
-const EXCERPT_BYTES_MAX: usize = 1024;
