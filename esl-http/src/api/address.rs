@@ -28,6 +28,14 @@ impl ClientAddress {
         Self(peer.map(|ConnectInfo(peer)| farthest(peer.ip(), &parts.headers, trusted)))
     }
 
+    /// Who connects, if that is no trusted proxy but passes for one.
+    pub(super) fn unnamed_proxy(parts: &Parts, trusted: &TrustedProxies) -> Option<IpAddr> {
+        let ConnectInfo(peer) = parts.extensions.get::<ConnectInfo<SocketAddr>>()?;
+        let peer = peer.ip().to_canonical();
+        let passes_for_one = parts.headers.contains_key("x-forwarded-for");
+        (passes_for_one && !trusted.has(peer)).then_some(peer)
+    }
+
     /// The address, if it is known.
     pub(super) const fn ip(self) -> Option<IpAddr> {
         self.0

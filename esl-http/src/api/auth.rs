@@ -94,7 +94,7 @@ impl<P: Permission> FromRequestParts<Api> for Authorized<P> {
         context.set_client(caller.client.clone());
         context.set_organization(caller.organization);
         if P::ANY_OF.iter().any(|&scope| caller.scopes.allow(scope)) {
-            let address = ClientAddress::of(parts, &api.config.trusted_proxies);
+            let address = api.address_of(parts);
             Ok(Self { caller, address, permission: PhantomData })
         } else {
             Err(missing(P::ANY_OF))

@@ -52,11 +52,17 @@ mod serve;
 mod subscription_options;
 mod subscriptions;
 
-use std::{ops::Deref, sync::Arc};
+use std::{
+    ops::Deref,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use axum::{
     Router,
-    http::{HeaderValue, StatusCode, header::CONTENT_TYPE},
+    http::{HeaderValue, StatusCode, header::CONTENT_TYPE, request::Parts},
     middleware,
     response::{IntoResponse, Response},
 };
@@ -65,12 +71,14 @@ use serde::Serialize;
 
 #[doc(hidden)]
 pub use self::routes::{Access, RouteEntry, route_entries};
+use self::{
+    address::ClientAddress, auth::CallerCache, health::LastCheck, oauth::Attempts, problem::Problem,
+};
 pub use self::{
     address::{TrustedProxies, TrustedProxiesError},
     config::ApiConfig,
     serve::{ServerLimits, serve},
 };
-use self::{auth::CallerCache, health::LastCheck, oauth::Attempts, problem::Problem};
 
 /// The routes of the API, complete with their errors.
 ///
@@ -84,6 +92,7 @@ pub fn router(esl: Esl, config: ApiConfig) -> Router {
         callers: CallerCache::default(),
         attempts: Attempts::default(),
         last_check: LastCheck::default(),
+        told_of_proxy: AtomicBool::new(false),
     }));
     routes
         .fallback(problem::no_route)
@@ -103,6 +112,8 @@ struct Shared {
     callers: CallerCache,
     attempts: Attempts,
     last_check: LastCheck,
+    /// Whether the log was told that a proxy may not be named.
+    told_of_proxy: AtomicBool,
 }
 
 impl Deref for Api {
@@ -114,6 +125,22 @@ impl Deref for Api {
 }
 
 impl Api {
+    /// Where a request comes from. Says, once, if that may be a proxy that the operator forgot.
+    fn address_of(&self, parts: &Parts) -> ClientAddress {
+        let trusted = &self.config.trusted_proxies;
+        if let Some(peer) = ClientAddress::unnamed_proxy(parts, trusted)
+            && !self.told_of_proxy.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!(
+                %peer,
+                "X-Forwarded-For comes from an address that is not in ESL_TRUSTED_PROXIES, and is \
+                 not believed; if that is a proxy of yours, name it there: all who come through it \
+                 count as one address, and one who guesses secrets slows all of them"
+            );
+        }
+        ClientAddress::of(parts, trusted)
+    }
+
     /// Refuses, while the event system is off, what would record something or have it sent.
     fn demand_enabled(&self) -> Result<(), Problem> {
         if self.esl.is_enabled() { Ok(()) } else { Err(esl_core::PublishError::Disabled.into()) }

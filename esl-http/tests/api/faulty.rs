@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -22,7 +22,7 @@ use esl_core::{
         Subscriptions, Swept, Taken, Tenancy, Unit, Waiting, Want, Worker,
     },
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 /// Storage in memory that does as [`Fault`] says before each call.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub(crate) struct FaultyStorage {
 /// A switch. Clones are the same switch.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Fault {
-    mode: Arc<Mutex<Mode>>,
+    mode: Arc<watch::Sender<Mode>>,
     hanging: Arc<Notify>,
     calls: Arc<AtomicUsize>,
 }
@@ -48,13 +48,15 @@ pub(crate) enum Mode {
     Fail(StorageErrorKind),
     /// No call ever returns.
     Hang,
+    /// Every call waits for another mode.
+    Wait,
     /// Every call panics.
     Panic,
 }
 
 impl Fault {
     pub(crate) fn set(&self, mode: Mode) {
-        *self.mode.lock().expect("no panic") = mode;
+        self.mode.send_replace(mode);
     }
 
     /// Waits until a call hangs.
@@ -69,9 +71,11 @@ impl Fault {
 
     async fn strike(&self) -> Result<(), StorageError> {
         self.calls.fetch_add(1, Ordering::Relaxed);
-        let mode = *self.mode.lock().expect("no panic");
+        let mut modes = self.mode.subscribe();
+        let mode = modes.wait_for(|mode| !matches!(mode, Mode::Wait)).await;
+        let mode = *mode.expect("it is there as long as this");
         match mode {
-            Mode::None => Ok(()),
+            Mode::None | Mode::Wait => Ok(()),
             Mode::Fail(kind) => {
                 Err(StorageError::new(kind, "work").with_source("the-operators-secret-detail"))
             }

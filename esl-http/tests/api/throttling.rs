@@ -1,12 +1,19 @@
 //! Whoever guesses the secrets of clients.
 
-use std::time::Duration;
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    task::Poll,
+    time::Duration,
+};
 
 use axum::http::{Method, StatusCode};
-use esl_core::CallbackPolicy;
+use esl_core::{CallbackPolicy, storage::StorageErrorKind};
 use esl_http::api::ApiConfig;
+use futures_util::future::join_all;
 
 use crate::{
+    faulty::Mode,
     log::Log,
     world::{Reply, World},
 };
@@ -169,4 +176,90 @@ async fn the_log_is_told_with_figures_and_without_what_was_typed() {
     for text in ["a-secret-in", "a-wrong-secret", "the secret of", RIGHT] {
         assert!(!log.text().contains(text), "{text}");
     }
+}
+
+type Asking<'w> = Pin<Box<dyn Future<Output = Reply> + 'w>>;
+
+/// So many at once, each as far as it gets.
+async fn ask_at_once<'w>(world: &'w World, secret: &'static str) -> Vec<Asking<'w>> {
+    let ask = || Box::pin(ask(world, HERE, "acme-client", secret)) as Asking<'w>;
+    let mut all: Vec<_> = (0..100).map(|_| ask()).collect();
+    // More than one look at each, so that none waits for its turn alone.
+    for _ in 0..3 {
+        for asking in &mut all {
+            let is_ready = poll_fn(|context| Poll::Ready(asking.as_mut().poll(context).is_ready()));
+            assert!(!is_ready.await, "storage has not answered");
+        }
+    }
+    all
+}
+
+#[tokio::test]
+async fn of_many_guesses_at_once_no_more_are_looked_at_than_may_fail() {
+    let world = World::new().await;
+    world.fault.set(Mode::Hang);
+    let before = world.fault.calls();
+    let mut guesses = ask_at_once(&world, "wrong").await;
+    assert_eq!(world.fault.calls() - before, 5);
+    // Whose callers go away have learned nothing, and others have their turn.
+    world.fault.set(Mode::None);
+    guesses.drain(..5);
+    let replies = join_all(guesses).await;
+    let of = |status| replies.iter().filter(|reply| reply.status == status).count();
+    let count = (of(StatusCode::UNAUTHORIZED), of(StatusCode::TOO_MANY_REQUESTS));
+    assert_eq!(count, (5, 90));
+    assert_eq!(world.fault.calls() - before, 10);
+}
+
+#[tokio::test]
+async fn a_fleet_that_starts_at_once_with_the_right_secret_is_not_slowed() {
+    let world = World::new().await;
+    // Neither a new one nor one after failures.
+    for failures in [0, 4] {
+        guess(&world, HERE, failures).await;
+        world.fault.set(Mode::Wait);
+        let fleet = ask_at_once(&world, RIGHT).await;
+        world.fault.set(Mode::None);
+        for reply in join_all(fleet).await {
+            assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_attempt_that_storage_has_failed_does_not_count() {
+    let world = World::new().await;
+    world.fault.set(Mode::Fail(StorageErrorKind::Busy));
+    for _ in 0..20 {
+        assert_eq!(status(&world, HERE, "wrong").await, 503);
+    }
+    world.fault.set(Mode::None);
+    guess(&world, HERE, 5).await;
+    assert_eq!(status(&world, HERE, RIGHT).await, 429);
+}
+
+#[tokio::test]
+async fn the_log_says_once_that_a_proxy_may_not_be_named() {
+    let config = ApiConfig::default().with_trusted_proxies("10.0.0.0/8".parse().expect("a list"));
+    let world = World::with(config, CallbackPolicy::default()).await;
+    let log = Log::default();
+    let listening = log.listen();
+    let ask = async |peer: &str| {
+        let call = world.get("/api/v1/events").from(peer);
+        call.header("x-forwarded-for", ELSEWHERE).send().await;
+    };
+    let warnings = || {
+        let lines = log.lines().into_iter();
+        let warnings = lines.filter(|line| line["level"] == "WARN");
+        warnings.map(|line| (line["peer"].clone(), line["message"].clone())).collect::<Vec<_>>()
+    };
+    ask("10.0.0.1").await;
+    world.get("/api/v1/events").from(HERE).send().await;
+    assert_eq!(warnings(), []);
+    ask(HERE).await;
+    ask(ELSEWHERE).await;
+    drop(listening);
+    let [(peer, message)] = &warnings()[..] else { panic!("{}", log.text()) };
+    assert_eq!(peer, HERE);
+    assert!(message.as_str().expect("a text").contains("ESL_TRUSTED_PROXIES"), "{message}");
 }

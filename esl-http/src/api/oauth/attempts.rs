@@ -1,13 +1,14 @@
 //! Whoever guesses secrets is slowed down.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     hash::Hash,
-    sync::{Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
 use esl_core::{Digest, Monotonic};
+use tokio::sync::{Notify, futures::OwnedNotified};
 
 use crate::api::address::ClientAddress;
 
@@ -17,6 +18,12 @@ use crate::api::address::ClientAddress;
 /// A client that is guessed at from elsewhere goes on undisturbed; and one that has proven itself
 /// from an address is not slowed by what others fail at there, be it one address of a whole company,
 /// or that nobody's address is known.
+///
+/// An attempt counts from its admission as if it had failed, until it is known how it went: of any
+/// number at once, no more are under way than may fail. Those beyond wait for the end of one of these,
+/// and are turned away if it failed, and admitted if it did not. So a fleet that starts at once with
+/// the right secret gets through, a few at a time, and many guesses at once are as good as one after
+/// the other.
 #[derive(Debug, Default)]
 pub(crate) struct Attempts(Mutex<State>);
 
@@ -24,9 +31,37 @@ pub(crate) struct Attempts(Mutex<State>);
 struct State {
     pairs: HashMap<Pair, Record>,
     addresses: HashMap<ClientAddress, Record>,
+    under_way: HashMap<ClientAddress, UnderWay>,
     /// Since the log was told.
     figures: Figures,
     told_at: Option<Monotonic>,
+}
+
+/// An attempt that was admitted. Dropped without a word on how it went, it has not happened: nobody
+/// has learned anything by it.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct Attempt<'a> {
+    attempts: &'a Attempts,
+    pair: Pair,
+    is_known: bool,
+}
+
+/// The attempts at an address of which it is not known yet how they went.
+#[derive(Debug, Default)]
+struct UnderWay {
+    of_clients: HashMap<Digest, u32>,
+    /// Of all clients that are not known there.
+    of_unknown: u32,
+    ended: Arc<Notify>,
+}
+
+/// What becomes of somebody who wants to try.
+#[derive(Debug)]
+enum Turn<'a> {
+    Now(Attempt<'a>),
+    AfterAnother(OwnedNotified),
+    TurnedAway(Duration),
 }
 
 /// A client, whether or not it exists, at an address.
@@ -62,36 +97,49 @@ impl Pair {
 }
 
 impl Attempts {
-    /// Whether somebody may try now; otherwise how long it takes until then.
-    pub(super) fn admit(&self, pair: &Pair, now: Monotonic) -> Result<(), Duration> {
-        let mut state = self.state();
-        let record = state.pairs.get(pair);
-        let own = record.map_or(Duration::ZERO, |record| record.wait(PAIR_FAILURES, now));
-        let shared = match record {
-            Some(record) if record.is_proven(now) => Duration::ZERO,
-            _ => {
-                let record = state.addresses.get(&pair.address);
-                record.map_or(Duration::ZERO, |record| record.wait(ADDRESS_FAILURES, now))
+    /// Lets somebody try, when those that are under way leave room for it; fails with how long it takes
+    /// until the next attempt is possible.
+    ///
+    /// # Cancellation
+    /// May be dropped.
+    pub(super) async fn admit(
+        &self,
+        pair: Pair,
+        now: impl Fn() -> Monotonic,
+    ) -> Result<Attempt<'_>, Duration> {
+        loop {
+            match self.turn(pair, now()) {
+                Turn::Now(attempt) => return Ok(attempt),
+                Turn::AfterAnother(ended) => ended.await,
+                Turn::TurnedAway(wait) => return Err(wait),
             }
-        };
-        let wait = own.max(shared);
-        if wait.is_zero() {
-            return Ok(());
         }
-        state.figures.slowed += 1;
-        Err(wait)
     }
 
-    pub(super) fn succeeded(&self, pair: Pair, now: Monotonic) {
-        let proven = Record { proven_at: Some(now), ..Record::default() };
-        *entry(&mut self.state().pairs, pair, now) = proven;
-    }
-
-    pub(super) fn failed(&self, pair: Pair, now: Monotonic) {
+    fn turn(&self, pair: Pair, now: Monotonic) -> Turn<'_> {
         let mut state = self.state();
-        state.figures.failed += 1;
-        entry(&mut state.pairs, pair, now).fail(now);
-        entry(&mut state.addresses, pair.address, now).fail(now);
+        let state = &mut *state;
+        let own = state.pairs.get(&pair).copied().unwrap_or_default();
+        let shared = state.addresses.get(&pair.address).copied().unwrap_or_default();
+        let is_known = own.is_proven(now);
+        let mut wait = own.wait(PAIR_FAILURES, now);
+        if !is_known {
+            wait = wait.max(shared.wait(ADDRESS_FAILURES, now));
+        }
+        if !wait.is_zero() {
+            state.figures.slowed += 1;
+            return Turn::TurnedAway(wait);
+        }
+        let under_way = state.under_way.entry(pair.address).or_default();
+        let of_client = under_way.of_clients.get(&pair.client).copied().unwrap_or_default();
+        let has_room = of_client < own.room(PAIR_FAILURES, now)
+            && (is_known || under_way.of_unknown < shared.room(ADDRESS_FAILURES, now));
+        if !has_room {
+            return Turn::AfterAnother(Arc::clone(&under_way.ended).notified_owned());
+        }
+        under_way.of_clients.insert(pair.client, of_client + 1);
+        under_way.of_unknown += u32::from(!is_known);
+        Turn::Now(Attempt { attempts: self, pair, is_known })
     }
 
     /// What the log is to be told, if it was not within the last minute.
@@ -110,7 +158,52 @@ impl Attempts {
     }
 }
 
+impl Attempt<'_> {
+    pub(super) fn succeeded(self, now: Monotonic) {
+        let proven = Record { proven_at: Some(now), ..Record::default() };
+        *entry(&mut self.attempts.state().pairs, self.pair, now) = proven;
+    }
+
+    pub(super) fn failed(self, now: Monotonic) {
+        let mut state = self.attempts.state();
+        state.figures.failed += 1;
+        entry(&mut state.pairs, self.pair, now).fail(now);
+        entry(&mut state.addresses, self.pair.address, now).fail(now);
+        // The guard goes before `self`, whose end takes the lock, too.
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        self.attempts.state().end(self.pair, self.is_known);
+    }
+}
+
+impl State {
+    fn end(&mut self, Pair { client, address }: Pair, is_known: bool) {
+        let Entry::Occupied(mut under_way) = self.under_way.entry(address) else { return };
+        let UnderWay { of_clients, of_unknown, ended } = under_way.get_mut();
+        *of_unknown -= u32::from(!is_known);
+        if let Entry::Occupied(mut of_client) = of_clients.entry(client) {
+            *of_client.get_mut() -= 1;
+            if *of_client.get() == 0 {
+                of_client.remove();
+            }
+        }
+        ended.notify_waiters();
+        if of_clients.is_empty() {
+            under_way.remove();
+        }
+    }
+}
+
 impl Record {
+    /// How many may be under way at once: as many as may fail yet, and at last one after the other.
+    fn room(&self, free: u32, now: Monotonic) -> u32 {
+        let failures = if self.has_failed_of_late(now) { self.failures } else { 0 };
+        free.saturating_sub(failures).max(1)
+    }
+
     fn fail(&mut self, now: Monotonic) {
         if !self.has_failed_of_late(now) {
             self.failures = 0;
@@ -187,120 +280,4 @@ const TELL_EVERY: Duration = Duration::from_secs(60);
 const RECORDS_MAX: usize = 10_000;
 
 #[cfg(test)]
-mod tests {
-    use axum::{extract::ConnectInfo, http::Request};
-
-    use super::*;
-    use crate::api::address::TrustedProxies;
-
-    fn pair(client: &str, address: u32) -> Pair {
-        let (mut parts, ()) = Request::new(()).into_parts();
-        let peer = std::net::SocketAddr::new(std::net::Ipv4Addr::from(address).into(), 1);
-        parts.extensions.insert(ConnectInfo(peer));
-        Pair::new(client, ClientAddress::of(&parts, &TrustedProxies::default()))
-    }
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    #[test]
-    fn delays_grow_to_half_a_minute_and_no_further() {
-        let attempts = Attempts::default();
-        let mut now = SECOND;
-        let mut waits = Vec::new();
-        for _ in 0..12 {
-            attempts.failed(pair("client", 1), now);
-            let wait = attempts.admit(&pair("client", 1), now).err().unwrap_or_default();
-            waits.push(wait.as_secs());
-            now += wait;
-            assert_eq!(attempts.admit(&pair("client", 1), now), Ok(()));
-        }
-        assert_eq!(waits, [0, 0, 0, 0, 1, 2, 4, 8, 16, 30, 30, 30]);
-        attempts.failed(pair("client", 1), now);
-        now += FAILURES_KEPT;
-        attempts.failed(pair("client", 1), now);
-        assert_eq!(attempts.admit(&pair("client", 1), now), Ok(()), "the old ones are over");
-    }
-
-    #[test]
-    fn only_the_client_that_is_guessed_at_is_slowed_and_only_at_that_address() {
-        let attempts = Attempts::default();
-        for _ in 0..5 {
-            attempts.failed(pair("client", 1), SECOND);
-        }
-        assert_eq!(attempts.admit(&pair("client", 1), SECOND), Err(SECOND));
-        assert_eq!(attempts.admit(&pair("client", 2), SECOND), Ok(()));
-        assert_eq!(attempts.admit(&pair("other", 1), SECOND), Ok(()));
-    }
-
-    #[test]
-    fn an_address_that_tries_many_clients_is_slowed_but_for_those_that_are_known_there() {
-        let attempts = Attempts::default();
-        attempts.succeeded(pair("known", 1), SECOND);
-        for number in 0..50 {
-            assert_eq!(attempts.admit(&pair("fresh", 1), SECOND), Ok(()));
-            attempts.failed(pair(&format!("guess {number}"), 1), SECOND);
-        }
-        assert_eq!(attempts.admit(&pair("fresh", 1), SECOND), Err(SECOND));
-        assert_eq!(attempts.admit(&pair("fresh", 2), SECOND), Ok(()));
-        assert_eq!(attempts.admit(&pair("known", 1), SECOND), Ok(()));
-        // Which is no leave to guess at it.
-        for _ in 0..5 {
-            attempts.failed(pair("known", 1), SECOND);
-        }
-        assert!(attempts.admit(&pair("known", 1), SECOND).is_err());
-    }
-
-    #[test]
-    fn a_success_begins_a_new_count() {
-        let attempts = Attempts::default();
-        for _ in 0..4 {
-            for _ in 0..4 {
-                attempts.failed(pair("client", 1), SECOND);
-            }
-            attempts.succeeded(pair("client", 1), SECOND);
-        }
-        assert_eq!(attempts.admit(&pair("client", 1), SECOND), Ok(()));
-    }
-
-    #[test]
-    fn memory_is_bounded_and_the_oldest_goes_first() {
-        let attempts = Attempts::default();
-        let (last, steps) = (u32::try_from(RECORDS_MAX).unwrap() + 9, Duration::from_millis(1));
-        for address in 0..=last {
-            let now = SECOND + steps * address;
-            for _ in 0..5 {
-                attempts.failed(pair("client", address), now);
-            }
-        }
-        let (pairs, addresses) = {
-            let state = attempts.state();
-            (state.pairs.len(), state.addresses.len())
-        };
-        let bounds = RECORDS_MAX * 3 / 4..=RECORDS_MAX;
-        assert!(bounds.contains(&pairs) && bounds.contains(&addresses), "{pairs}, {addresses}");
-        assert_eq!(attempts.admit(&pair("client", 0), SECOND), Ok(()), "it was forgotten");
-        let now = SECOND + steps * last;
-        assert!(attempts.admit(&pair("client", last), now).is_err());
-        // What is over makes room for what is not.
-        let later = now + FAILURES_KEPT;
-        let half = u32::try_from(RECORDS_MAX / 2).unwrap();
-        for address in 1..=half {
-            attempts.failed(pair("client", last + address), later);
-        }
-        assert_eq!(attempts.state().pairs.len(), RECORDS_MAX / 2);
-    }
-
-    #[test]
-    fn the_log_is_told_once_a_minute() {
-        let attempts = Attempts::default();
-        attempts.failed(pair("client", 1), SECOND);
-        let first = Figures { failed: 1, slowed: 0, addresses: 1 };
-        assert_eq!(attempts.to_tell(SECOND), Some(first));
-        for address in 0..6 {
-            attempts.failed(pair("client", address % 2), SECOND * 2);
-        }
-        assert_eq!(attempts.to_tell(SECOND * 60), None);
-        let second = Figures { failed: 6, slowed: 0, addresses: 2 };
-        assert_eq!(attempts.to_tell(SECOND * 61), Some(second));
-    }
-}
+mod tests;

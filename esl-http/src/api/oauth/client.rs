@@ -19,12 +19,15 @@ use crate::api::{Api, address::ClientAddress};
 /// A client that does not exist costs the same work as a wrong secret, and is slowed like one.
 pub(super) async fn authenticate(head: &Parts, form: &Form, api: &Api) -> Result<Client, Refusal> {
     let (id, secret) = credentials(&head.headers, form)?;
-    let address = ClientAddress::of(head, &api.config.trusted_proxies);
-    let pair = Pair::new(&id, address);
-    if let Err(wait) = api.attempts.admit(&pair, api.esl.monotonic()) {
-        tell(&id, address, api);
-        return Err(Refusal::slowed(wait));
-    }
+    let address = api.address_of(head);
+    let admitted = api.attempts.admit(Pair::new(&id, address), || api.esl.monotonic()).await;
+    let attempt = match admitted {
+        Ok(attempt) => attempt,
+        Err(wait) => {
+            tell(&id, address, api);
+            return Err(Refusal::slowed(wait));
+        }
+    };
     let client = match id.len() {
         0..=CLIENT_ID_BYTES_MAX => api.esl.storage().client(&id).await?,
         _ => None,
@@ -32,11 +35,11 @@ pub(super) async fn authenticate(head: &Parts, form: &Form, api: &Api) -> Result
     let expected = client.as_ref().map_or(Digest::from_bytes([0; 32]), |client| client.secret);
     let is_right = Digest::of(secret.as_bytes()).matches(&expected);
     let Some(client) = client.filter(|_| is_right) else {
-        api.attempts.failed(pair, api.esl.monotonic());
+        attempt.failed(api.esl.monotonic());
         tell(&id, address, api);
         return Err(Refusal::not_proven());
     };
-    api.attempts.succeeded(pair, api.esl.monotonic());
+    attempt.succeeded(api.esl.monotonic());
     Ok(client)
 }
 
