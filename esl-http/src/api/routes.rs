@@ -64,8 +64,8 @@ fn routes(public_url: &str) -> Vec<Route> {
         Route::guarded(get(), "/api/admin/maintenance", maintenance::list),
         Route::guarded(delete(), "/api/admin/maintenance/{id}", maintenance::take_back),
     ];
-    if let Some(path) = oauth::Metadata::path_of(public_url) {
-        routes.push(Route::open(get(), path, oauth::metadata));
+    if oauth::Metadata::path_of(public_url).is_some() {
+        routes.push(Route::open(get(), oauth::Metadata::PATHS, oauth::metadata_of_issuer));
     }
     routes
 }

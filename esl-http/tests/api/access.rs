@@ -238,8 +238,10 @@ async fn lists_show_nothing_of_another_organization() {
 #[tokio::test]
 async fn routes_that_ask_for_no_token_are_those_that_are_meant_to() {
     let scene = Scene::new().await;
-    for route in table(&scene.world) {
+    let issuer = scene.world.esl.public_url().splitn(4, '/').nth(3).expect("it has a path");
+    for mut route in table(&scene.world) {
         let Access::Open = route.access else { continue };
+        route.path = route.path.replace("{*issuer}", issuer).into();
         // A token, good or not, makes no difference.
         for token in [None, Some("nonsense"), Some(&*scene.world.token)] {
             let call = scene.world.anonymous(route.method.clone(), &route.path);

@@ -339,3 +339,22 @@ async fn metadata_of_an_issuer_with_a_path_is_at_the_root_of_its_host() {
         assert_eq!(reply.body["token_endpoint"], "https://example.com/esl/oauth/token");
     }
 }
+
+#[tokio::test]
+async fn an_issuers_path_may_have_what_a_router_takes_for_a_pattern() {
+    for path in ["/:esl", "/*esl", "/{esl}", "/{*esl}", "/a/:b/*", "/%7Besl%7D"] {
+        let url = format!("https://x.example{path}");
+        let world = World::reached_at(&url, ApiConfig::default(), CallbackPolicy::default()).await;
+        let well_known = "/.well-known/oauth-authorization-server";
+        // As clients write it.
+        let path = path.replace('{', "%7B").replace('}', "%7D");
+        let reply = world.anonymous(Method::GET, &format!("{well_known}{path}")).send().await;
+        assert_eq!(reply.status, StatusCode::OK, "{path}");
+        let issuer = reply.body["issuer"].as_str().expect("an issuer");
+        assert_eq!(reply.body["token_endpoint"], format!("{issuer}/oauth/token"));
+        for other in ["/esl", "/a/b/c", "/esl/more"] {
+            let reply = world.anonymous(Method::GET, &format!("{well_known}{other}")).send().await;
+            assert_eq!(reply.status, StatusCode::NOT_FOUND, "{path} {other}");
+        }
+    }
+}

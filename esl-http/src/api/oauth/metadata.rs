@@ -1,15 +1,28 @@
 //! `GET /.well-known/oauth-authorization-server`: where all this is (RFC 8414).
 
-use axum::{extract::State, http::StatusCode, response::Response};
+use axum::{
+    extract::State,
+    http::{StatusCode, Uri},
+    response::{IntoResponse, Response},
+};
 use esl_core::Scope;
 use serde::Serialize;
 use url::Url;
 
-use crate::api::{Api, answer};
+use crate::api::{Api, answer, problem::no_route};
 
 /// `GET /.well-known/oauth-authorization-server`
 pub(crate) async fn metadata(State(api): State<Api>) -> Response {
     answer(StatusCode::OK, &Metadata::of(api.esl.public_url()))
+}
+
+/// The same behind [`Metadata::PATH`], where clients look for it if the issuer has a path.
+pub(crate) async fn metadata_of_issuer(State(api): State<Api>, uri: Uri) -> Response {
+    let issuer = api.esl.public_url();
+    match Metadata::path_of(issuer) {
+        Some(path) if path == uri.path() => answer(StatusCode::OK, &Metadata::of(issuer)),
+        _ => no_route().await.into_response(),
+    }
 }
 
 /// What clients configure themselves with.
@@ -30,6 +43,9 @@ pub(crate) struct Metadata<'a> {
 
 impl<'a> Metadata<'a> {
     pub(crate) const PATH: &'static str = "/.well-known/oauth-authorization-server";
+    /// All that is below it. A path of the operator's own may have what a router takes for a pattern,
+    /// or refuses, so it is compared and not routed.
+    pub(crate) const PATHS: &'static str = "/.well-known/oauth-authorization-server/{*issuer}";
 
     fn of(issuer: &'a str) -> Self {
         Self {
@@ -51,9 +67,7 @@ impl<'a> Metadata<'a> {
     pub(crate) fn path_of(issuer: &str) -> Option<String> {
         let url = Url::parse(issuer).ok()?;
         let path = url.path().trim_end_matches('/');
-        // A router would take these for patterns.
-        let is_plain = !path.contains(['{', '}']);
-        (is_plain && !path.is_empty()).then(|| format!("{}{path}", Self::PATH))
+        (!path.is_empty()).then(|| format!("{}{path}", Self::PATH))
     }
 }
 

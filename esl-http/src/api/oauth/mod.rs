@@ -25,7 +25,7 @@ pub(super) use self::{
     attempts::Attempts,
     grant::token,
     introspection::introspect,
-    metadata::{Metadata, metadata},
+    metadata::{Metadata, metadata, metadata_of_issuer},
     revocation::revoke,
 };
 use self::{form::Form, refusal::Refusal};
