@@ -5,7 +5,7 @@ use std::{error::Error, fmt, io, sync::Arc};
 use esl_core::storage::{StorageError, StorageErrorKind};
 use rusqlite::ErrorCode;
 
-use crate::secrets::is_key_missing;
+use crate::secrets::{is_key_missing, is_without_randomness};
 
 /// Why a piece of work ended early.
 #[derive(Debug)]
@@ -92,7 +92,7 @@ pub(crate) fn closed(operation: &'static str) -> StorageError {
 
 /// Whether a value is not what ESL writes there, in a row that SQLite itself reads well.
 pub(crate) fn is_damaged_value(error: &rusqlite::Error) -> bool {
-    error.sqlite_error_code().is_none() && !is_key_missing(error)
+    error.sqlite_error_code().is_none() && !is_key_missing(error) && !is_without_randomness(error)
 }
 
 /// Whether what was read cannot be what was written.
@@ -115,6 +115,7 @@ fn kind(error: &rusqlite::Error) -> StorageErrorKind {
         }
         Some(_) => StorageErrorKind::Unavailable,
         None if is_key_missing(error) => StorageErrorKind::KeyMissing,
+        None if is_without_randomness(error) => StorageErrorKind::Unavailable,
         // Not SQLite's: a column that does not hold what was put there.
         None => StorageErrorKind::Corrupt,
     }
@@ -143,5 +144,15 @@ mod tests {
             assert_eq!(kind(&error), expected, "{code}");
         }
         assert_eq!(kind(&rusqlite::Error::InvalidColumnIndex(1)), StorageErrorKind::Corrupt);
+    }
+
+    #[test]
+    fn a_system_without_random_bits_is_no_damage() {
+        let error = rusqlite::Error::ToSqlConversionFailure(esl_core::NoRandomness.into());
+        assert!(!is_damaged_value(&error) && !is_damage(&error));
+        assert!(translate("seal", error).is_transient());
+        // What else cannot be written is ours, and wrong.
+        let error = rusqlite::Error::ToSqlConversionFailure("another".into());
+        assert!(is_damaged_value(&error));
     }
 }

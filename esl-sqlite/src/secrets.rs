@@ -6,7 +6,8 @@
 use std::str;
 
 use esl_core::{
-    KeyId, Keyring, OpenError, OrganizationId, SealedPlace, SecretField, SubscriptionId,
+    KeyId, Keyring, NoRandomness, OpenError, OrganizationId, SealedPlace, SecretField,
+    SubscriptionId,
 };
 use rusqlite::{
     Error, Row,
@@ -105,6 +106,11 @@ impl Secrets {
 fn seal(keyring: &Keyring, secret: &[u8], place: SealedPlace) -> rusqlite::Result<Value> {
     let sealed = keyring.seal(secret, place);
     sealed.map(Value::from).map_err(|error| Error::ToSqlConversionFailure(error.into()))
+}
+
+/// Whether a secret could not be sealed for lack of random bits. Nothing is wrong with it.
+pub(crate) fn is_without_randomness(error: &Error) -> bool {
+    matches!(error, Error::ToSqlConversionFailure(cause) if cause.is::<NoRandomness>())
 }
 
 /// Whether a secret could not be read because its key was not given.
