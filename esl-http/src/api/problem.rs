@@ -278,10 +278,15 @@ impl From<PublishError> for Problem {
                 Code::IdempotencyConflict,
                 "this Idempotency-Key has been used for another request",
             ),
-            PublishError::OverLimit { limit, .. } => Self::new(
-                Code::RateLimited,
-                format!("the organization may publish {limit} events an hour, and has none left"),
-            ),
+            PublishError::OverLimit { limit, usage } => {
+                let left = limit.get().map_or(0, |limit| limit.saturating_sub(usage.events));
+                let detail = format!(
+                    "the organization may publish {limit} events an hour, and has {left} left \
+                     until {}",
+                    usage.hour.end()
+                );
+                Self::new(Code::RateLimited, detail)
+            }
             PublishError::UnknownOrganization => super::auth::organization_gone(),
             PublishError::UnknownSubscription => Self::not_found(SubscriptionId::NAME),
             PublishError::Disabled => Self::unavailable("the event system is switched off", 60),

@@ -46,6 +46,8 @@ pub(crate) enum Mode {
     None,
     /// Every call fails.
     Fail(StorageErrorKind),
+    /// What an organization has used cannot be read; all else goes on.
+    FailUsage,
     /// No call ever returns.
     Hang,
     /// Every call waits for another mode.
@@ -75,7 +77,7 @@ impl Fault {
         let mode = modes.wait_for(|mode| !matches!(mode, Mode::Wait)).await;
         let mode = *mode.expect("it is there as long as this");
         match mode {
-            Mode::None | Mode::Wait => Ok(()),
+            Mode::None | Mode::Wait | Mode::FailUsage => Ok(()),
             Mode::Fail(kind) => {
                 Err(StorageError::new(kind, "work").with_source("the-operators-secret-detail"))
             }
@@ -482,6 +484,9 @@ impl Tenancy for FaultyStorage {
 
     async fn usage(&self, organization: OrganizationId) -> Result<Option<Usage>, StorageError> {
         self.fault.strike().await?;
+        if matches!(*self.fault.mode.borrow(), Mode::FailUsage) {
+            return Err(StorageError::new(StorageErrorKind::Unavailable, "read what is used"));
+        }
         self.inner.usage(organization).await
     }
 

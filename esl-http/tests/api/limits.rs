@@ -6,7 +6,10 @@ use axum::http::StatusCode;
 use esl_core::{Limit, Plan, Tier};
 use serde_json::json;
 
-use crate::world::{Reply, World};
+use crate::{
+    faulty::Mode,
+    world::{Reply, World},
+};
 
 const EVENTS: &str = "/api/v1/events";
 const ORGANIZATION: &str = "/api/v1/organization";
@@ -148,4 +151,29 @@ async fn one_subscription_too_many_is_a_conflict() {
     let reply = world.post("/api/v1/subscriptions").json(&body).send().await;
     assert_eq!(reply.status, StatusCode::CONFLICT);
     assert_eq!(reply.body["code"], "subscription_limit");
+}
+
+#[tokio::test]
+async fn an_array_that_does_not_fit_is_told_how_much_would() {
+    let world = limited(Limit::AtMost(3)).await;
+    let event = json!({ "type": "person.updated", "data": {} });
+    let reply = world.post(EVENTS).json(&event).send().await;
+    assert_eq!(reply.status, StatusCode::ACCEPTED);
+    let reply = world.post(EVENTS).json(&json!([event, event, event])).send().await;
+    assert_eq!(reply.status, StatusCode::TOO_MANY_REQUESTS);
+    let detail = "the organization may publish 3 events an hour, and has 2 left until \
+                  2024-01-15T15:00:00.000Z";
+    assert_eq!(reply.body["detail"], detail);
+    let reply = world.post(EVENTS).json(&json!([event, event])).send().await;
+    assert_eq!(reply.status, StatusCode::ACCEPTED, "they do fit");
+}
+
+#[tokio::test]
+async fn whoever_is_turned_away_is_told_when_to_come_back_also_if_the_rest_cannot_be_read() {
+    let world = limited(Limit::AtMost(0)).await;
+    let event = json!({ "type": "person.updated", "data": {} });
+    world.fault.set(Mode::FailUsage);
+    let reply = world.post(EVENTS).json(&event).send().await;
+    let expected = [None, None, None, Some("1680")];
+    assert_eq!((reply.status, told(&reply)), (StatusCode::TOO_MANY_REQUESTS, expected));
 }
