@@ -188,7 +188,7 @@ impl Tried {
         let (status, detail) = match self.sent.result {
             Ok(answer) => {
                 let text = String::from_utf8_lossy(&answer.excerpt).into_owned();
-                let detail = (!text.is_empty()).then(|| send.target.subscription.mask(&text));
+                let detail = (!text.is_empty()).then(|| send.target.subscription.mask(text));
                 (Some(answer.status), detail)
             }
             Err(failure) => (None, Some(failure.detail)),

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use esl_core::{
-    Actor, Clock, DeliveryId, DeliveryState, EncryptionKey, Esl, Keyring, Limit, Seq,
-    SubscriptionId, SubscriptionUpdate, SystemClock, Tiers,
+    Actor, Clock, DeliveryId, DeliveryState, EncryptionKey, Esl, Keyring, Seq, SubscriptionId,
+    SubscriptionUpdate, SystemClock, Tiers,
     storage::{
         Commit, Lanes, Page, Publish, Records, Removal, RouteVersion, Routed, StorageErrorKind,
         Subscriptions, Tenancy, Unit, Want,

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, sync::Arc};
 
 use esl_core::{
-    Actor, Attempt, AttemptError, LaneId, Limit, OrganizationId, Seq, Tiers, Timings,
+    Actor, Attempt, AttemptError, LaneId, OrganizationId, Seq, Tiers, Timings,
     storage::{
         Commit, Lanes, Outcome, Publish, Removal, RouteVersion, Routed, Settle, Settlement,
         Subscriptions, Unit, Worker,

@@ -1,8 +1,8 @@
 //! Secrets that are encrypted where they are stored.
 
 use esl_core::{
-    Action, Actor, CustomHeaders, EncryptionKey, Keyring, LaneId, Limit, LinkKey, OrganizationId,
-    Secret, SecretChange, Subscription, SubscriptionId, SubscriptionUpdate, Tiers, Timestamp,
+    Action, Actor, CustomHeaders, EncryptionKey, Keyring, LaneId, LinkKey, OrganizationId, Secret,
+    SecretChange, Subscription, SubscriptionId, SubscriptionUpdate, Tiers, Timestamp,
     storage::{Lanes, Page, Records, Removal, StorageErrorKind, Subscriptions},
 };
 use esl_sqlite::{Reencrypted, SecretForm, SqliteStorage};

@@ -7,9 +7,8 @@ use super::{
     world::{SECOND, WORKS, World, kind},
 };
 use crate::{
-    CustomHeaders, OnExhausted, OptionsUpdate, RetiringSecret, Secret, SecretChange,
-    SendOrder, Subscription, SubscriptionOptions, SubscriptionUpdate, Tiers,
-    storage::StorageErrorKind,
+    CustomHeaders, OnExhausted, OptionsUpdate, RetiringSecret, Secret, SecretChange, SendOrder,
+    Subscription, SubscriptionOptions, SubscriptionUpdate, Tiers, storage::StorageErrorKind,
 };
 
 pub(super) async fn options_are_read_as_they_were_written(world: World) {

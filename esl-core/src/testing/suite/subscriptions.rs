@@ -5,8 +5,8 @@ use super::{
     world::{SECOND, WORKS, World, first, kind, settle},
 };
 use crate::{
-    CallbackUrl, DeliveryId, DeliveryState, DisabledReason, EventPattern, OrganizationId,
-    Secret, Seq, Subscription, SubscriptionId, SubscriptionUpdate, Tiers,
+    CallbackUrl, DeliveryId, DeliveryState, DisabledReason, EventPattern, OrganizationId, Secret,
+    Seq, Subscription, SubscriptionId, SubscriptionUpdate, Tiers,
     storage::{Page, PageOf, RouteTable, Settle, StorageError, StorageErrorKind, SwitchOff, Unit},
 };
 
