@@ -4,7 +4,11 @@ use esl_core::{Action, Actor, OrganizationId, Plan, storage::StorageErrorKind};
 use rusqlite::{Connection, Row, types::Type};
 
 use crate::{
-    audit, changes::News, error::Stop, error::is_damaged_value, rows::parsed, session::Session,
+    audit,
+    changes::News,
+    error::{Stop, is_damaged_value},
+    rows::parsed,
+    session::Session,
 };
 
 /// The columns of a plan.

@@ -1,10 +1,8 @@
 //! What an organization may use, under a crowd and SIGKILL: neither one too many nor one too few.
 
-use std::{
-    collections::HashSet,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{collections::HashSet, time::Duration};
 
+use esl_core::{Clock, SystemClock, Timestamp};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -21,7 +19,7 @@ async fn a_crowd_publishes_exactly_as_many_events_as_it_may_although_the_server_
     let kill_after = random().usize(1..EVENTS);
     let (folder, server) = free().await;
     let api = Api::new(&server.base).await;
-    within_an_hour().await;
+    within_an_hour(&api).await;
 
     let mut publishers = crowd(&api, publish);
     let mut acknowledged = HashSet::new();
@@ -117,15 +115,15 @@ async fn free() -> (Folder, Server) {
 }
 
 /// The server goes by the machine's clock: shortly before an hour ends there is nothing for it but to
-/// wait for the next.
-async fn within_an_hour() {
-    const HOUR: Duration = Duration::from_secs(3600);
+/// wait until it says that the next has begun.
+async fn within_an_hour(api: &Api) {
     const ENOUGH: Duration = Duration::from_secs(120);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970");
-    let left = HOUR - Duration::from_secs(now.as_secs() % HOUR.as_secs());
-    if left < ENOUGH {
-        tokio::time::sleep(left + Duration::from_secs(1)).await;
-    }
+    let has_enough = |organization: &Value| {
+        let end = organization["usage"]["resets_at"].as_str().expect("a time");
+        let end: Timestamp = end.parse().expect("a time");
+        end.since(SystemClock::new().utc()) >= ENOUGH
+    };
+    api.until("/api/v1/organization", has_enough).await;
 }
 
 enum Answer {
