@@ -143,6 +143,7 @@ impl Drop for Machine {
 }
 
 fn running() -> MutexGuard<'static, HashMap<PathBuf, Weak<Machine>>> {
-    static RUNNING: LazyLock<Mutex<HashMap<PathBuf, Weak<Machine>>>> = LazyLock::new(Mutex::default);
+    static RUNNING: LazyLock<Mutex<HashMap<PathBuf, Weak<Machine>>>> =
+        LazyLock::new(Mutex::default);
     RUNNING.lock().expect("no code panics while it holds this lock")
 }

@@ -62,7 +62,7 @@ static ORIGINAL: LazyLock<Original> = LazyLock::new(|| {
 });
 
 /// What stands before SQLite's own file.
-#[repr(C, align(16))]
+#[repr(C, align(8))]
 struct Head {
     base: sqlite3_file,
     /// From `Box::into_raw`; null if the file is on no machine.
