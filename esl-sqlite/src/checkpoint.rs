@@ -16,12 +16,13 @@ use std::{
 };
 
 use esl_core::storage::StorageError;
-use rusqlite::{Connection, wal::CheckpointMode};
+use rusqlite::{Connection, config::DbConfig, wal::CheckpointMode};
 
 use crate::{
     config::OPEN,
     connection::{Patience, page_bytes},
     error::{translate, translate_io},
+    trust::Trust,
 };
 
 /// The writer's side.
@@ -36,6 +37,7 @@ pub(crate) struct Checkpoints {
     running: Arc<Mutex<()>>,
     /// The writer's.
     patience: Patience,
+    trust: Trust,
     bulk_pages: usize,
     restart_pages: usize,
     remainder_pages: usize,
@@ -52,6 +54,7 @@ impl Checkpoints {
         writer: &mut Connection,
         checkpointer: Connection,
         patience: Patience,
+        trust: Trust,
     ) -> Result<Self, StorageError> {
         let wal_pages = Arc::new(AtomicUsize::new(0));
         let seen_by_hook = Arc::clone(&wal_pages);
@@ -69,7 +72,10 @@ impl Checkpoints {
         let thread = thread
             .spawn({
                 let (running, done_pages) = (Arc::clone(&running), Arc::clone(&done_pages));
-                move || checkpoint_on_request(&checkpointer, &inbox, &running, &done_pages)
+                let trust = trust.clone();
+                move || {
+                    checkpoint_on_request(&checkpointer, &inbox, (&running, &trust), &done_pages)
+                }
             })
             .map_err(|error| translate_io(OPEN, error))?;
         let restart_pages = RESTART_BYTES / page_bytes;
@@ -80,6 +86,7 @@ impl Checkpoints {
             thread,
             running,
             patience,
+            trust,
             bulk_pages: BULK_BYTES / page_bytes,
             restart_pages,
             remainder_pages: REMAINDER_BYTES / page_bytes,
@@ -119,7 +126,7 @@ impl Checkpoints {
             // A thread that gets nowhere must not let the WAL fill the disk.
             self.running.lock().expect("no code panics while it holds this lock")
         };
-        let is_complete = checkpoint(writer, CheckpointMode::PASSIVE)
+        let is_complete = checkpoint(writer, CheckpointMode::PASSIVE, &self.trust)
             .is_some_and(|(in_wal, done)| done == in_wal);
         // Complete, the next transaction starts the WAL over, unless somebody reads just then. If
         // it is not, a long reader is about, and trying at each commit would help nobody.
@@ -139,8 +146,14 @@ impl Checkpoints {
             return false;
         }
         let Ok(_running) = self.running.try_lock() else { return false };
-        let emptied = self.patience.without(|| checkpoint(writer, CheckpointMode::TRUNCATE));
+        let truncate = || checkpoint(writer, CheckpointMode::TRUNCATE, &self.trust);
+        let emptied = self.patience.without(truncate);
         emptied.is_some()
+    }
+
+    /// Whether what is read is what was written, and may be built upon.
+    pub(crate) fn trust(&self) -> &Trust {
+        &self.trust
     }
 
     /// Ends the thread, and makes the last checkpoint of all: leaves the WAL empty, if nobody else is at
@@ -153,35 +166,58 @@ impl Checkpoints {
         if self.thread.join().is_err() {
             tracing::error!("the thread that checkpoints has panicked");
         }
-        self.patience.without(|| checkpoint(writer, CheckpointMode::TRUNCATE));
+        self.patience.without(|| checkpoint(writer, CheckpointMode::TRUNCATE, &self.trust));
+        if self.trust.is_lost() {
+            // Otherwise closing the last connection would make one more.
+            let kept = writer.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+            kept.expect("every connection can be told so");
+        }
     }
 }
 
 fn checkpoint_on_request(
     connection: &Connection,
     inbox: &Receiver<()>,
-    running: &Mutex<()>,
+    (running, trust): (&Mutex<()>, &Trust),
     done_pages: &AtomicUsize,
 ) {
     while let Ok(()) = inbox.recv() {
         let _running = running.lock().expect("no code panics while it holds this lock");
-        if let Some((_, done)) = checkpoint(connection, CheckpointMode::PASSIVE) {
+        if let Some((_, done)) = checkpoint(connection, CheckpointMode::PASSIVE, trust) {
             done_pages.store(done, Ordering::Relaxed);
         }
     }
 }
 
 /// How many pages are in the WAL, and how many of them are in the database afterwards.
-fn checkpoint(connection: &Connection, mode: CheckpointMode) -> Option<(usize, usize)> {
+fn checkpoint(
+    connection: &Connection,
+    mode: CheckpointMode,
+    trust: &Trust,
+) -> Option<(usize, usize)> {
+    if trust.is_lost() {
+        return None;
+    }
     match connection.wal_checkpoint_v2(Some("main"), mode) {
         // Below nothing where there is no WAL.
         Ok((in_wal, done)) => Some((usize::try_from(in_wal).ok()?, usize::try_from(done).ok()?)),
         // Somebody else checkpoints, or writes; or the disk is full, which the next commit says
         // louder. What is in the WAL is safe there.
         Err(error) => {
+            if trust.is_lost_by(&error) {
+                keep_wal(connection);
+            }
             tracing::debug!(%error, "a checkpoint was not finished");
             None
         }
+    }
+}
+
+/// Begins to read, and does not end before the connection is closed: so nobody else's checkpoint, of a
+/// command beside the server for instance, lets the WAL start over.
+fn keep_wal(connection: &Connection) {
+    if let Err(error) = connection.execute_batch("BEGIN; SELECT one FROM esl_engine") {
+        tracing::debug!(%error, "the WAL is not held");
     }
 }
 

@@ -52,6 +52,11 @@
 //!   all of it after an erasure.
 //! - **One thread checkpoints** while the writer goes on. Past 64 MiB the writer finishes the small
 //!   remainder between two transactions, so that the WAL starts over.
+//! - **A sync of the database that fails** ends all work of the handle: every call is `Unavailable` from
+//!   then on, until the database is opened anew, by all who have it open. What was acknowledged is in the
+//!   WAL, which is left as it is. A commit whose sync fails is an error, and nothing else. Of syncs that
+//!   fail in a checkpoint of the application's own connection nobody is told: leave checkpoints to ESL
+//!   there (`PRAGMA wal_autocheckpoint = 0`).
 //! - **One engine** at a time, kept by a lock file beside the database; the operating system frees
 //!   it however the process ends.
 //! - **Others may write**, through a [`SqliteStorage`] without an engine or through
@@ -123,6 +128,7 @@ mod subscriptions;
 mod sweep;
 mod tenancy;
 mod tokens;
+mod trust;
 mod turn;
 mod washing;
 mod writer;

@@ -29,6 +29,7 @@ use crate::{
     error::{Stop, closed, is_damaged_value, translate_io},
     secrets::Secrets,
     session::Epoch,
+    trust::Trust,
 };
 
 pub(crate) struct Readers {
@@ -39,6 +40,7 @@ pub(crate) struct Readers {
     time: Arc<StorageTime>,
     damages: Arc<Damages>,
     secrets: Arc<Secrets>,
+    trust: Trust,
 }
 
 type ReadJob = Box<dyn FnOnce(&Connection) + Send>;
@@ -59,6 +61,7 @@ impl Readers {
         patience: Duration,
         time: Arc<StorageTime>,
         secrets: Arc<Secrets>,
+        trust: Trust,
     ) -> Result<Self, StorageError> {
         let (jobs, inbox) = mpsc::channel();
         let inbox = Arc::new(Mutex::new(inbox));
@@ -74,7 +77,7 @@ impl Readers {
         }
         let places = Arc::new(Semaphore::new(WAITING_MAX));
         let damages = Arc::default();
-        Ok(Self { jobs: Some(jobs), places, threads, time, damages, secrets })
+        Ok(Self { jobs: Some(jobs), places, threads, time, damages, secrets, trust })
     }
 
     /// Reads in one transaction that begins after this call.
@@ -104,15 +107,18 @@ impl Readers {
         let place = places.acquire_owned().await.map_err(|_| closed(operation))?;
         let (caller, answer) = oneshot::channel();
         let (time, damages) = (Arc::clone(&self.time), Arc::clone(&self.damages));
-        let secrets = Arc::clone(&self.secrets);
+        let (secrets, trust) = (Arc::clone(&self.secrets), self.trust.clone());
         let job = Box::new(move |connection: &Connection| {
             let _place = place;
             if caller.is_closed() {
                 return;
             }
-            let result = Snapshot::with(connection, (&damages, &secrets), time.now(), work);
+            let result = trust.demand_for(operation).and_then(|()| {
+                let result = Snapshot::with(connection, (&damages, &secrets), time.now(), work);
+                result.map_err(|stop| stop.into_error(operation))
+            });
             // A caller that is gone has no use for the answer.
-            _ = caller.send(result.map_err(|stop| stop.into_error(operation)));
+            _ = caller.send(result);
         });
         let jobs = self.jobs.as_ref().ok_or_else(|| closed(operation))?;
         jobs.send(job).map_err(|_| closed(operation))?;

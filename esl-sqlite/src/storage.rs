@@ -19,6 +19,7 @@ use crate::{
     ownership::Ownership,
     readers::{READERS, Readers},
     schema::migrate,
+    trust::Trust,
     writer::{Message, Parts, Writer},
 };
 
@@ -75,13 +76,14 @@ impl SqliteStorage {
         migrate(&connection, time.now())?;
         encryption_keys::demand_all(&connection, secrets.keyring.as_ref())?;
         let database = path.canonicalize().map_err(|error| translate_io(OPEN, error))?;
+        let trust = Trust::default();
         let start = |count| {
             let (time, secrets) = (Arc::clone(&time), Arc::clone(&secrets));
-            Readers::start(count, &database, busy_timeout, time, secrets)
+            Readers::start(count, &database, busy_timeout, time, secrets, trust.clone())
         };
         let (readers, searcher) = (start(READERS)?, start(1)?);
         let checkpoints =
-            Checkpoints::start(&mut connection, open_checkpointer(&database)?, patience)?;
+            Checkpoints::start(&mut connection, open_checkpointer(&database)?, patience, trust)?;
         let changes = Arc::new(Changes::default());
         let writer = Writer::start(Parts {
             connection,

@@ -42,7 +42,7 @@ pub(crate) struct Writer {
 
 pub(crate) enum Message {
     Job(Box<dyn Job>),
-    Turn(oneshot::Sender<Turn>),
+    Turn(oneshot::Sender<Result<Turn, StorageError>>),
     /// Look now whether others have committed.
     Look,
     /// From now on somebody wants to hear of what others commit.
@@ -123,10 +123,9 @@ impl Writer {
     }
 
     pub(crate) async fn turn(&self) -> Result<Turn, StorageError> {
-        const OPERATION: &str = "wait for a turn";
         let (caller, turn) = oneshot::channel();
-        self.messages.send(Message::Turn(caller)).map_err(|_| closed(OPERATION))?;
-        turn.await.map_err(|_| closed(OPERATION))
+        self.messages.send(Message::Turn(caller)).map_err(|_| closed(TURN))?;
+        turn.await.map_err(|_| closed(TURN))?
     }
 
     /// A way to make the writer look at once whether others have committed.
@@ -236,9 +235,14 @@ impl Thread<'_> {
     }
 
     /// Stays out of the database while somebody has the turn.
-    fn grant(&mut self, caller: oneshot::Sender<Turn>) {
+    fn grant(&mut self, caller: oneshot::Sender<Result<Turn, StorageError>>) {
+        if let Err(error) = self.checkpoints.trust().demand_for(TURN) {
+            // A caller that is gone has no use for the answer.
+            _ = caller.send(Err(error));
+            return;
+        }
         let (turn, end) = Turn::new();
-        if caller.send(turn).is_ok() {
+        if caller.send(Ok(turn)).is_ok() {
             if end.recv_timeout(TURN_MAX) == Err(RecvTimeoutError::Timeout) {
                 tracing::warn!(seconds = TURN_MAX.as_secs(), "a turn lasts too long; writing on");
             }
@@ -274,6 +278,7 @@ impl Thread<'_> {
     }
 
     fn begin(&mut self) -> rusqlite::Result<()> {
+        self.checkpoints.trust().demand()?;
         self.session.begin(&self.time)?;
         self.foreign.take_up(&mut self.session)
     }
@@ -352,6 +357,8 @@ impl Thread<'_> {
 
 /// How often to look whether others have committed, while there is nothing else to do.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+const TURN: &str = "wait for a turn";
 
 /// For how long somebody may have the turn.
 const TURN_MAX: Duration = Duration::from_secs(5);

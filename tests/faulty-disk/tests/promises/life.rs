@@ -10,7 +10,7 @@ use esl_core::{
     SubscriptionId, SystemClock, Tiers, Timestamp, Token, TokenFamily, TokenKind, WorkerId,
     storage::{
         Commit, Idempotency, Lanes, Metering, Outcome, Publish, Refused, Removal, Routed, Settle,
-        Settlement, StorageError, Subscriptions, Tenancy, Unit, Want, Worker,
+        Settlement, StorageError, StorageErrorKind, Subscriptions, Tenancy, Unit, Want, Worker,
     },
 };
 use esl_sqlite::{SqliteStorage, rusqlite, rusqlite::Connection};
@@ -31,12 +31,14 @@ pub(crate) struct Life {
     pub(crate) storage: SqliteStorage,
     pub(crate) ledger: Ledger,
     pub(crate) path: PathBuf,
+    /// Whether the embedder makes checkpoints of its own.
+    pub(crate) has_own_checkpoints: bool,
 }
 
 impl Life {
     pub(crate) fn open(path: PathBuf, ledger: &Ledger) -> Result<Self, StorageError> {
         let storage = SqliteStorage::open(&path)?;
-        Ok(Self { storage, ledger: ledger.clone(), path })
+        Ok(Self { storage, ledger: ledger.clone(), path, has_own_checkpoints: true })
     }
 
     /// Everybody at once; comes back when all have done what they do, or what they got in place of it.
@@ -111,7 +113,12 @@ impl Life {
     }
 
     async fn settle_on(&self, mut random: Rng) -> Result<(), Failure> {
-        let worker = self.storage.enlist(WorkerId::from_ulid(ulid(&mut random))).await?;
+        let worker = match self.storage.enlist(WorkerId::from_ulid(ulid(&mut random))).await {
+            Ok(worker) => worker,
+            // One that has not come so far as to resign.
+            Err(error) if error.kind() == StorageErrorKind::Fenced => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
         for _ in 0..random.u32(1..15) {
             let organizations = self.ledger.book().acknowledged_organizations();
             let Some(organization) = random.choice(organizations) else {
@@ -122,6 +129,7 @@ impl Life {
             self.storage.sweep(&worker, random.usize(1..50)).await?;
             self.storage.remove_old(&worker, Some(DAY), random.usize(1..50)).await?;
         }
+        self.storage.resign(&worker).await?;
         Ok(())
     }
 
@@ -247,7 +255,7 @@ impl Life {
     async fn embed(&self, mut random: Rng) -> Result<(), Failure> {
         let mut connection = Connection::open(&self.path)?;
         connection.busy_timeout(PATIENCE)?;
-        let every = random.u8(1..40);
+        let every = if self.has_own_checkpoints { random.u8(1..40) } else { 0 };
         connection.execute_batch(&format!(
             "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = {every};
              CREATE TABLE IF NOT EXISTS people (event BLOB NOT NULL)"
@@ -270,7 +278,7 @@ impl Life {
             drop(turn);
             receipt.notify();
             let mode = random.choice(["PASSIVE", "FULL", "RESTART", "TRUNCATE"]).unwrap();
-            if random.u8(0..4) == 0 {
+            if self.has_own_checkpoints && random.u8(0..4) == 0 {
                 // As far as it gets without waiting for anybody.
                 connection.busy_timeout(Duration::ZERO)?;
                 let checkpoint = format!("PRAGMA wal_checkpoint({mode})");
@@ -344,7 +352,11 @@ fn event(organization: OrganizationId, random: &mut Rng) -> Arc<SealedEvent> {
     })
 }
 
-fn subscription(organization: OrganizationId, random: &mut Rng, now: Timestamp) -> Subscription {
+pub(crate) fn subscription(
+    organization: OrganizationId,
+    random: &mut Rng,
+    now: Timestamp,
+) -> Subscription {
     let callback_url = CallbackUrl::from_stored("https://receiver.example/");
     let new = NewSubscription::new(callback_url, vec!["*".parse().unwrap()]);
     let secret = Secret::new("as-documented").unwrap();

@@ -10,6 +10,7 @@ mod check;
 mod cuts;
 mod ledger;
 mod life;
+mod syncs;
 
 use std::{env, future::Future, ops::Range, path::PathBuf};
 
