@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::AddAssign,
     sync::LazyLock,
 };
 
@@ -25,6 +26,13 @@ use crate::{
 pub(crate) struct Found {
     pub(crate) acknowledged: usize,
     pub(crate) unacknowledged: usize,
+}
+
+impl AddAssign for Found {
+    fn add_assign(&mut self, other: Self) {
+        self.acknowledged += other.acknowledged;
+        self.unacknowledged += other.unacknowledged;
+    }
 }
 
 /// Checks all that a storage holds which was just opened, and brings the ledger to what is there.

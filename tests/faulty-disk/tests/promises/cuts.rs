@@ -7,7 +7,7 @@ use crate::{
     database,
     ledger::Ledger,
     life::Life,
-    random, round, seeds,
+    random, rounds, seeds,
 };
 
 const LIVES: u64 = 5;
@@ -22,11 +22,11 @@ struct Totals {
 #[test]
 fn nothing_acknowledged_is_lost_in_power_cuts_and_nothing_is_there_by_halves() {
     note_the_hour();
-    let mut totals = Totals::default();
-    for seed in seeds(12) {
-        round(seed, lives(seed, &mut totals));
+    let (mut cuts, mut found) = (0, Found::default());
+    for one in rounds(seeds(8), lives) {
+        cuts += one.cuts;
+        found += one.found;
     }
-    let Totals { cuts, found } = totals;
     println!(
         "{cuts} power cuts: of the events looked for after them {} were acknowledged and 0 of \
               those lost, {} were found though not acknowledged",
@@ -36,7 +36,8 @@ fn nothing_acknowledged_is_lost_in_power_cuts_and_nothing_is_there_by_halves() {
 }
 
 /// Some lives of one database, each of which ends with a cut.
-async fn lives(seed: u64, totals: &mut Totals) {
+async fn lives(seed: u64) -> Totals {
+    let mut totals = Totals::default();
     let mut draws = random(seed, 100);
     let ledger = Ledger::default();
     let mut image = Image::new();
@@ -61,12 +62,12 @@ async fn lives(seed: u64, totals: &mut Totals) {
             let living = Life::open(database(&again), &ledger).expect("it opens again");
             let found = check(&living, &mut draws).await;
             totals.cuts += 1;
-            totals.found.acknowledged += found.acknowledged;
-            totals.found.unacknowledged += found.unacknowledged;
+            totals.found += found;
             again.cut();
             if is_last {
                 image = again.survivor();
             }
         }
     }
+    totals
 }
