@@ -352,6 +352,8 @@ impl Lanes {
         let is_idle = match self.lanes.get(&waiting.lane) {
             None => true,
             Some(lane) if lane.target.is_none() => true,
+            // It was resumed, and nobody told of it.
+            Some(lane) if !lane.is_sending() => return self.read(waiting.lane),
             Some(lane) => {
                 let is_busy = lane.has_jobs()
                     || lane.in_flight > 0
