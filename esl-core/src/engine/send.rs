@@ -149,6 +149,7 @@ fn finish(driver: &Driver, send: &Sending, mut tries: Vec<Tried>) -> Option<Send
     let request = SettleRequest {
         worker: send.worker,
         settlement,
+        hold: send.job.hold,
         lane_state: finished.state,
         switch_off: reason.map(|reason| SwitchOff { lane: send.lane, reason }),
         notices: told_of,

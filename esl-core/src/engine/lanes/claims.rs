@@ -1,7 +1,7 @@
 //! What lanes fetch from storage, and what comes of it.
 
 use super::{Errands, Lanes, Now};
-use std::sync::Arc;
+use std::{collections::hash_map::Entry, sync::Arc};
 
 use crate::{
     LaneId, Monotonic, Seq,
@@ -56,7 +56,7 @@ impl Lanes {
                 room,
                 // A strict lane claims when nothing is in hand, and by what storage says alone.
                 after: with_new.then_some(if in_order { Seq::ZERO } else { lane.after }),
-                held: if in_order { Vec::new() } else { lane.held.iter().copied().collect() },
+                held: if in_order { Vec::new() } else { lane.held.keys().copied().collect() },
                 in_order,
             });
         }
@@ -74,12 +74,12 @@ impl Lanes {
             return self.claimed_in_order(id, claimed, now);
         }
         let mut came = Vec::with_capacity(claimed.due.len());
+        lane.claims += 1;
         for due in claimed.due {
-            let job = Job::claimed(due);
-            if job.is_retry {
-                if !lane.held.insert(job.seq) {
-                    continue;
-                }
+            let job = Job::claimed(due, lane.claims);
+            if let Some(hold) = job.hold {
+                let Entry::Vacant(free) = lane.held.entry(job.seq) else { continue };
+                free.insert(hold);
             } else if job.seq <= lane.after {
                 continue;
             } else {
@@ -110,12 +110,13 @@ impl Lanes {
     fn claimed_in_order(&mut self, id: LaneId, claimed: Claimed, now: Now) {
         let lane = self.lanes.get_mut(&id).expect("the caller has looked it up");
         let mut came = Vec::with_capacity(claimed.due.len());
+        lane.claims += 1;
         for due in claimed.due {
-            let job = Job::claimed(due);
+            let job = Job::claimed(due, lane.claims);
             came.push(Arc::clone(&job.event));
             // Both marks matter when the lane stops being strict while this is under way.
-            if job.is_retry {
-                lane.held.insert(job.seq);
+            if let Some(hold) = job.hold {
+                lane.held.insert(job.seq, hold);
             } else {
                 lane.after = lane.after.max(job.seq);
             }
