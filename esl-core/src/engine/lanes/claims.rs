@@ -1,7 +1,7 @@
 //! What lanes fetch from storage, and what comes of it.
 
 use super::{Errands, Lanes, Now};
-use std::{collections::hash_map::Entry, sync::Arc};
+use std::{collections::hash_map::Entry, sync::Arc, time::Duration};
 
 use crate::{
     LaneId, Monotonic, Seq,
@@ -73,6 +73,7 @@ impl Lanes {
         if lane.is_strict() {
             return self.claimed_in_order(id, claimed, now);
         }
+        let next_due = next_due(&claimed, now);
         let mut came = Vec::with_capacity(claimed.due.len());
         lane.claims += 1;
         for due in claimed.due {
@@ -98,7 +99,6 @@ impl Lanes {
                 }
             }
         }
-        let next_due = claimed.next_due.map(|at| now.until(at));
         lane.due = lane.due.into_iter().chain(next_due).min();
         let organization = lane.organization;
         came.iter().for_each(|event| self.count_in(organization, event));
@@ -109,6 +109,7 @@ impl Lanes {
 
     fn claimed_in_order(&mut self, id: LaneId, claimed: Claimed, now: Now) {
         let lane = self.lanes.get_mut(&id).expect("the caller has looked it up");
+        let next_due = next_due(&claimed, now);
         let mut came = Vec::with_capacity(claimed.due.len());
         lane.claims += 1;
         for due in claimed.due {
@@ -123,7 +124,6 @@ impl Lanes {
             lane.window.push_back(job);
         }
         lane.is_spilled = !claimed.is_all || lane.is_incomplete;
-        let next_due = claimed.next_due.map(|at| now.until(at));
         lane.due = lane.due.into_iter().chain(next_due).min();
         let organization = lane.organization;
         came.iter().for_each(|event| self.count_in(organization, event));
@@ -180,10 +180,18 @@ impl Lanes {
     }
 }
 
+/// When the lane has to ask again. Storage's clock may be behind ours: what it says is not due yet is
+/// not asked for over and over.
+fn next_due(claimed: &Claimed, now: Now) -> Option<Monotonic> {
+    let earliest = if claimed.due.is_empty() { now.monotonic + NOT_YET } else { now.monotonic };
+    Some(now.until(claimed.next_due?).max(earliest))
+}
+
+/// Storage's clock may be a little behind.
+const NOT_YET: Duration = Duration::from_millis(20);
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::{
         Algorithm, NewSubscription, OrganizationId, RetryPolicy, SealedEvent, Secret, Subscription,
