@@ -170,6 +170,7 @@ impl Inbox {
             match ripe_at {
                 // Both arms may be dropped: they hold nothing.
                 Some(at) => tokio::select! {
+                    biased;
                     () = self.filled.notified() => {}
                     () = clock.sleep_until(at) => {}
                 },

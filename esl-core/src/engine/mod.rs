@@ -551,7 +551,9 @@ impl Esl {
         driver.lanes().stop();
         driver.sends.close();
         let deadline = driver.clock.monotonic() + engine.options.grace;
+        // Both arms may be dropped: they hold nothing.
         tokio::select! {
+            biased;
             () = driver.sends.wait() => {}
             () = driver.clock.sleep_until(deadline) => {
                 tracing::warn!(sends = self.in_flight(), "sends cut off; they are made again");
