@@ -155,7 +155,7 @@ pub(super) async fn a_settlement_that_comes_once_more_settles_nothing_else(world
     world.settle(&worker, vec![retry, given_up]).await;
     assert_eq!(read(&world, &subscription, &accepted).await, before);
     for accepted in &accepted {
-        assert_eq!(log(&world, &subscription, accepted).await, [first.clone()]);
+        assert_eq!(log(&world, &subscription, accepted).await, std::slice::from_ref(&first));
     }
     // What comes of the next attempt counts.
     let second = failed(lane, Seq::new(2), 2, Outcome::Exhausted);
