@@ -218,6 +218,12 @@ impl Lanes {
         self.epoch_end = end;
     }
 
+    /// For how long a worker may still send in its epoch; zero if that is over.
+    pub(crate) fn time_left(&self, worker: &Worker, now: Monotonic) -> Duration {
+        let is_running = self.worker.as_ref() == Some(worker);
+        if is_running { self.epoch_end.saturating_sub(now) } else { Duration::ZERO }
+    }
+
     /// In whose name lanes are taken; `None` between two epochs.
     pub(crate) const fn worker(&self) -> Option<Worker> {
         self.worker
