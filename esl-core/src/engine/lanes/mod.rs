@@ -366,7 +366,8 @@ impl Lanes {
                     || lane.claim != Claim::Idle
                     || lane.blocked.is_some()
                     || !lane.held.is_empty();
-                waiting.due_at <= now.utc && !is_busy
+                // Of what it has to wait for, it knows; and storage's clock may be ahead of ours.
+                (waiting.due_at <= now.utc || lane.due.is_none()) && !is_busy
             }
         };
         if is_idle {
