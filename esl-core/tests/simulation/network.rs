@@ -180,11 +180,12 @@ fn problems(
     if is_of_another {
         problems.push("it is another organization's".to_owned());
     }
-    // An engine whose epoch has lapsed may not know of it yet; what it does is explained by that.
-    if !ledger.runs(send.epoch, now) {
+    // An engine whose epoch has lapsed may not know of it yet; what it does is explained by that. At the
+    // very beginning of an epoch, sends of the one before may still come to run.
+    let since = ledger.nodes.get(&send.node).and_then(|node| node.epoch).map(|(_, since)| since);
+    if !ledger.runs(send.epoch, now) || since == Some(now) {
         return problems;
     }
-    let since = ledger.nodes[&send.node].epoch.map_or(now, |(_, since)| since);
     let renewed_at = ledger.epochs[&send.epoch].renewed_at;
     let lagged = ledger.nodes[&send.node].lagged_at == Some(now);
     if now + outbound.timeout > renewed_at + EPOCH && !lagged {
@@ -192,8 +193,7 @@ fn problems(
     }
     let under_way = || lane.in_flight.iter().map(|index| &ledger.sends[*index]);
     let beside = under_way().filter(|other| other.epoch == send.epoch).count();
-    // At the very beginning of an epoch, sends of the one before may still come to run.
-    if beside as u64 >= u64::from(lane.in_flight_max) && since < now {
+    if beside as u64 >= u64::from(lane.in_flight_max) {
         problems.push(format!("{beside} of {} are under way", lane.in_flight_max));
     }
     if under_way().any(|other| other.epoch != send.epoch && ledger.runs(other.epoch, now)) {

@@ -102,17 +102,29 @@ impl Simulation {
             }
         }
         let until = self.world.now() + REST_MAX;
-        let mut step = Duration::from_millis(100);
-        while self.world.now() < until {
+        // Once more after a while, for what should not come any more.
+        for wait in [Duration::ZERO, Duration::from_secs(40)] {
+            self.pass(wait);
+            let mut step = Duration::from_millis(100);
             self.fill_slots();
-            self.pass(step);
-            step = (step * 2).min(Duration::from_secs(10));
-            if oracle::is_at_rest(&self.world) {
-                break;
+            while !oracle::is_at_rest(&self.world) && self.world.now() < until {
+                self.pass(step);
+                self.fill_slots();
+                step = (step * 2).min(Duration::from_secs(10));
             }
         }
-        // Time for what should not come any more.
-        self.pass(Duration::from_secs(40));
+        if self.world.now() >= until {
+            self.note_engines();
+        }
+    }
+
+    /// Notes what the engines have in memory, for whoever looks for why nothing moves.
+    fn note_engines(&self) {
+        for slot in &self.slots {
+            if let Slot::Node(node) = slot {
+                self.world.note(format_args!("node {}: {:#?}", node.number, node.esl()));
+            }
+        }
     }
 
     /// The engines that are there.
