@@ -277,7 +277,10 @@ impl Lane {
             // About to be taken, or somebody else's.
             return false;
         }
-        let is_reachable = self.is_sending() && !self.state.is_open() && self.blocked.is_none();
+        // An open circuit is closed by a probe, and a probe is made with a delivery: there must be one.
+        let has_probe = self.has_jobs() || !self.is_settled() || self.due.is_some();
+        let is_tried = !self.state.is_open() || !has_probe;
+        let is_reachable = self.is_sending() && is_tried && self.blocked.is_none();
         // What was opened before and is not in hand yet comes first.
         let is_caught_up = self.due != Some(Monotonic::ZERO) && self.claim == Claim::Idle;
         let waiting = if self.is_strict() { self.window.len() } else { self.retries.len() };

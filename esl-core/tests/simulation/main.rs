@@ -20,6 +20,7 @@ mod ledger;
 mod network;
 mod node;
 mod oracle;
+mod regressions;
 mod script;
 mod simulation;
 mod storage;

@@ -199,7 +199,7 @@ fn problems(
     if under_way().any(|other| other.epoch != send.epoch && ledger.runs(other.epoch, now)) {
         problems.push("the lane has two owners".to_owned());
     }
-    if lane.is_strict() {
+    if lane.is_strict() && !lane.is_deleted {
         let before =
             ledger.deliveries.range((send.lane, esl_core::Seq::ZERO)..(send.lane, send.seq));
         let mut open = before.filter(|(_, owed)| owed.is_open && owed.generation == 0);

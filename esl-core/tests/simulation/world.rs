@@ -33,6 +33,8 @@ pub(crate) struct World {
     ledger: Mutex<Ledger>,
     trace: Mutex<Trace>,
     counts: Mutex<BTreeMap<&'static str, u64>>,
+    /// The next call of this name fails when all is done.
+    loses_answer_of: Mutex<Option<&'static str>>,
     /// Calls of storage since time last moved.
     calls: AtomicU64,
 }
@@ -56,6 +58,7 @@ impl World {
             ledger: Mutex::default(),
             trace: Mutex::new(Trace::new(keeps_text)),
             counts: Mutex::default(),
+            loses_answer_of: Mutex::default(),
             calls: AtomicU64::new(0),
         }
     }
@@ -107,6 +110,15 @@ impl World {
         self.note(format_args!("VIOLATION {what}"));
         let violation = format!("at {:.3} s: {what}", self.now().as_secs_f64());
         self.ledger().violations.push(violation);
+    }
+
+    pub(crate) fn lose_answer_of(&self, operation: &'static str) {
+        *self.loses_answer_of.lock().unwrap() = Some(operation);
+    }
+
+    /// Whether the answer of this call is lost.
+    pub(crate) fn loses_answer(&self, operation: &'static str) -> bool {
+        self.loses_answer_of.lock().unwrap().take_if(|lost| *lost == operation).is_some()
     }
 
     pub(crate) fn called(&self) {

@@ -198,10 +198,10 @@ mod tests {
         SubscriptionId, Timestamp, WorkerId,
         engine::{
             headers::HeaderNames,
-            lanes::Limits,
+            lanes::{Bearing, Limits},
             target::{Defaults, Target},
         },
-        storage::{Due, LaneState, Worker},
+        storage::{Due, LaneState, Waiting, Worker},
     };
 
     const ORGANIZATION: OrganizationId = OrganizationId::from_bytes([1; 16]);
@@ -285,5 +285,79 @@ mod tests {
         let limits = Limits { window: 64, bytes: 1_000_000, ..Limits::default() };
         let lanes = fill(limits, 200, 100_000);
         assert!(lanes[8..].iter().all(|&jobs| jobs == 1), "{lanes:?}");
+    }
+
+    /// A lane that is ours, with nothing in it.
+    fn one_lane() -> Lanes {
+        let mut lanes = Lanes::new(Limits::default());
+        let worker = Worker { id: WorkerId::from_bytes([4; 16]), epoch: 1 };
+        lanes.extend_epoch(worker, NOW.monotonic + Duration::from_secs(30));
+        lanes.taken(target(1), LaneState::default(), NOW);
+        claim(&mut lanes, Vec::new(), None);
+        lanes
+    }
+
+    /// Has the lane claim, and brings it this.
+    fn claim(lanes: &mut Lanes, due: Vec<Due>, next_due: Option<Timestamp>) -> Want {
+        let mut wants = lanes.errands(8).wants;
+        let want = wants.pop().expect("the lane wants something");
+        let claimed = Claimed { lane: want.lane, due, is_all: true, next_due };
+        lanes.claimed(want.lane, Some(claimed), NOW);
+        want
+    }
+
+    #[test]
+    fn a_retry_is_held_until_its_own_attempt_is_settled() {
+        let (lane, seq) = (LaneId::new(1), Seq::new(1));
+        let mut lanes = one_lane();
+        lanes.expanded(seq, &event(10), &[lane]);
+        let first = lanes.next(NOW.monotonic).expect("it is sent");
+        lanes.finished(&first, Bearing::Well, NOW);
+        // Its settlement is committed; before that is heard of, a claim brings what storage has.
+        lanes.wake(lane);
+        let due = Due { seq, event: event(10), is_retry: true, attempts: 1, charged: 1 };
+        claim(&mut lanes, vec![due], None);
+        let second = lanes.next(NOW.monotonic).expect("it is sent");
+        lanes.settled(&first.worker, (lane, seq, first.job.hold), Some(NOW.utc), NOW);
+        lanes.wake(lane);
+        assert_eq!(claim(&mut lanes, Vec::new(), None).held, [seq]);
+        lanes.finished(&second, Bearing::Well, NOW);
+        lanes.settled(&second.worker, (lane, seq, second.job.hold), None, NOW);
+        lanes.wake(lane);
+        assert_eq!(claim(&mut lanes, Vec::new(), None).held, []);
+    }
+
+    #[test]
+    fn a_storage_that_is_behind_is_not_asked_over_and_over() {
+        let mut lanes = one_lane();
+        lanes.wake(LaneId::new(1));
+        // Due by our clock, and not handed out.
+        claim(&mut lanes, Vec::new(), Some(NOW.utc));
+        lanes.tick(NOW.monotonic);
+        assert!(lanes.errands(8).wants.is_empty());
+        lanes.tick(NOW.monotonic + NOT_YET);
+        assert_eq!(lanes.errands(8).wants.len(), 1);
+    }
+
+    #[test]
+    fn a_lane_that_waits_for_nothing_asks_when_storage_has_something_whatever_the_time() {
+        let mut lanes = one_lane();
+        let ahead = NOW.utc + Duration::from_secs(3600);
+        lanes.wake_if_idle(Waiting { lane: LaneId::new(1), due_at: ahead }, NOW);
+        assert_eq!(lanes.errands(8).wants.len(), 1);
+    }
+
+    #[test]
+    fn a_lane_that_was_let_go_of_while_it_was_changed_is_sent_to_again() {
+        let mut lanes = one_lane();
+        lanes.changed(&target(1).subscription);
+        lanes.switched_off(LaneId::new(1));
+        lanes.errands(8);
+        lanes.taken(target(1), LaneState::default(), NOW);
+        lanes.committed(Seq::new(1), &event(10), &[LaneId::new(1)]);
+        let due =
+            Due { seq: Seq::new(1), event: event(10), is_retry: false, attempts: 0, charged: 0 };
+        claim(&mut lanes, vec![due], None);
+        assert!(lanes.next(NOW.monotonic).is_some());
     }
 }

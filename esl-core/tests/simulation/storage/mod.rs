@@ -70,7 +70,8 @@ impl FaultyStorage {
             }
         }
         self.dawdle().await;
-        if world.strikes("storage: error after", world.faults.storage.fails_after) {
+        let is_lost = world.loses_answer(operation);
+        if is_lost || world.strikes("storage: error after", world.faults.storage.fails_after) {
             world.note(format_args!("node {} {operation}: error after", self.node));
             return Err(StorageError::new(StorageErrorKind::Unavailable, operation));
         }
