@@ -57,11 +57,10 @@ pub(crate) fn look(
     results: &[Result<Committed, Refused>],
 ) {
     for (unit, result) in units.iter().zip(results) {
-        if let (Some(publish), result) = (&unit.publish, result) {
-            match result {
-                Ok(committed) => published(world, publish, committed),
-                Err(refused) => refused_rightly(world, publish, refused),
-            }
+        let Some(publish) = &unit.publish else { continue };
+        match result {
+            Ok(committed) => published(world, publish, committed),
+            Err(refused) => refused_rightly(world, publish, refused),
         }
     }
     // A group may settle a delivery twice: its first attempt, whose commit has failed, and its second.

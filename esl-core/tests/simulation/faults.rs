@@ -1,7 +1,5 @@
 //! How much goes wrong in a world, in thousandths.
 
-use std::time::Duration;
-
 use crate::dice::Dice;
 
 #[derive(Debug, Clone)]
@@ -121,4 +119,4 @@ fn below(dice: &Dice, most: u64) -> u32 {
 }
 
 /// The longest that news of other engines' changes come late.
-pub(crate) const NEWS_LATE_MAX: Duration = Duration::from_secs(20);
+pub(crate) const NEWS_LATE_MILLIS_MAX: u64 = 20_000;

@@ -27,11 +27,11 @@ impl Commit for FaultyStorage {
         self.before("commit").await?;
         let result = match self.world.bug {
             Some(Bug::SettlementDropped) => {
-                watched(&self.world, &self.inner, self.without_some(units))
+                watched(&self.world, &self.inner, &self.without_some(units))
             }
             Some(Bug::AcknowledgedBeforeCommit) => self.acknowledge(units),
             Some(Bug::OneMoreInFlight | Bug::OneAttemptForgotten) | None => {
-                watched(&self.world, &self.inner, units)
+                watched(&self.world, &self.inner, &units)
             }
         };
         self.after("commit", result).await
@@ -41,10 +41,10 @@ impl Commit for FaultyStorage {
 type Results = Result<Vec<Result<Committed, Refused>>, StorageError>;
 
 /// Commits, and has the oracle look at it.
-fn watched(world: &World, inner: &MemoryStorage, units: Vec<Unit>) -> Results {
-    let before = commits::before(world, &units);
-    let results = at_once(inner.commit(units.clone()))?;
-    commits::look(world, &units, &before, &results);
+fn watched(world: &World, inner: &MemoryStorage, units: &[Unit]) -> Results {
+    let before = commits::before(world, units);
+    let results = at_once(inner.commit(units.to_vec()))?;
+    commits::look(world, units, &before, &results);
     for (unit, result) in units.iter().zip(&results) {
         let settled = unit.settle.iter().map(|settle| settle.settlements.len()).sum::<usize>();
         let events = unit.publish.iter().map(|publish| publish.events.len()).sum::<usize>();
@@ -67,7 +67,7 @@ impl FaultyStorage {
     fn acknowledge(&self, units: Vec<Unit>) -> Results {
         commit_late(&self.world, &self.inner, &self.uncommitted)?;
         let Some(answer) = self.forecast(&units) else {
-            return watched(&self.world, &self.inner, units);
+            return watched(&self.world, &self.inner, &units);
         };
         self.uncommitted.lock().unwrap().push(units);
         let (world, uncommitted) = (Arc::clone(&self.world), Arc::clone(&self.uncommitted));
@@ -107,7 +107,7 @@ fn commit_late(
 ) -> Result<(), StorageError> {
     let late = std::mem::take(&mut *uncommitted.lock().unwrap());
     for units in late {
-        watched(world, inner, units)?;
+        watched(world, inner, &units)?;
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ use esl_core::{
 };
 
 use super::{FaultyStorage, faulty};
-use crate::{bug::Bug, faults::NEWS_LATE_MAX, world::at_once};
+use crate::{bug::Bug, faults::NEWS_LATE_MILLIS_MAX, world::at_once};
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
@@ -135,7 +135,7 @@ impl Lanes for FaultyStorage {
             }
             // Dropped here, it is told at the next call.
             if self.world.strikes("storage: late news", self.world.faults.storage.late_news) {
-                let millis = self.world.dice.below(NEWS_LATE_MAX.as_millis() as u64);
+                let millis = self.world.dice.below(NEWS_LATE_MILLIS_MAX);
                 self.world.sleep(Duration::from_millis(millis)).await;
             }
             let news = std::mem::take(&mut *self.untold.lock().unwrap());
