@@ -36,7 +36,7 @@ pub(crate) fn settle(session: &mut Session<'_>, settle: &Settle) -> rusqlite::Re
     Ok(())
 }
 
-/// Whether the delivery was open.
+/// Whether the delivery was open, and not settled so before.
 fn move_delivery(session: &mut Session<'_>, settlement: &Settlement) -> rusqlite::Result<bool> {
     match settlement.outcome {
         Outcome::Delivered => close(session, settlement, Ending::Delivered),
@@ -65,6 +65,7 @@ fn close(
             settlement.at.as_millis(),
             settlement.status,
             settlement.error.map(attempt_error_number),
+            settlement.attempts_before(),
         ))?;
         if closed > 0 {
             session.statements.remove.of(was_tried).execute((lane, seq))?;
@@ -90,6 +91,7 @@ fn put_off(
             settlement.charged,
             settlement.status,
             settlement.error.map(attempt_error_number),
+            settlement.attempts_before(),
         ))?;
         if moved > 0 {
             return Ok(true);

@@ -82,7 +82,7 @@ const CLOSE: &str = "
 INSERT INTO esl_closed
     (lane, seq, state, attempts, finished_at, created_at, last_status, last_error)
 SELECT lane, seq, ?3, ?4, ?5, created_at, coalesce(?6, last_status), ?7
-FROM {table} WHERE {condition}";
+FROM {table} WHERE {condition} AND attempts <= ?8";
 
 const REMOVE: &str = "DELETE FROM {table} WHERE {condition}";
 
@@ -90,7 +90,7 @@ const PUT_OFF: &str = "
 UPDATE {table}
 SET due_at = ?3, attempts = ?4, charged = ?5, last_status = coalesce(?6, last_status),
     last_error = ?7
-WHERE {condition}";
+WHERE {condition} AND attempts <= ?8";
 
 #[cfg(test)]
 mod tests {

@@ -225,7 +225,7 @@ fn follow_up(
                 Outcome::RetryAt(at) => Some(at),
                 Outcome::Delivered | Outcome::Exhausted => None,
             };
-            let delivery = (settlement.lane, settlement.seq);
+            let delivery = (settlement.lane, settlement.seq, request.hold);
             lanes.settled(&request.worker, delivery, retry_at, now);
             if request.switch_off.is_some() {
                 lanes.switched_off(settlement.lane);

@@ -205,6 +205,20 @@ impl Driver {
         result
     }
 
+    /// A change of an organization's subscriptions has failed. If it may have been committed all the
+    /// same, nobody else will tell of it: what is known of them is read anew.
+    pub(crate) fn follow_failure(
+        self: &Arc<Self>,
+        organization: OrganizationId,
+        error: &StorageError,
+    ) {
+        if error.is_transient() {
+            self.routes.forget(organization);
+            self.usages.forget(organization);
+            self.update(|lanes| lanes.take_again(organization));
+        }
+    }
+
     /// Begins a send, behind those that have begun before.
     pub(crate) fn begin(self: &Arc<Self>, send: Sending) {
         self.starting.fetch_add(1, Ordering::Relaxed);

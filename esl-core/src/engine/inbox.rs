@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::{Notify, oneshot};
 
-use super::notices::Notice;
+use super::{lane::Hold, notices::Notice};
 use crate::{
     Clock, Monotonic, SealedEvent,
     storage::{
@@ -54,6 +54,8 @@ pub(crate) enum CommitFailure {
 pub(crate) struct SettleRequest {
     pub(crate) worker: Worker,
     pub(crate) settlement: Settlement,
+    /// [`Job::hold`](super::lane::Job::hold) of what was sent.
+    pub(crate) hold: Option<Hold>,
     pub(crate) lane_state: Option<LaneState>,
     pub(crate) switch_off: Option<SwitchOff>,
     /// What the organization is told of it, in the same unit.
@@ -168,6 +170,7 @@ impl Inbox {
             match ripe_at {
                 // Both arms may be dropped: they hold nothing.
                 Some(at) => tokio::select! {
+                    biased;
                     () = self.filled.notified() => {}
                     () = clock.sleep_until(at) => {}
                 },

@@ -1,7 +1,7 @@
 //! One lane: its deliveries in hand, and what is known of its receiver.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{HashMap, VecDeque},
     num::NonZeroU32,
     sync::Arc,
     time::Duration,
@@ -21,18 +21,24 @@ pub(crate) struct Job {
     pub(crate) attempts: u32,
     pub(crate) charged: u32,
     pub(crate) is_retry: bool,
+    /// Of a retry: what keeps it from being handed out twice.
+    pub(crate) hold: Option<Hold>,
 }
 
+/// Which of the claims of a lane has brought a retry that is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Hold(u64);
+
 impl Job {
-    /// One that storage has handed out.
-    pub(super) fn claimed(due: Due) -> Self {
+    /// One that a claim has brought.
+    pub(super) fn claimed(due: Due, claim: u64) -> Self {
         let Due { seq, event, is_retry, attempts, charged } = due;
-        Self { seq, event, attempts, charged, is_retry }
+        Self { seq, event, attempts, charged, is_retry, hold: is_retry.then_some(Hold(claim)) }
     }
 
     /// One that was never tried.
     pub(super) fn new(seq: Seq, event: &Arc<SealedEvent>) -> Self {
-        Self { seq, event: Arc::clone(event), attempts: 0, charged: 0, is_retry: false }
+        Self { seq, event: Arc::clone(event), attempts: 0, charged: 0, is_retry: false, hold: None }
     }
 }
 
@@ -60,7 +66,9 @@ pub(super) struct Lane {
     pub(super) arrivals: Vec<Job>,
     /// Whether something passed since then that is not among the arrivals.
     pub(super) is_incomplete: bool,
-    pub(super) held: HashSet<Seq>,
+    pub(super) held: HashMap<Seq, Hold>,
+    /// How many claims have brought something.
+    pub(super) claims: u64,
     /// When the next retry is due that is not in hand.
     pub(super) due: Option<Monotonic>,
     /// Nothing is sent before.
@@ -120,7 +128,8 @@ impl Lane {
             claim: Claim::Idle,
             arrivals: Vec::new(),
             is_incomplete: false,
-            held: HashSet::new(),
+            held: HashMap::new(),
+            claims: 0,
             due: None,
             blocked: None,
             pace: None,
@@ -268,7 +277,10 @@ impl Lane {
             // About to be taken, or somebody else's.
             return false;
         }
-        let is_reachable = self.is_sending() && !self.state.is_open() && self.blocked.is_none();
+        // An open circuit is closed by a probe, and a probe is made with a delivery: there must be one.
+        let has_probe = self.has_jobs() || !self.is_settled() || self.due.is_some();
+        let is_tried = !self.state.is_open() || !has_probe;
+        let is_reachable = self.is_sending() && is_tried && self.blocked.is_none();
         // What was opened before and is not in hand yet comes first.
         let is_caught_up = self.due != Some(Monotonic::ZERO) && self.claim == Claim::Idle;
         let waiting = if self.is_strict() { self.window.len() } else { self.retries.len() };

@@ -298,7 +298,8 @@ impl Esl {
     ) -> Result<(), StorageError> {
         let (driver, by) = (Arc::clone(&self.engine.driver), Arc::clone(&self.actor));
         self.to_its_end(async move {
-            driver.storage.set_plan(organization, plan, &by).await?;
+            let set = driver.storage.set_plan(organization, plan, &by).await;
+            set.inspect_err(|error| driver.follow_failure(organization, error))?;
             driver.routes.forget(organization);
             driver.usages.forget(organization);
             driver.update(|lanes| lanes.take_again(organization));
@@ -403,9 +404,11 @@ impl Esl {
     ) -> Result<Erased, StorageError> {
         let driver = Arc::clone(&self.engine.driver);
         self.to_its_end(async move {
-            let erased = driver.storage.erase_event(organization, id).await?;
-            // First, so that nothing more is sent whatever becomes of the blob.
+            let erased = driver.storage.erase_event(organization, id).await;
+            // First, so that nothing more is sent whatever becomes of the blob; and also if it failed, for
+            // it may be erased all the same.
             driver.update(|lanes| lanes.let_go(organization));
+            let erased = erased?;
             if let Some(store) = &driver.blobs {
                 let deleted = delete_erased(&**store, (organization, id), &erased).await;
                 deleted.map_err(|error| {
@@ -548,7 +551,9 @@ impl Esl {
         driver.lanes().stop();
         driver.sends.close();
         let deadline = driver.clock.monotonic() + engine.options.grace;
+        // Both arms may be dropped: they hold nothing.
         tokio::select! {
+            biased;
             () = driver.sends.wait() => {}
             () = driver.clock.sleep_until(deadline) => {
                 tracing::warn!(sends = self.in_flight(), "sends cut off; they are made again");

@@ -46,6 +46,14 @@ async fn attempt(driver: &Driver, send: &Sending) -> Vec<Tried> {
     let mut tries = Vec::with_capacity(1);
     // Where one kept connection was closed, others may be, too: the second try takes none of them.
     for (number, fresh) in [(send.job.attempts + 1, false), (send.job.attempts + 2, true)] {
+        // The first try has taken its time; the second must end in the epoch, too.
+        let time_left = match fresh {
+            true => driver.lanes().time_left(&send.worker, driver.clock.monotonic()),
+            false => send.target.timeout,
+        };
+        if time_left.is_zero() {
+            break;
+        }
         let started_at = driver.clock.utc();
         // Whether a link is genuine and lasts is judged by storage's time, too.
         let body = driver.outgoing(&send.job.event, driver.now().utc);
@@ -54,7 +62,7 @@ async fn attempt(driver: &Driver, send: &Sending) -> Vec<Tried> {
             url: send.target.subscription.callback_url.clone(),
             headers: headers.of(&send.target, &send.job, &body, number, started_at),
             body,
-            timeout: send.target.timeout,
+            timeout: send.target.timeout.min(time_left),
             fresh,
         };
         let sent = driver.transport.send(outbound).await;
@@ -149,6 +157,7 @@ fn finish(driver: &Driver, send: &Sending, mut tries: Vec<Tried>) -> Option<Send
     let request = SettleRequest {
         worker: send.worker,
         settlement,
+        hold: send.job.hold,
         lane_state: finished.state,
         switch_off: reason.map(|reason| SwitchOff { lane: send.lane, reason }),
         notices: told_of,

@@ -50,7 +50,9 @@ impl Esl {
         let (driver, by) = (Arc::clone(&self.engine.driver), Arc::clone(&self.actor));
         self.to_its_end(async move {
             let has_new_events = update.events.is_some();
-            let updated = driver.storage.update_subscription(organization, id, update, &by).await?;
+            let updated = driver.storage.update_subscription(organization, id, update, &by).await;
+            let updated =
+                updated.inspect_err(|error| driver.follow_failure(organization, error))?;
             if has_new_events {
                 driver.routes.forget(organization);
             }
@@ -96,7 +98,8 @@ impl Esl {
     ) -> Result<(), StorageError> {
         let (driver, by) = (Arc::clone(&self.engine.driver), Arc::clone(&self.actor));
         self.to_its_end(async move {
-            let lane = driver.storage.delete_subscription(organization, id, &by).await?;
+            let lane = driver.storage.delete_subscription(organization, id, &by).await;
+            let lane = lane.inspect_err(|error| driver.follow_failure(organization, error))?;
             driver.routes.forget(organization);
             driver.update(|lanes| lanes.remove(lane));
             Ok(())

@@ -314,7 +314,8 @@ impl State {
         let Some(lane) = self.lanes.get_mut(&settlement.lane) else { return };
         let Some(row) = lane.deliveries.get_mut(&settlement.seq) else { return };
         // The deletion of its subscription has closed it, whether or not its row says so yet.
-        if !row.is_open() || lane.deleted_at.is_some() {
+        let was_settled_before = row.attempts > settlement.attempts_before();
+        if !row.is_open() || lane.deleted_at.is_some() || was_settled_before {
             return;
         }
         row.attempts = settlement.attempts;

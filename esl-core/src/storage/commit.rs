@@ -27,7 +27,9 @@ pub trait Commit: fmt::Debug + Send + Sync + 'static {
     ///   otherwise it is refused. This is decided before everything else.
     /// - [`Settle::worker`] must have a running epoch; otherwise [`Refused::StaleEpoch`]. A
     ///   settlement of a delivery that is no longer open changes nothing and is no error; the
-    ///   deletion of a subscription closes its deliveries at once.
+    ///   deletion of a subscription closes its deliveries at once. So does one of attempts that the
+    ///   delivery has had already ([`Settlement::attempts_before`]): it was committed before, by a
+    ///   call whose outcome was not known, and the delivery may have been opened again since.
     /// - [`Publish::route_version`] must be the organization's; otherwise [`Refused::Rerouted`],
     ///   decided before any event's id is looked at. Lanes that were deleted since cannot be named
     ///   under a current version.
@@ -309,6 +311,18 @@ pub struct Settlement {
     pub error: Option<AttemptError>,
     /// The attempts to be kept: none for a success at the first try.
     pub log: Vec<Attempt>,
+}
+
+impl Settlement {
+    /// How many attempts had been made before those that it speaks of. A delivery that has had more is
+    /// not the one that it was made for.
+    #[must_use]
+    pub fn attempts_before(&self) -> u32 {
+        // A success at the first try is not in the log.
+        let is_unlogged = self.log.is_empty() && self.outcome == Outcome::Delivered;
+        let logged = u32::try_from(self.log.len()).unwrap_or(u32::MAX);
+        self.attempts.saturating_sub(logged + u32::from(is_unlogged))
+    }
 }
 
 /// What happens to a delivery after an attempt.

@@ -28,9 +28,12 @@ impl StorageTime {
         let monotonic = self.clock.monotonic();
         let gone_on = latest.0 + monotonic.saturating_sub(latest.1);
         let now = self.clock.utc().max(gone_on);
-        // Whole milliseconds only: many small steps would otherwise add up to none.
-        if now > latest.0 {
+        // Whole milliseconds only, and what is left of them is kept: many small steps would otherwise add
+        // up to none, or to less than they are.
+        if now > gone_on {
             *latest = (now, monotonic);
+        } else if now > latest.0 {
+            *latest = (now, latest.1 + now.since(latest.0));
         }
         latest.0
     }
@@ -66,5 +69,18 @@ mod tests {
         assert_eq!(time.now(), noon + second * 5);
         clock.set_utc(noon + second * 60);
         assert_eq!(time.now(), noon + second * 60);
+    }
+
+    #[test]
+    fn set_back_it_goes_on_as_quickly_however_often_one_asks() {
+        let noon = Timestamp::from_millis(1_705_329_120_000);
+        let clock = ManualClock::new(noon);
+        let time = StorageTime::new(Arc::new(clock.clone()));
+        clock.set_utc(noon - Duration::from_secs(3600));
+        for _ in 0..1000 {
+            clock.advance(Duration::from_micros(1_500));
+            let _asked = time.now();
+        }
+        assert_eq!(time.now(), noon + Duration::from_millis(1_500));
     }
 }

@@ -40,10 +40,19 @@ struct Shared {
 }
 
 struct State {
-    utc: Timestamp,
+    /// What time of day it was when it was last set, and the monotonic time then. A time of day has
+    /// whole milliseconds; advanced bit by bit, it would lose the fractions.
+    set: (Timestamp, Monotonic),
     monotonic: Monotonic,
     sleepers: BTreeMap<SleeperId, Waker>,
     next_sleeper: u64,
+}
+
+impl State {
+    fn utc(&self) -> Timestamp {
+        let (utc, at) = self.set;
+        utc + (self.monotonic - at)
+    }
 }
 
 /// Ordered by deadline; the number keeps sleepers with the same deadline apart.
@@ -53,8 +62,12 @@ impl ManualClock {
     /// A clock that shows `utc`. Its monotonic time begins at zero.
     #[must_use]
     pub fn new(utc: Timestamp) -> Self {
-        let state =
-            State { utc, monotonic: Duration::ZERO, sleepers: BTreeMap::new(), next_sleeper: 0 };
+        let state = State {
+            set: (utc, Duration::ZERO),
+            monotonic: Duration::ZERO,
+            sleepers: BTreeMap::new(),
+            next_sleeper: 0,
+        };
         let shared = Shared { state: Mutex::new(state), asleep: watch::Sender::new(()) };
         Self { shared: Arc::new(shared) }
     }
@@ -64,7 +77,6 @@ impl ManualClock {
     pub fn advance(&self, duration: Duration) {
         let due = {
             let mut state = self.state();
-            state.utc = state.utc + duration;
             state.monotonic += duration;
             let last_due = (state.monotonic, u64::MAX);
             let still_asleep = state.sleepers.split_off(&last_due);
@@ -78,7 +90,8 @@ impl ManualClock {
 
     /// Sets the time of day, forwards or back. The monotonic time and the sleepers do not notice.
     pub fn set_utc(&self, utc: Timestamp) {
-        self.state().utc = utc;
+        let mut state = self.state();
+        state.set = (utc, state.monotonic);
     }
 
     /// How many tasks sleep on this clock.
@@ -125,7 +138,7 @@ impl ManualClock {
 
 impl Clock for ManualClock {
     fn utc(&self) -> Timestamp {
-        self.state().utc
+        self.state().utc()
     }
 
     fn monotonic(&self) -> Monotonic {
@@ -141,7 +154,7 @@ impl fmt::Debug for ManualClock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.state();
         f.debug_struct("ManualClock")
-            .field("utc", &state.utc)
+            .field("utc", &state.utc())
             .field("monotonic", &state.monotonic)
             .field("sleepers", &state.sleepers.len())
             .finish()
@@ -207,6 +220,13 @@ mod tests {
         long.abort();
         assert!(long.await.is_err());
         assert_eq!(clock.sleepers(), 0);
+    }
+
+    #[test]
+    fn many_small_steps_are_as_long_as_one() {
+        let clock = ManualClock::new(NOON);
+        (0..1000).for_each(|_| clock.advance(Duration::from_micros(1_500)));
+        assert_eq!((clock.utc(), clock.monotonic()), (NOON + SECOND * 3 / 2, SECOND * 3 / 2));
     }
 
     #[tokio::test]

@@ -3,8 +3,8 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use esl_core::{
-    NewReplay, Replay, ReplayOf, ReplayState, SendOrder, Subscription, SubscriptionOptions,
-    SubscriptionUpdate, storage::StorageErrorKind, testing::Reply,
+    DeliveryState, NewReplay, Replay, ReplayOf, ReplayState, SendOrder, Subscription,
+    SubscriptionOptions, SubscriptionUpdate, storage::StorageErrorKind, testing::Reply,
 };
 
 use crate::world::{ORGANIZATION, World, engine, event, run, sent_to, until, url};
@@ -57,6 +57,26 @@ fn a_new_endpoint_catches_up_with_what_matches_at_its_pace() {
         assert!((2800..=3200).contains(&took.as_millis()), "{took:?}");
         let count = world.esl.count_replay(ORGANIZATION, late.id, new).await.unwrap();
         assert_eq!(count, Some(0));
+    });
+}
+
+#[test]
+fn a_replay_brings_what_an_open_circuit_is_probed_with() {
+    run(|world| async move {
+        let once = SubscriptionOptions::default().with_retry_schedule(Vec::new());
+        let subscription = world.subscribe_with("a", "person.*", once).await;
+        // Just enough to open the circuit, and then nothing is left that could close it.
+        world.transport.script(&url("a"), vec![Reply::status(500); 10]);
+        publish(&world, 10).await;
+        world
+            .until(|| async {
+                let deliveries = world.deliveries(&subscription).await;
+                deliveries.iter().all(|one| one.state == DeliveryState::Exhausted).then_some(())
+            })
+            .await;
+        let made = replay(&world, &subscription, at(1000, ReplayOf::UNDELIVERED)).await;
+        assert_eq!(until_done(&world, &made).await.opened, 10);
+        world.until_delivered(&subscription, 10).await;
     });
 }
 

@@ -1,7 +1,7 @@
 //! What lanes fetch from storage, and what comes of it.
 
 use super::{Errands, Lanes, Now};
-use std::sync::Arc;
+use std::{collections::hash_map::Entry, sync::Arc, time::Duration};
 
 use crate::{
     LaneId, Monotonic, Seq,
@@ -56,7 +56,7 @@ impl Lanes {
                 room,
                 // A strict lane claims when nothing is in hand, and by what storage says alone.
                 after: with_new.then_some(if in_order { Seq::ZERO } else { lane.after }),
-                held: if in_order { Vec::new() } else { lane.held.iter().copied().collect() },
+                held: if in_order { Vec::new() } else { lane.held.keys().copied().collect() },
                 in_order,
             });
         }
@@ -73,13 +73,14 @@ impl Lanes {
         if lane.is_strict() {
             return self.claimed_in_order(id, claimed, now);
         }
+        let next_due = next_due(&claimed, now);
         let mut came = Vec::with_capacity(claimed.due.len());
+        lane.claims += 1;
         for due in claimed.due {
-            let job = Job::claimed(due);
-            if job.is_retry {
-                if !lane.held.insert(job.seq) {
-                    continue;
-                }
+            let job = Job::claimed(due, lane.claims);
+            if let Some(hold) = job.hold {
+                let Entry::Vacant(free) = lane.held.entry(job.seq) else { continue };
+                free.insert(hold);
             } else if job.seq <= lane.after {
                 continue;
             } else {
@@ -98,7 +99,6 @@ impl Lanes {
                 }
             }
         }
-        let next_due = claimed.next_due.map(|at| now.until(at));
         lane.due = lane.due.into_iter().chain(next_due).min();
         let organization = lane.organization;
         came.iter().for_each(|event| self.count_in(organization, event));
@@ -109,20 +109,21 @@ impl Lanes {
 
     fn claimed_in_order(&mut self, id: LaneId, claimed: Claimed, now: Now) {
         let lane = self.lanes.get_mut(&id).expect("the caller has looked it up");
+        let next_due = next_due(&claimed, now);
         let mut came = Vec::with_capacity(claimed.due.len());
+        lane.claims += 1;
         for due in claimed.due {
-            let job = Job::claimed(due);
+            let job = Job::claimed(due, lane.claims);
             came.push(Arc::clone(&job.event));
             // Both marks matter when the lane stops being strict while this is under way.
-            if job.is_retry {
-                lane.held.insert(job.seq);
+            if let Some(hold) = job.hold {
+                lane.held.insert(job.seq, hold);
             } else {
                 lane.after = lane.after.max(job.seq);
             }
             lane.window.push_back(job);
         }
         lane.is_spilled = !claimed.is_all || lane.is_incomplete;
-        let next_due = claimed.next_due.map(|at| now.until(at));
         lane.due = lane.due.into_iter().chain(next_due).min();
         let organization = lane.organization;
         came.iter().for_each(|event| self.count_in(organization, event));
@@ -179,20 +180,28 @@ impl Lanes {
     }
 }
 
+/// When the lane has to ask again. Storage's clock may be behind ours: what it says is not due yet is
+/// not asked for over and over.
+fn next_due(claimed: &Claimed, now: Now) -> Option<Monotonic> {
+    let earliest = if claimed.due.is_empty() { now.monotonic + NOT_YET } else { now.monotonic };
+    Some(now.until(claimed.next_due?).max(earliest))
+}
+
+/// Storage's clock may be a little behind.
+const NOT_YET: Duration = Duration::from_millis(20);
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::{
         Algorithm, NewSubscription, OrganizationId, RetryPolicy, SealedEvent, Secret, Subscription,
         SubscriptionId, Timestamp, WorkerId,
         engine::{
             headers::HeaderNames,
-            lanes::Limits,
+            lanes::{Bearing, Limits},
             target::{Defaults, Target},
         },
-        storage::{Due, LaneState, Worker},
+        storage::{Due, LaneState, Waiting, Worker},
     };
 
     const ORGANIZATION: OrganizationId = OrganizationId::from_bytes([1; 16]);
@@ -276,5 +285,79 @@ mod tests {
         let limits = Limits { window: 64, bytes: 1_000_000, ..Limits::default() };
         let lanes = fill(limits, 200, 100_000);
         assert!(lanes[8..].iter().all(|&jobs| jobs == 1), "{lanes:?}");
+    }
+
+    /// A lane that is ours, with nothing in it.
+    fn one_lane() -> Lanes {
+        let mut lanes = Lanes::new(Limits::default());
+        let worker = Worker { id: WorkerId::from_bytes([4; 16]), epoch: 1 };
+        lanes.extend_epoch(worker, NOW.monotonic + Duration::from_secs(30));
+        lanes.taken(target(1), LaneState::default(), NOW);
+        claim(&mut lanes, Vec::new(), None);
+        lanes
+    }
+
+    /// Has the lane claim, and brings it this.
+    fn claim(lanes: &mut Lanes, due: Vec<Due>, next_due: Option<Timestamp>) -> Want {
+        let mut wants = lanes.errands(8).wants;
+        let want = wants.pop().expect("the lane wants something");
+        let claimed = Claimed { lane: want.lane, due, is_all: true, next_due };
+        lanes.claimed(want.lane, Some(claimed), NOW);
+        want
+    }
+
+    #[test]
+    fn a_retry_is_held_until_its_own_attempt_is_settled() {
+        let (lane, seq) = (LaneId::new(1), Seq::new(1));
+        let mut lanes = one_lane();
+        lanes.expanded(seq, &event(10), &[lane]);
+        let first = lanes.next(NOW.monotonic).expect("it is sent");
+        lanes.finished(&first, Bearing::Well, NOW);
+        // Its settlement is committed; before that is heard of, a claim brings what storage has.
+        lanes.wake(lane);
+        let due = Due { seq, event: event(10), is_retry: true, attempts: 1, charged: 1 };
+        claim(&mut lanes, vec![due], None);
+        let second = lanes.next(NOW.monotonic).expect("it is sent");
+        lanes.settled(&first.worker, (lane, seq, first.job.hold), Some(NOW.utc), NOW);
+        lanes.wake(lane);
+        assert_eq!(claim(&mut lanes, Vec::new(), None).held, [seq]);
+        lanes.finished(&second, Bearing::Well, NOW);
+        lanes.settled(&second.worker, (lane, seq, second.job.hold), None, NOW);
+        lanes.wake(lane);
+        assert_eq!(claim(&mut lanes, Vec::new(), None).held, []);
+    }
+
+    #[test]
+    fn a_storage_that_is_behind_is_not_asked_over_and_over() {
+        let mut lanes = one_lane();
+        lanes.wake(LaneId::new(1));
+        // Due by our clock, and not handed out.
+        claim(&mut lanes, Vec::new(), Some(NOW.utc));
+        lanes.tick(NOW.monotonic);
+        assert!(lanes.errands(8).wants.is_empty());
+        lanes.tick(NOW.monotonic + NOT_YET);
+        assert_eq!(lanes.errands(8).wants.len(), 1);
+    }
+
+    #[test]
+    fn a_lane_that_waits_for_nothing_asks_when_storage_has_something_whatever_the_time() {
+        let mut lanes = one_lane();
+        let ahead = NOW.utc + Duration::from_secs(3600);
+        lanes.wake_if_idle(Waiting { lane: LaneId::new(1), due_at: ahead }, NOW);
+        assert_eq!(lanes.errands(8).wants.len(), 1);
+    }
+
+    #[test]
+    fn a_lane_that_was_let_go_of_while_it_was_changed_is_sent_to_again() {
+        let mut lanes = one_lane();
+        lanes.changed(&target(1).subscription);
+        lanes.switched_off(LaneId::new(1));
+        lanes.errands(8);
+        lanes.taken(target(1), LaneState::default(), NOW);
+        lanes.committed(Seq::new(1), &event(10), &[LaneId::new(1)]);
+        let due =
+            Due { seq: Seq::new(1), event: event(10), is_retry: false, attempts: 0, charged: 0 };
+        claim(&mut lanes, vec![due], None);
+        assert!(lanes.next(NOW.monotonic).is_some());
     }
 }

@@ -218,6 +218,12 @@ impl Lanes {
         self.epoch_end = end;
     }
 
+    /// For how long a worker may still send in its epoch; zero if that is over.
+    pub(crate) fn time_left(&self, worker: &Worker, now: Monotonic) -> Duration {
+        let is_running = self.worker.as_ref() == Some(worker);
+        if is_running { self.epoch_end.saturating_sub(now) } else { Duration::ZERO }
+    }
+
     /// In whose name lanes are taken; `None` between two epochs.
     pub(crate) const fn worker(&self) -> Option<Worker> {
         self.worker
@@ -352,13 +358,16 @@ impl Lanes {
         let is_idle = match self.lanes.get(&waiting.lane) {
             None => true,
             Some(lane) if lane.target.is_none() => true,
+            // It was resumed, and nobody told of it.
+            Some(lane) if !lane.is_sending() => return self.read(waiting.lane),
             Some(lane) => {
                 let is_busy = lane.has_jobs()
                     || lane.in_flight > 0
                     || lane.claim != Claim::Idle
                     || lane.blocked.is_some()
                     || !lane.held.is_empty();
-                waiting.due_at <= now.utc && !is_busy
+                // Of what it has to wait for, it knows; and storage's clock may be ahead of ours.
+                (waiting.due_at <= now.utc || lane.due.is_none()) && !is_busy
             }
         };
         if is_idle {

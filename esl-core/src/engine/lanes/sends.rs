@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Bearing, Finished, Lanes, Now, Sending};
-use crate::{LaneId, Monotonic, Seq, Timestamp, storage::Worker};
+use crate::{LaneId, Monotonic, Seq, Timestamp, engine::lane::Hold, storage::Worker};
 
 impl Lanes {
     /// The next delivery to send, if there is one and room for it.
@@ -171,7 +171,7 @@ impl Lanes {
     pub(crate) fn settled(
         &mut self,
         by: &Worker,
-        (id, seq): (LaneId, Seq),
+        (id, seq, hold): (LaneId, Seq, Option<Hold>),
         retry_at: Option<Timestamp>,
         now: Now,
     ) {
@@ -179,7 +179,11 @@ impl Lanes {
         let is_ours = self.worker.as_ref() == Some(by);
         let Some(lane) = self.lanes.get_mut(&id).filter(|_| is_ours) else { return };
         lane.unsettled = lane.unsettled.saturating_sub(1);
-        lane.held.remove(&seq);
+        // A claim that saw this commit before we heard of it may have brought the delivery already, and
+        // holds it anew.
+        if hold.is_some() && lane.held.get(&seq) == hold.as_ref() {
+            lane.held.remove(&seq);
+        }
         if let Some(at) = retry_at {
             let at = now.until(at);
             lane.due = Some(lane.due.map_or(at, |due| due.min(at)));

@@ -41,11 +41,12 @@ impl Lanes {
         lane.reading = Reading::Done;
         if lane.target.is_some() {
             lane.follow_update(&target.subscription);
-            lane.told = None;
         } else {
             lane.state = state;
             lane.blocked = state.not_before.filter(|at| *at > now.utc).map(|at| now.until(at));
         }
+        // Also if the lane was let go of since: it would never be sent to again.
+        lane.told = None;
         self.set_target(id, target, now.monotonic);
     }
 

@@ -101,6 +101,7 @@ macro_rules! storage_suite {
                 every_kind_of_attempt_error_can_be_read,
                 an_exhausted_delivery_is_over,
                 settling_twice_changes_nothing,
+                a_settlement_that_comes_once_more_settles_nothing_else,
                 settling_what_was_never_there_is_no_error,
                 settling_with_a_stale_epoch_changes_nothing,
                 the_last_status_outlives_an_attempt_without_one,

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     Attempt, AttemptError, DeliveryId, LinkKey, OrganizationId, SealedEvent, Seq, Subscription,
     Timings,
-    storage::{Outcome, Page, Removed, Settle, StorageErrorKind, Unit, Worker},
+    storage::{Outcome, Page, Removed, Settle, Settlement, StorageErrorKind, Unit, Worker},
 };
 
 const AGE: Duration = Duration::from_secs(100);
@@ -61,6 +61,8 @@ pub(super) async fn an_event_that_is_still_owed_stays(world: World) {
         Outcome::RetryAt(world.now() + AGE * 9),
         world.now(),
     );
+    // As after a try for which our own side had no way out.
+    let put_off = Settlement { attempts: 0, charged: 0, ..put_off };
     world.settle(&worker, vec![put_off]).await;
     deliver(&world, &worker, &other, [5]).await;
     world.clock.advance(AGE);
@@ -217,7 +219,7 @@ pub(super) async fn attempts_go_with_their_delivery(world: World) {
     let lane = subscription.lane;
     let log = vec![attempt(1, world.now()), attempt(2, world.now())];
     let at = world.now();
-    let tried = |seq, outcome| crate::storage::Settlement {
+    let tried = |seq, outcome| Settlement {
         attempts: 2,
         log: log.clone(),
         ..settlement(lane, Seq::new(seq), outcome, at)

@@ -139,6 +139,31 @@ pub(super) async fn settling_twice_changes_nothing(world: World) {
     assert_eq!(world.due(&worker, lane).await, []);
 }
 
+pub(super) async fn a_settlement_that_comes_once_more_settles_nothing_else(world: World) {
+    let (subscription, worker, accepted) = owed(&world, 2).await;
+    let (organization, lane) = (subscription.organization, subscription.lane);
+    // After a commit whose outcome was not known, the same is settled again.
+    let first = attempt(1);
+    let retry = failed(lane, Seq::new(1), 1, Outcome::RetryAt(NOON + SECOND));
+    let retry = Settlement { log: vec![first.clone()], ..retry };
+    let given_up = failed(lane, Seq::new(2), 1, Outcome::Exhausted);
+    let given_up = Settlement { log: vec![first.clone()], ..given_up };
+    world.settle(&worker, vec![retry.clone(), given_up.clone()]).await;
+    // Meanwhile somebody has asked for what was given up.
+    world.storage.reopen(organization, lane, Seq::new(2)).await.expect(WORKS);
+    let before = read(&world, &subscription, &accepted).await;
+    world.settle(&worker, vec![retry, given_up]).await;
+    assert_eq!(read(&world, &subscription, &accepted).await, before);
+    for accepted in &accepted {
+        assert_eq!(log(&world, &subscription, accepted).await, std::slice::from_ref(&first));
+    }
+    // What comes of the next attempt counts.
+    let second = failed(lane, Seq::new(2), 2, Outcome::Exhausted);
+    world.settle(&worker, vec![Settlement { log: vec![attempt(2)], ..second }]).await;
+    let delivery = world.delivery(&subscription, &accepted[1]).await;
+    assert_eq!((delivery.state, delivery.attempts), (DeliveryState::Exhausted, 2));
+}
+
 pub(super) async fn settling_what_was_never_there_is_no_error(world: World) {
     let (subscription, worker, _) = owed(&world, 1).await;
     let unknown_lane = LaneId::new(subscription.lane.get() + 1);
