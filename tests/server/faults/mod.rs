@@ -5,3 +5,5 @@
 //! `tests/faults.sh`.
 
 mod kills;
+mod receivers;
+mod wrong;
