@@ -8,6 +8,7 @@ mod damaged_files;
 mod full_disk;
 mod kills;
 mod locked;
+mod open_files;
 mod receivers;
 mod wrong;
 
