@@ -4,6 +4,7 @@
 //! Cases that take long, or need more than a bare machine has, are ignored here and run by
 //! `tests/faults.sh`.
 
+mod clock;
 mod damaged_files;
 mod full_disk;
 mod kills;
