@@ -11,6 +11,7 @@ mod kills;
 mod locked;
 mod open_files;
 mod receivers;
+mod stopped;
 mod wrong;
 
 use serde_json::json;
