@@ -9,6 +9,7 @@ mod damaged_files;
 mod full_disk;
 mod kills;
 mod locked;
+mod names;
 mod open_files;
 mod receivers;
 mod stopped;
