@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{anyhow, bail};
 use esl_core::{
     Clock,
     storage::{StorageError, StorageErrorKind},
@@ -22,10 +22,30 @@ pub(crate) fn open(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<Sql
         Err(error) if error.kind() == StorageErrorKind::KeyMissing => {
             Err(secrets::key_missing(config, &error))
         }
-        opened => opened.with_context(|| {
-            format!("the database {} (ESL_DATABASE_URL) cannot be used", path.display())
-        }),
+        opened => opened.map_err(|error| unusable(config, error)),
     }
+}
+
+/// What is said of a database that cannot be used: which file it is, what to do, and why.
+pub(crate) fn unusable(config: &Config, error: StorageError) -> anyhow::Error {
+    let advice = match error.kind() {
+        StorageErrorKind::Corrupt => ": restore a backup of it",
+        StorageErrorKind::Busy => ": another program has locked it, so try again when that is done",
+        // Their causes say it.
+        _ => "",
+    };
+    anyhow::Error::new(error).context(cannot_be_used(config) + advice)
+}
+
+/// Which file it is that cannot be used.
+pub(crate) fn cannot_be_used(config: &Config) -> String {
+    format!("the database {} (ESL_DATABASE_URL) cannot be used", absolute(&config.database))
+}
+
+/// Whether it is no room, no permission or an I/O error that keeps a database from being used.
+pub(crate) fn is_unavailable(error: &anyhow::Error) -> bool {
+    let error: Option<&StorageError> = error.downcast_ref();
+    error.is_some_and(|error| error.kind() == StorageErrorKind::Unavailable)
 }
 
 /// Opens a database that must be there: a command that reads should not make an empty one somewhere.
@@ -57,7 +77,7 @@ pub(crate) fn not_started(config: &Config, error: StorageError) -> anyhow::Error
             absolute(&config.database)
         ),
         StorageErrorKind::KeyMissing => secrets::key_missing(config, &error),
-        _ => anyhow::Error::new(error).context("the engine did not start"),
+        _ => unusable(config, error).context("the engine did not start"),
     }
 }
 

@@ -98,8 +98,14 @@ async fn look_at_database(
         })?;
         return Ok(None);
     }
-    let storage = database::open(config, clock)?;
-    storage.check().await.context("the database cannot be read and written")?;
+    let storage = database::open(config, clock).map_err(|error| match demand_room(path) {
+        // SQLite does not say why it could not open a file.
+        Err(reason) if database::is_unavailable(&error) => {
+            reason.context(database::cannot_be_used(config))
+        }
+        _ => error,
+    })?;
+    storage.check().await.map_err(|error| database::unusable(config, error))?;
     Ok(Some(storage))
 }
 

@@ -1,8 +1,8 @@
 //! Connections of ours, and how each is set up. Nobody else's connection is ever touched.
 
 use std::{
-    fs::OpenOptions,
-    io,
+    fs::{File, OpenOptions},
+    io::{self, Read},
     path::Path,
     sync::{
         Arc,
@@ -25,6 +25,7 @@ pub(crate) fn open_writer(path: &Path, patience: &Patience) -> Result<Connection
     demand_safe_version()?;
     demand_file(path)?;
     create_private(path, OPEN)?;
+    demand_wal(path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
     let connection = open(path, flags, patience)?;
     enter_wal(&connection, patience.limit)?;
@@ -177,6 +178,34 @@ fn demand_file(path: &Path) -> Result<(), StorageError> {
     }
 }
 
+/// A WAL that is none is nothing to SQLite, which writes over it. It held commits, so somebody should
+/// look at it before. Other damage to it is as good as what a power cut leaves, and cannot be told
+/// from that.
+fn demand_wal(path: &Path) -> Result<(), StorageError> {
+    let path = path.canonicalize().map_err(|error| translate_io(OPEN, error))?;
+    let mut wal = path.into_os_string();
+    wal.push("-wal");
+    let mut head = [0; WAL_HEAD_BYTES];
+    match File::open(&wal).and_then(|mut file| file.read_exact(&mut head)) {
+        Ok(()) => {}
+        // There is none, or it has not begun.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+        Err(error) => return Err(translate_io(OPEN, error)),
+    }
+    let magic = head.first_chunk().map(|bytes| u32::from_be_bytes(*bytes) & !1);
+    // Of a file that grew before a power cut there may be nothing but its length.
+    if magic == Some(WAL_MAGIC) || head == [0; WAL_HEAD_BYTES] {
+        return Ok(());
+    }
+    let message = format!(
+        "{} is no write-ahead log, so what was committed last is not in it; without that file, the \
+         database is as it was before",
+        wal.display()
+    );
+    Err(StorageError::new(StorageErrorKind::Corrupt, OPEN).with_source(message))
+}
+
 fn enter_wal(connection: &Connection, patience: Duration) -> Result<(), StorageError> {
     let began = Instant::now();
     loop {
@@ -214,6 +243,10 @@ const SAFE_VERSION: i32 = 3_051_003;
 /// Enough for the inner pages and the growing ends of every tree of a large database.
 const WRITER_CACHE_KIB: u32 = 16 * 1024;
 const READER_CACHE_KIB: u32 = 2 * 1024;
+/// <https://www.sqlite.org/fileformat2.html#the_write_ahead_log>; the last bit says in which order the
+/// bytes of checksums are.
+const WAL_MAGIC: u32 = 0x377f_0682;
+const WAL_HEAD_BYTES: usize = 32;
 const WAL_FILE_BYTES_MAX: u32 = 64 * 1024 * 1024;
 /// More than there are, so that each is prepared once.
 const STATEMENTS_MAX: usize = 128;

@@ -25,6 +25,7 @@ use crate::{
     rows::{self, Ending, EventKey, LANE_STATE, LANE_STATE_COLUMNS, lane_number, seq_number},
     secrets::is_key_missing,
     session::Session,
+    set_back,
     settle::retry_time,
     subscription_row::{self, SUBSCRIPTION, SUBSCRIPTION_COLUMNS},
     sweep,
@@ -189,6 +190,7 @@ fn enlist(session: &mut Session<'_>, worker: WorkerId) -> Result<Worker, Stop> {
     }
     session.lock.acquire(ENLIST)?;
     encryption_keys::enlist(session, ENLIST)?;
+    set_back::follow(session, epoch)?;
     let next = epoch.next(worker, session.now + EPOCH);
     session.write_epoch(next)?;
     Ok(Worker { id: worker, epoch: next.number() })

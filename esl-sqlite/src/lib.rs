@@ -119,6 +119,7 @@ mod schedule;
 mod schema;
 mod secrets;
 mod session;
+mod set_back;
 mod settle;
 mod statements;
 mod storage;

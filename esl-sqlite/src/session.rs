@@ -314,6 +314,10 @@ impl Epoch {
         Self { worker: None, ..self }
     }
 
+    pub(crate) const fn lapses_at(&self) -> Timestamp {
+        self.lapses_at
+    }
+
     pub(crate) const fn number(&self) -> u64 {
         self.number
     }

@@ -5,6 +5,7 @@
 
 mod blobs;
 mod configuration;
+mod faults;
 mod isolation;
 mod kill;
 mod limits;

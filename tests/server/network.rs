@@ -9,55 +9,21 @@ use std::{
 };
 
 use hyper::Version;
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256,
-};
 use serde_json::json;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, copy_bidirectional},
     net::{TcpListener, TcpStream},
     task::JoinSet,
 };
-use tokio_rustls::{
-    TlsAcceptor,
-    rustls::{
-        ServerConfig,
-        crypto::aws_lc_rs,
-        pki_types::{PrivateKeyDer, pem::PemObject},
-    },
-};
 
-use crate::support::{Api, Behaviour, Folder, Receiver, WITH_CLIENT};
-
-/// The certificate of an authority, in PEM, and a receiver's TLS that it vouches for.
-pub(crate) fn authority_for(name: &str) -> (String, TlsAcceptor) {
-    let key = || KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key");
-    let mut params = CertificateParams::new([]).expect("no names");
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.distinguished_name.push(DnType::CommonName, "ESL test authority");
-    let authority_key = key();
-    let pem = params.self_signed(&authority_key).expect("a certificate").pem();
-    let issuer = Issuer::new(params, authority_key);
-    let receiver_key = key();
-    let params = CertificateParams::new([name.to_owned()]).expect("a name");
-    let certificate = params.signed_by(&receiver_key, &issuer).expect("a certificate");
-    let key = PrivateKeyDer::from_pem_slice(receiver_key.serialize_pem().as_bytes());
-    let mut config = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into())
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], key.expect("a key"))
-        .expect("they belong together");
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    (pem, Arc::new(config).into())
-}
+use crate::support::{Api, Authority, Behaviour, Folder, Receiver, WITH_CLIENT};
 
 #[tokio::test]
 async fn a_listed_receiver_of_a_private_authority_is_delivered_to_without_the_systems_roots() {
     let folder = Folder::new();
-    let (pem, acceptor) = authority_for("127.0.0.1");
+    let authority = Authority::new();
     let ca_file = folder.database().with_file_name("ca.pem");
-    fs::write(&ca_file, pem).expect("it can be written");
+    fs::write(&ca_file, authority.pem()).expect("it can be written");
     let nothing = folder.database().with_file_name("nothing");
     fs::create_dir(&nothing).expect("it can be made");
     let nothing = nothing.to_str().expect("UTF-8");
@@ -71,7 +37,7 @@ async fn a_listed_receiver_of_a_private_authority_is_delivered_to_without_the_sy
     ];
     let server = folder.start(&variables).await;
     let api = Api::new(&server.base).await;
-    let receiver = Receiver::start_tls(acceptor, Behaviour::Accept).await;
+    let receiver = Receiver::start_tls(authority.acceptor("127.0.0.1"), Behaviour::Accept).await;
     api.subscribe(&format!("https://{}/hook", receiver.address()), &["person.*"]).await;
     for url in ["https://127.0.0.2/hook", "http://127.0.0.1/hook"] {
         let body = json!({ "callback_url": url, "events": ["person.*"] });

@@ -8,10 +8,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use self::traces::{Secrets, Trace, Where};
-use crate::{
-    network::authority_for,
-    support::{Behaviour, Ended, Folder, Receiver, Server},
-};
+use crate::support::{Authority, Behaviour, Ended, Folder, Receiver, Server};
 
 const CLIENT_SECRET: &str = "the-clients-secret-0123456789abcdef";
 const GIVEN: &str = "given-to-sign-with-0123";
@@ -132,12 +129,12 @@ fn body(answer: &str) -> Value {
 #[tokio::test]
 async fn no_secret_is_in_anything_that_the_server_writes() {
     let mut world = World::new();
-    let (pem, acceptor) = authority_for("127.0.0.1");
+    let authority = Authority::new();
     let ca_file = world.folder.database().with_file_name("ca.pem");
-    fs::write(&ca_file, pem).expect("it can be written");
+    fs::write(&ca_file, authority.pem()).expect("it can be written");
     let ca_file = ca_file.to_str().expect("UTF-8").to_owned();
     let plain = Receiver::start(Behaviour::Accept).await;
-    let secure = Receiver::start_tls(acceptor, Behaviour::Accept).await;
+    let secure = Receiver::start_tls(authority.acceptor("127.0.0.1"), Behaviour::Accept).await;
 
     // Everything that ESL and what it is made of can say.
     let talkative = [("ESL_LOG", "trace"), ("ESL_CA_FILE", &*ca_file)];

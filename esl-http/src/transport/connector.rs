@@ -236,7 +236,7 @@ impl fmt::Display for ConnectError {
 impl error::Error for ConnectError {}
 
 /// What this process or this machine has no more of (`EMFILE`, `ENFILE`, `ENOBUFS`).
-fn lack(error: &io::Error) -> Option<&'static str> {
+pub(super) fn lack(error: &io::Error) -> Option<&'static str> {
     const NO_BUFFERS: i32 =
         if cfg!(any(target_os = "linux", target_os = "android")) { 105 } else { 55 };
     match error.raw_os_error().filter(|_| cfg!(unix))? {

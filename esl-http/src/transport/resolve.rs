@@ -2,12 +2,14 @@
 
 use std::{
     fmt, io,
-    net::{IpAddr, ToSocketAddrs},
+    net::{IpAddr, Ipv4Addr, ToSocketAddrs, UdpSocket},
     sync::Arc,
 };
 
 use async_trait::async_trait;
 use tokio::{sync::Semaphore, task::spawn_blocking};
+
+use super::connector::lack;
 
 /// Finds the addresses of a name.
 ///
@@ -18,7 +20,8 @@ pub trait Resolver: fmt::Debug + Send + Sync + 'static {
     /// The addresses of a host, in the order in which they should be tried.
     ///
     /// # Errors
-    /// When there are none, or nobody could be asked. The text is shown to the subscriber.
+    /// When there are none, or nobody could be asked. The text is shown to the subscriber. One that
+    /// says that this process may open no more files (`EMFILE`, `ENFILE`) costs no attempt.
     async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>>;
 }
 
@@ -46,12 +49,22 @@ impl Resolver for SystemResolver {
         spawn_blocking(move || {
             // A caller that gives up does not free the thread, so the turn ends here.
             let _turn = turn;
-            let addresses = (host.as_str(), 0).to_socket_addrs()?;
-            Ok(addresses.map(|address| address.ip()).collect())
+            match (host.as_str(), 0).to_socket_addrs() {
+                Ok(addresses) => Ok(addresses.map(|address| address.ip()).collect()),
+                Err(error) => Err(own_lack().unwrap_or(error)),
+            }
         })
         .await
         .unwrap_or_else(|_| Err(io::Error::other("the resolver was stopped")))
     }
+}
+
+/// What this side has too little of. When there is no descriptor left for its files and sockets, the
+/// system's resolver says no more than that there is no such name, for which a receiver would be
+/// blamed. So one that has failed is followed by an attempt to open something.
+fn own_lack() -> Option<io::Error> {
+    let error = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).err()?;
+    lack(&error).is_some().then_some(error)
 }
 
 const LOOKUPS_MAX: usize = 64;

@@ -14,6 +14,7 @@ mod outbox;
 mod remnants;
 mod removal;
 mod secrets;
+mod set_back;
 mod wal;
 
 use std::{error::Error, path::PathBuf, sync::Arc};

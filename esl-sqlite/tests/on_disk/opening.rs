@@ -88,6 +88,32 @@ fn what_cannot_be_opened_is_said_in_words() {
 }
 
 #[test]
+fn a_write_ahead_log_that_is_none_is_refused_and_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("esl.db");
+    drop(SqliteStorage::open(&path).unwrap());
+    let wal = folder.path().join("esl.db-wal");
+    let garbage = b"this is no log".repeat(1000);
+    fs::write(&wal, &garbage).unwrap();
+    let link = folder.path().join("link.db");
+    #[cfg(unix)]
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    #[cfg(not(unix))]
+    let link = path.clone();
+    for path in [&path, &link] {
+        let error = refusal(path);
+        assert_eq!(error.kind(), StorageErrorKind::Corrupt);
+        assert!(text(&error).contains("esl.db-wal is no write-ahead log"), "{}", text(&error));
+        assert_eq!(fs::read(&wal).unwrap(), garbage);
+    }
+    // What a power cut may leave is no damage.
+    for left in [&[][..], &[0x37, 0x7f, 6], &[0; 4096]] {
+        fs::write(&wal, left).unwrap();
+        drop(SqliteStorage::open(&path).unwrap());
+    }
+}
+
+#[test]
 fn a_database_in_memory_is_refused() {
     for path in ["", ":memory:", "file:esl.db?mode=memory"] {
         let error = refusal(path);

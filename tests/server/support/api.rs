@@ -1,6 +1,6 @@
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::{Method, Request};
+use hyper::{Method, Request, http::response::Parts};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
@@ -46,6 +46,15 @@ impl Api {
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<(u16, Value), Broken> {
         self.send(Method::POST, path, "application/json", body.to_string()).await
+    }
+
+    /// [`post`](Self::post), with the head of the answer.
+    pub(crate) async fn post_for_head(
+        &self,
+        path: &str,
+        body: &Value,
+    ) -> Result<(Parts, Value), Broken> {
+        self.exchange(Method::POST, path, "application/json", body.to_string()).await
     }
 
     pub(crate) async fn patch(&self, path: &str, body: &Value) -> (u16, Value) {
@@ -112,6 +121,17 @@ impl Api {
         content_type: &str,
         body: String,
     ) -> Result<(u16, Value), Broken> {
+        let (head, body) = self.exchange(method, path, content_type, body).await?;
+        Ok((head.status.as_u16(), body))
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: String,
+    ) -> Result<(Parts, Value), Broken> {
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.base))
@@ -121,8 +141,8 @@ impl Api {
         }
         let request = request.body(Full::from(body)).expect("a request");
         let response = self.http.request(request).await.map_err(|_| Broken)?;
-        let status = response.status().as_u16();
-        let body = response.into_body().collect().await.map_err(|_| Broken)?.to_bytes();
-        Ok((status, serde_json::from_slice(&body).unwrap_or_default()))
+        let (head, body) = response.into_parts();
+        let body = body.collect().await.map_err(|_| Broken)?.to_bytes();
+        Ok((head, serde_json::from_slice(&body).unwrap_or_default()))
     }
 }

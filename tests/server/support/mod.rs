@@ -1,6 +1,7 @@
 //! What a case is made of.
 
 mod api;
+mod authority;
 mod curl;
 mod lines;
 mod receiver;
@@ -10,6 +11,7 @@ use std::{future::Future, time::Duration};
 
 pub(crate) use self::{
     api::Api,
+    authority::{Authority, self_signed},
     curl::{curl, shell},
     receiver::{Behaviour, Received, Receiver},
     server::{Ended, Folder, Server},
@@ -45,6 +47,14 @@ pub(crate) async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T
         Ok(result) => result,
         Err(_) => panic!("{what}: did not happen within {PATIENCE:?}"),
     }
+}
+
+/// The most memory that a process has held, in KiB.
+pub(crate) fn memory_peak_kib(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let line = line.expect("the system says so").trim();
+    line.trim_end_matches(" kB").parse().expect("a number")
 }
 
 const PATIENCE: Duration = Duration::from_secs(300);

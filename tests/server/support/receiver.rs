@@ -150,6 +150,11 @@ impl Receiver {
         let mut receiver = self.received.subscribe();
         let some = receiver.wait_for(|received| !received.is_empty());
         drop(in_time("another request", some).await.expect("the receiver runs"));
+        self.drain()
+    }
+
+    /// Takes away what is there, be it nothing.
+    pub(crate) fn drain(&self) -> Vec<Received> {
         self.received.send_replace(Vec::new())
     }
 

@@ -1,4 +1,7 @@
-use std::{path::PathBuf, process::Stdio};
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -23,13 +26,17 @@ impl Folder {
         Self(tempfile::tempdir().expect("a folder"))
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
     pub(crate) fn database(&self) -> PathBuf {
-        self.0.path().join("esl.db")
+        self.path().join("esl.db")
     }
 
     /// Whether one of the files, other than those of large payloads, has these bytes.
     pub(crate) fn holds(&self, bytes: &[u8]) -> bool {
-        let files = std::fs::read_dir(self.0.path()).expect("it is there");
+        let files = std::fs::read_dir(self.path()).expect("it is there");
         files.flatten().any(|file| {
             let held = std::fs::read(file.path()).unwrap_or_default();
             held.windows(bytes.len()).any(|window| window == bytes)
@@ -38,7 +45,12 @@ impl Folder {
 
     /// Starts a server, and waits until it listens.
     pub(crate) async fn start(&self, variables: &[(&str, &str)]) -> Server {
-        let mut child = self.command(&["serve"], variables).spawn().expect("the binary starts");
+        self.start_by(&[], variables).await
+    }
+
+    /// Starts a server by another program, which becomes the server.
+    pub(crate) async fn start_by(&self, program: &[&str], variables: &[(&str, &str)]) -> Server {
+        let mut child = self.spawn(program, variables);
         let stdout = Lines::of(child.stdout.take().expect("it is piped"));
         let stderr = Lines::of(child.stderr.take().expect("it is piped"));
         let base = stderr.find("listening", |line| {
@@ -47,6 +59,11 @@ impl Folder {
         });
         let base = base.await;
         Server { child, stdout, stderr, base }
+    }
+
+    /// Starts a server by another program, and waits for nothing.
+    pub(crate) fn spawn(&self, program: &[&str], variables: &[(&str, &str)]) -> Child {
+        self.command_by(program, &["serve"], variables).spawn().expect("the binary starts")
     }
 
     /// Runs a command to its end.
@@ -69,10 +86,20 @@ impl Folder {
     }
 
     fn command(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_esl-server"));
+        self.command_by(&[], arguments, variables)
+    }
+
+    fn command_by(
+        &self,
+        program: &[&str],
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Command {
+        let words = [program, &[env!("CARGO_BIN_EXE_esl-server")], arguments].concat();
+        let mut command = Command::new(words[0]);
         command
-            .args(arguments)
-            .current_dir(self.0.path())
+            .args(&words[1..])
+            .current_dir(self.path())
             .env_clear()
             .env("ESL_LISTEN", "127.0.0.1:0")
             .env("ESL_LOG_FORMAT", "json")
@@ -110,6 +137,16 @@ impl Server {
         self.stderr.find(message, find).await
     }
 
+    /// Waits until a line of its log has these words, in whatever field.
+    pub(crate) async fn logs_anywhere(&self, words: &str) -> String {
+        self.stderr.find(words, |line| line.contains(words).then(|| line.to_owned())).await
+    }
+
+    /// The id of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
     /// Ends it at once, as a power cut would.
     pub(crate) async fn kill(mut self) {
         self.child.kill().await.expect("it runs");
@@ -117,7 +154,7 @@ impl Server {
 
     /// Sends it a signal, by name.
     pub(crate) async fn signal(&self, name: &str) {
-        let id = self.child.id().expect("it runs").to_string();
+        let id = self.id().to_string();
         let kill = Command::new("kill").args(["-s", name, &id]).status();
         assert!(kill.await.expect("`kill` is there").success());
     }

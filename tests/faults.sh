@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# The cases of tests/server/faults that take long, or need root (a small disk is mounted, a name
+# server put in place) or libfaketime: tests/faults.sh
+set -euo pipefail
+cd "$(dirname "$0")/.."
+# The same chance each time; the cases print it.
+export ESL_TEST_SEED=${ESL_TEST_SEED:-1}
+runner=()
+if [ "$(id -u)" != 0 ]; then
+    runner=(--config 'target."cfg(unix)".runner = ["sudo", "--preserve-env"]')
+fi
+cargo test -p esl-server --test server "${runner[@]}" -- --ignored --nocapture --test-threads=1 faults::
