@@ -19,6 +19,7 @@ use crate::{
     disk, median, memory, one_to_one,
     receiver::Receiver,
     service::{ORGANIZATION, Service, all, wish},
+    table,
     tally::{Tally, numbered_url},
 };
 
@@ -57,14 +58,18 @@ fn to_a_thousand(settings: &Settings) -> anyhow::Result<()> {
     }
     stop(&service_runtime, &service);
     tally.check_all()?;
+    let ratio = median(&mut ratios);
     println!(
         "fan-out: {events} events to {subscriptions} subscriptions: {:.0} deliveries/s, one to one \
-         {:.0}/s, ratio {:.2} (min {:.2}, max {:.2}, budget 1); medians of {ROUNDS} rounds",
+         {:.0}/s; medians of {ROUNDS} rounds",
         median(&mut rates),
         median(&mut others),
-        median(&mut ratios),
-        ratios.first().copied().unwrap_or_default(),
-        ratios.last().copied().unwrap_or_default(),
+    );
+    table::row(
+        &format!("one event to {subscriptions} subscriptions, deliveries/s, of one to one"),
+        &format!("{ratio:.2} ({:.2}–{:.2})", ratios[0], ratios[ROUNDS - 1]),
+        "≥ 1",
+        ratio >= 1.0,
     );
     std::fs::remove_dir_all(&folder)?;
     Ok(())
@@ -116,7 +121,9 @@ fn to_very_many(settings: &Settings) -> anyhow::Result<()> {
         memory::show(memory::peak()),
     );
     let phases = [("while the first goes out", first_ended), ("while the others do", ended)];
-    trips.report("fan-out: another organization's", began, &phases);
+    let worst = trips.report("fan-out: another organization's", began, &phases);
+    let during = format!("other organizations' p99 during one to {}", settings.subscriptions);
+    table::times(&during, worst);
     std::fs::remove_dir_all(&folder)?;
     Ok(())
 }

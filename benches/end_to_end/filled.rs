@@ -36,7 +36,8 @@ pub(crate) fn is_done() -> anyhow::Result<bool> {
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     match *part {
         "pause" => runtime.block_on(pause::fill(&folder, url, count))?,
-        "lanes" => runtime.block_on(lanes::fill(&folder, url, count))?,
+        "lanes" => runtime.block_on(lanes::fill_many(&folder, url, count))?,
+        "lane" => runtime.block_on(lanes::fill_one(&folder, url, count))?,
         _ => anyhow::bail!("{part} is not filled apart"),
     }
     Ok(true)

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::{runtime::Builder, task::JoinSet, time::interval};
 
-use crate::{Settings, load::Load, percentile, service::Service};
+use crate::{Settings, load::Load, percentile, service::Service, table};
 
 /// So many guess at once.
 const GUESSERS: usize = 32;
@@ -33,11 +33,13 @@ pub(crate) fn measure(settings: &Settings) -> anyhow::Result<()> {
         println!("guessing from {who}: {rate:.0} wrong secrets/s for {:.0?}", began.elapsed());
         for percent in [50, 99] {
             let (alone, meanwhile) = (percentile(&alone, percent), percentile(&meanwhile, percent));
+            let ratio = meanwhile.as_secs_f64() / alone.as_secs_f64();
             println!(
-                "other calls p{percent}: {alone:.0?} alone, {meanwhile:.0?} meanwhile (ratio {:.1}, \
-                 budget 3 for p99)",
-                meanwhile.as_secs_f64() / alone.as_secs_f64()
+                "other calls p{percent}: {alone:.0?} alone, {meanwhile:.0?} meanwhile ({ratio:.1} ×)"
             );
+            if percent == 99 {
+                table::times(&format!("others' p99 while {who} guess secrets"), ratio);
+            }
         }
         runtime.block_on(service.esl.shutdown());
     }

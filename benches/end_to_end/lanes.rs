@@ -17,14 +17,24 @@ use crate::{
     Settings, filled, memory, one_to_one,
     receiver::Receiver,
     service::{ORGANIZATION, Service, all, new_storage, publish_many, wish},
+    table,
     tally::{Tally, numbered_url},
 };
 
-pub(crate) fn measure(settings: &Settings) -> anyhow::Result<()> {
-    let folder = settings.folder.join("lanes");
+/// Very many lanes with a few deliveries each.
+pub(crate) fn measure_many(settings: &Settings) -> anyhow::Result<()> {
+    measure(settings, "lanes", (settings.events / EACH).max(1), EACH)
+}
+
+/// One lane with all of them.
+pub(crate) fn measure_one(settings: &Settings) -> anyhow::Result<()> {
+    measure(settings, "lane", 1, settings.events)
+}
+
+fn measure(settings: &Settings, part: &str, lanes: usize, each: usize) -> anyhow::Result<()> {
+    let folder = settings.folder.join(part);
     std::fs::create_dir(&folder)?;
-    let lanes = (settings.events / EACH).max(1);
-    let tally = Arc::new(Tally::new(lanes, EACH));
+    let tally = Arc::new(Tally::new(lanes, each));
     let first = Arc::new(OnceLock::new());
     let receiver = {
         let (tally, first) = (Arc::clone(&tally), Arc::clone(&first));
@@ -35,14 +45,14 @@ pub(crate) fn measure(settings: &Settings) -> anyhow::Result<()> {
             })
         })
     };
-    filled::fill("lanes", &folder, &receiver, lanes)?;
+    filled::fill(part, &folder, &receiver, lanes.max(each))?;
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     memory::forget_peak();
 
     let began = Instant::now();
     let service = runtime.block_on(async {
         let service = Service::over(SqliteStorage::open(folder.join("esl.db"))?).await?;
-        receiver.wait_for(lanes * EACH).await;
+        receiver.wait_for(lanes * each).await;
         anyhow::Ok(service)
     })?;
     let ended = Instant::now();
@@ -55,20 +65,38 @@ pub(crate) fn measure(settings: &Settings) -> anyhow::Result<()> {
     let one_to_one = one_to_one::rate(settings, &folder.join("one_to_one"))?;
 
     let first = *first.get().expect("all have come");
-    let rate = (lanes * EACH) as f64 / (ended - first).as_secs_f64();
-    println!(
-        "lanes: {EACH} deliveries in each of {lanes} lanes: the first after {:.0?} (budget 1 s), then \
-         {rate:.0}/s ({:.2} of one to one, budget 0.8), at most {} in all (budget 120)",
-        first - began,
-        rate / one_to_one,
-        memory::show(peak),
+    let rate = (lanes * each) as f64 / (ended - first).as_secs_f64();
+    println!("lanes: {each} deliveries in each of {lanes} lanes: {rate:.0}/s");
+    let (first, drain) = (first - began, rate / one_to_one);
+    let waiting = format!("{} waiting in {lanes} lanes", lanes * each);
+    let is_soon = first <= Duration::from_secs(1);
+    table::row(
+        &format!("start with {waiting}: first delivery"),
+        &format!("{first:.0?}"),
+        "≤ 1 s",
+        is_soon,
     );
+    let drained = format!("start with {waiting}: drain rate, of one to one");
+    table::row(&drained, &format!("{drain:.2}"), "≥ 0.8", drain >= 0.8);
+    let is_small = peak.is_some_and(|peak| peak <= BUDGET_MIB);
+    let budget = format!("≤ {BUDGET_MIB} MiB");
+    table::row(&format!("memory with {waiting}"), &memory::show(peak), &budget, is_small);
     std::fs::remove_dir_all(&folder)?;
     Ok(())
 }
 
+/// As [`fill`], with a few in each of so many lanes.
+pub(crate) async fn fill_many(folder: &Path, receiver: &str, lanes: usize) -> anyhow::Result<()> {
+    fill(folder, receiver, lanes, EACH).await
+}
+
+/// As [`fill`], with so many in one lane.
+pub(crate) async fn fill_one(folder: &Path, receiver: &str, each: usize) -> anyhow::Result<()> {
+    fill(folder, receiver, 1, each).await
+}
+
 /// Publishes to paused subscriptions, and resumes them while no engine runs.
-pub(crate) async fn fill(folder: &Path, receiver: &str, lanes: usize) -> anyhow::Result<()> {
+async fn fill(folder: &Path, receiver: &str, lanes: usize, each: usize) -> anyhow::Result<()> {
     let storage = new_storage(folder).await?;
     let esl = Esl::builder(storage.clone()).build().await?;
     let mut tasks = JoinSet::new();
@@ -85,10 +113,10 @@ pub(crate) async fn fill(folder: &Path, receiver: &str, lanes: usize) -> anyhow:
     all(tasks).await?;
     let page = Page { after: None, limit: lanes };
     let subscriptions = storage.subscriptions(ORGANIZATION, page).await?.items;
-    publish_many(&esl, "crowd.told", EACH, 470).await?;
+    publish_many(&esl, "crowd.told", each, 470).await?;
     // Lanes get what is fanned out in their order.
     let last = subscriptions.last().expect("there are some");
-    while count(&storage, last).await? < EACH {
+    while lanes > 1 && count(&storage, last).await? < each {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     esl.shutdown().await;
@@ -121,3 +149,4 @@ async fn count(storage: &SqliteStorage, subscription: &Subscription) -> anyhow::
 /// Deliveries in each lane.
 const EACH: usize = 100;
 const AT_ONCE: usize = 256;
+const BUDGET_MIB: u64 = 120;

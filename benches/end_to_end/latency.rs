@@ -11,6 +11,7 @@ use crate::{
     receiver::Receiver,
     relay,
     service::Service,
+    table,
 };
 
 pub(crate) fn compare(settings: &Settings) -> anyhow::Result<()> {
@@ -34,10 +35,12 @@ pub(crate) fn compare(settings: &Settings) -> anyhow::Result<()> {
         for (percent, count) in [(50, 2), (99, 3)] {
             let [esl, relay, fsync] =
                 [&esl_times, &relay_times, &fsyncs].map(|times| percentile(times, percent));
-            println!(
-                "latency p{percent}: ESL {esl:.0?}, relay {relay:.0?}, fsync {fsync:.0?}; \
-                 budget: relay + {count} fsyncs = {:.0?}",
-                relay + fsync * count
+            let budget = relay + fsync * count;
+            table::row(
+                &format!("publish to receipt at 100 events/s, p{percent}"),
+                &format!("{esl:.2?} (relay {relay:.2?}, fsync {fsync:.2?})"),
+                &format!("≤ relay + {count} fsyncs = {budget:.2?}"),
+                esl <= budget,
             );
         }
         service.esl.shutdown().await;

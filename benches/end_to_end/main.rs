@@ -1,5 +1,8 @@
 //! ESL beside a bare relay, and under what weighs on it: `cargo bench --bench end_to_end`
 //!
+//! Without an argument every part runs, each in a process of its own, and a table at the end holds all
+//! against the budget.
+//!
 //! The relay is the least that any webhook service does: it takes an event by HTTP, signs it and POSTs
 //! it on, with the same client, and stores nothing. Publishers, service and receiver share the machine.
 //!
@@ -9,26 +12,30 @@
 //! - `embedded`: durable publishing in the process, with nothing sent
 //! - `isolation`: a healthy receiver beside 100 that never answer
 //! - `fan_out`: many events to 1 000 subscriptions, and a few to very many
+//! - `history`: publishing where very many old events are stored
+//! - `idle`: the memory of a service that nobody uses
 //! - `replay`: 50 000 events to a new subscription, at a pace
 //! - `pause`: pausing and resuming a subscription that very many deliveries wait for
 //! - `retention`: publishing while very many old events are removed
-//! - `lanes`: a start with deliveries waiting in very many lanes
+//! - `lanes` and `lane`: a start with deliveries waiting, in very many lanes and in one
 //! - `guessing`: calls of others while somebody guesses secrets of clients
 //!
 //! `ESL_BENCH_EVENTS` says how many events there are (default 1 000 000): how many go through ESL and
 //! the relay, in rounds of 50 000; how many deliveries wait in `pause` and `lanes`; how many events are
 //! old in `retention`. `ESL_BENCH_CONNECTIONS` says over how many connections they come (default 128),
-//! `ESL_BENCH_SUBSCRIPTIONS` how many subscriptions are very many in `fan_out` (default 100 000), and
+//! `ESL_BENCH_SUBSCRIPTIONS` how many subscriptions are very many in `fan_out` (default 100 000),
+//! `ESL_BENCH_HISTORY` how many old events there are in `history` (default 10 000 000: 10 GB), and
 //! `ESL_BENCH_DIR` where the database lies.
-//!
-//! What is said of memory is said of the whole process: such a part is to be run alone.
 
 mod bystander;
+mod cpu;
 mod disk;
 mod embedded;
 mod fan_out;
 mod filled;
 mod guessing;
+mod history;
+mod idle;
 mod isolation;
 mod lanes;
 mod latency;
@@ -41,6 +48,7 @@ mod relay;
 mod replay;
 mod retention;
 mod service;
+mod table;
 mod tally;
 
 use std::{path::PathBuf, time::Duration};
@@ -57,27 +65,34 @@ fn main() -> anyhow::Result<()> {
     let settings = Settings::from_env(is_test)?;
     let chosen = std::env::args().nth(1).filter(|argument| !argument.starts_with('-'));
 
+    if chosen.is_none() && !is_test {
+        return table::measure_all();
+    }
     println!("disk: {}", disk::measure(&settings.folder)?);
-    for (part, measure) in PARTS {
-        if chosen.as_deref().is_none_or(|chosen| chosen == part) {
-            measure(&settings)?;
-        }
+    let is_chosen = |part: &str| chosen.as_deref().is_none_or(|chosen| chosen == part);
+    let parts: Vec<_> = PARTS.into_iter().filter(|(part, _)| is_chosen(part)).collect();
+    anyhow::ensure!(!parts.is_empty(), "there is no part of that name");
+    for (_, measure) in parts {
+        measure(&settings)?;
     }
     Ok(())
 }
 
 type Measure = fn(&Settings) -> anyhow::Result<()>;
 
-const PARTS: [(&str, Measure); 10] = [
+const PARTS: [(&str, Measure); 13] = [
     ("throughput", relay::compare),
     ("latency", latency::compare),
     ("embedded", embedded::measure),
     ("isolation", isolation::measure),
     ("fan_out", fan_out::measure),
+    ("idle", idle::measure),
+    ("lanes", lanes::measure_many),
+    ("lane", lanes::measure_one),
+    ("history", history::measure),
     ("replay", replay::measure),
     ("pause", pause::measure),
     ("retention", retention::measure),
-    ("lanes", lanes::measure),
     ("guessing", guessing::measure),
 ];
 
@@ -89,6 +104,8 @@ struct Settings {
     connections: usize,
     paced: usize,
     subscriptions: usize,
+    /// How many old events are very many.
+    history: usize,
     /// How long others are watched before something heavy, and a rate is taken.
     quiet: Duration,
     folder: PathBuf,
@@ -110,6 +127,7 @@ impl Settings {
             connections: number("ESL_BENCH_CONNECTIONS", 128)?,
             paced: if is_test { 20 } else { 2_000 },
             subscriptions: number("ESL_BENCH_SUBSCRIPTIONS", if is_test { 200 } else { 100_000 })?,
+            history: number("ESL_BENCH_HISTORY", if is_test { 2_000 } else { 10_000_000 })?,
             quiet: Duration::from_millis(if is_test { 100 } else { 5_000 }),
             folder: keep.path().to_owned(),
             _keep: keep,

@@ -20,6 +20,7 @@ use crate::{
     disk, filled, memory,
     receiver::Receiver,
     service::{ORGANIZATION, Service, new_storage, publish_many, wish},
+    table,
     tally::{Tally, numbered_url},
 };
 
@@ -82,7 +83,8 @@ pub(crate) fn measure(settings: &Settings) -> anyhow::Result<()> {
         came as f64 / (drained - changed).as_secs_f64(),
     );
     let phases = [("while it is paused and resumed", changed), ("while they go out", drained)];
-    trips.report("pause: another organization's", began, &phases);
+    let worst = trips.report("pause: another organization's", began, &phases);
+    table::times("another organization's p99 around a pause with very many held", worst);
     std::fs::remove_dir_all(&folder)?;
     Ok(())
 }

@@ -17,6 +17,7 @@ use crate::{
     disk,
     receiver::Receiver,
     service::{ORGANIZATION, Service, publish_many, wish},
+    table,
     tally::{Tally, numbered_url},
 };
 
@@ -63,8 +64,11 @@ pub(crate) fn measure(settings: &Settings) -> anyhow::Result<()> {
         settings.round as f64 / opened.as_secs_f64(),
         ended - began,
     );
-    live.report("replay: the same subscription's live events'", began, &[("meanwhile", ended)]);
-    another.report("replay: another organization's", began, &[("meanwhile", ended)]);
+    let phases = [("meanwhile", ended)];
+    let worst = live.report("replay: the same subscription's live events'", began, &phases);
+    table::times("p99 of live events to a subscription during its replay", worst);
+    let worst = another.report("replay: another organization's", began, &phases);
+    table::times("another organization's p99 during a replay", worst);
     std::fs::remove_dir_all(&folder)?;
     Ok(())
 }
