@@ -12,7 +12,7 @@ use std::{
 use crate::{Settings, percentile};
 
 pub(crate) fn measure(folder: &Path) -> anyhow::Result<String> {
-    let times = fsyncs(folder, 500)?;
+    let times = fsyncs(folder, 500, Duration::ZERO)?;
     let show = |percent| percentile(&times, percent);
     Ok(format!("fdatasync p50 {:.0?}, p99 {:.0?}", show(50), show(99)))
 }
@@ -25,8 +25,10 @@ pub(crate) fn settle(folder: &Path, settings: &Settings) {
     thread::sleep(settings.quiet);
 }
 
-/// How long each of so many synced writes of a page takes, in a file that has its size already.
-pub(crate) fn fsyncs(folder: &Path, count: u32) -> anyhow::Result<Vec<Duration>> {
+/// How long each of so many synced writes of a page takes, in a file that has its size already, with a pause
+/// after each. A machine that has rested in between takes longer for one: what comes at a pace is to be held
+/// against syncs at that pace.
+pub(crate) fn fsyncs(folder: &Path, count: u32, pause: Duration) -> anyhow::Result<Vec<Duration>> {
     let mut file = File::create(folder.join("fsync"))?;
     file.write_all(&vec![0; 1 << 22])?;
     file.sync_all()?;
@@ -37,6 +39,7 @@ pub(crate) fn fsyncs(folder: &Path, count: u32) -> anyhow::Result<Vec<Duration>>
         let start = Instant::now();
         file.sync_data()?;
         times.push(start.elapsed());
+        thread::sleep(pause);
     }
     times.sort_unstable();
     Ok(times)

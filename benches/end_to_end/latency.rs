@@ -29,7 +29,7 @@ pub(crate) fn compare(settings: &Settings) -> anyhow::Result<()> {
         times(&relay, &mut relayed, 10).await?;
         times(&service.load(), &mut delivered, 10).await?;
 
-        let fsyncs = disk::fsyncs(&folder, 500)?;
+        let fsyncs = disk::fsyncs(&folder, 500, PACE)?;
         let relay_times = times(&relay, &mut relayed, settings.paced).await?;
         let esl_times = times(&service.load(), &mut delivered, settings.paced).await?;
         for (percent, count) in [(50, 2), (99, 3)] {
@@ -53,7 +53,7 @@ async fn times(
     arrivals: &mut mpsc::UnboundedReceiver<Instant>,
     count: usize,
 ) -> anyhow::Result<Vec<Duration>> {
-    let begun = paced(load, count, Duration::from_millis(10)).await?;
+    let begun = paced(load, count, PACE).await?;
     let mut times = Vec::with_capacity(count);
     for begun in begun {
         let arrived = arrivals.recv().await.expect("the receiver lives");
@@ -62,3 +62,5 @@ async fn times(
     times.sort_unstable();
     Ok(times)
 }
+
+const PACE: Duration = Duration::from_millis(10);
