@@ -100,6 +100,16 @@ impl Disk {
         }
     }
 
+    /// The same disk, and the system's cache of it, for another process; this one is gone.
+    pub(crate) fn hand_over(&mut self) -> Self {
+        self.is_on = false;
+        let mut next = Self::new(&Image::new(), self.random.u64(..));
+        next.files = std::mem::take(&mut self.files);
+        next.names = std::mem::take(&mut self.names);
+        next.tally = self.tally;
+        next
+    }
+
     /// The file of that name, which is there already or about to be made.
     pub(crate) fn open(&mut self, name: &str, is_there: bool) -> Result<FileNumber, Fault> {
         self.operate()?;

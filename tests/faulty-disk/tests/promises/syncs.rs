@@ -1,13 +1,14 @@
 //! Syncs that fail, and lose what they should have made durable while the next one says that all is
 //! well.
 
-use std::{error::Error, sync::Arc};
+use std::{error::Error, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use esl_core::{
     Actor, Clock, EventId, LaneId, Organization, OrganizationId, SealedEvent, SystemClock, Tiers,
+    WorkerId,
     storage::{
-        Accepted, Commit, Publish, Records, RouteVersion, Routed, StorageError, StorageErrorKind,
+        Accepted, Commit, Lanes, Publish, Records, RouteVersion, Routed, StorageError, StorageErrorKind,
         Subscriptions, Tenancy, Unit,
     },
 };
@@ -41,6 +42,33 @@ async fn a_publish_whose_sync_failed_is_not_acknowledged_and_the_next_ones_are_k
     world.machine.forget_cache();
     let last = world.publish(1000).await.unwrap();
     assert_kept(world, &[first, next, last]).await;
+}
+
+/// Killed before its next commit, it leaves a WAL that looks whole as long as the system has it in memory. An
+/// engine that follows adds nothing to that: on the disk, what it commits would stand behind a gap.
+#[tokio::test]
+async fn what_an_engine_commits_after_a_kill_does_not_stand_behind_what_a_failed_sync_has_lost() {
+    for seed in 0..20 {
+        let world = World::new(seed).await;
+        let worker = WorkerId::from_ulid(ulid(&mut Rng::with_seed(seed)));
+        world.storage.enlist(worker).await.unwrap();
+        let mut accepted = vec![world.publish(1000).await.unwrap()];
+        world.machine.fail_syncs(SyncFault::Once(0, "-wal"));
+        world.publish(20_000).await.unwrap_err();
+        let machine = world.machine.after_kill();
+        drop(world.storage);
+        let storage = SqliteStorage::open(database(&machine)).unwrap();
+        storage.enlist(worker).await.unwrap();
+        let wal = machine.folder().join("esl.db-wal");
+        while std::fs::metadata(&wal).unwrap().len() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let World { organization, lane, .. } = world;
+        let world = World { machine, storage, organization, lane };
+        accepted.push(world.publish(1000).await.unwrap());
+        accepted.push(world.publish(1000).await.unwrap());
+        assert_kept(world, &accepted).await;
+    }
 }
 
 #[tokio::test]
