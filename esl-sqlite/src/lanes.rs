@@ -12,6 +12,8 @@ use esl_core::{
 };
 use rusqlite::OptionalExtension;
 
+use tokio::sync::oneshot;
+
 use crate::{
     SqliteStorage,
     changes::News,
@@ -191,6 +193,12 @@ fn enlist(session: &mut Session<'_>, worker: WorkerId) -> Result<Worker, Stop> {
     session.lock.acquire(ENLIST)?;
     encryption_keys::enlist(session, ENLIST)?;
     set_back::follow(session, epoch)?;
+    if epoch.is_open() {
+        // Whoever had it was killed, perhaps right after a sync has failed. Then what it lost is in the WAL
+        // as the system has it in memory, and on the disk there is a gap, behind which nothing may come.
+        let (empty, _nobody_waits) = oneshot::channel();
+        session.effects.washed.push(empty);
+    }
     let next = epoch.next(worker, session.now + EPOCH);
     session.write_epoch(next)?;
     Ok(Worker { id: worker, epoch: next.number() })

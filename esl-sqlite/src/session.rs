@@ -54,7 +54,7 @@ pub(crate) struct Session<'c> {
 pub(crate) struct Effects {
     pub(crate) changes: Vec<Change>,
     pub(crate) releases_lock: bool,
-    /// Who is told once nothing of what was erased is in the WAL any more.
+    /// Who is told once nothing is in the WAL any more, of what was erased for instance.
     pub(crate) washed: Vec<oneshot::Sender<bool>>,
 }
 
@@ -316,6 +316,11 @@ impl Epoch {
 
     pub(crate) const fn lapses_at(&self) -> Timestamp {
         self.lapses_at
+    }
+
+    /// Whether nobody has ended it.
+    pub(crate) const fn is_open(&self) -> bool {
+        self.worker.is_some()
     }
 
     pub(crate) const fn number(&self) -> u64 {
