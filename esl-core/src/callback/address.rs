@@ -24,30 +24,39 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
 }
 
 fn is_public_v6(address: Ipv6Addr) -> bool {
-    if let Some(embedded) = embedded_v4(address) {
-        return is_public_v4(embedded);
+    if let Some(translated) = translated_v4(address) {
+        return is_public_v4(translated);
     }
     let (network, length) = GLOBAL_UNICAST_V6;
     is_in_v6(address, network, length)
         && !SPECIAL_V6.iter().any(|&(network, length)| is_in_v6(address, network, length))
+        && isatap_v4(address).is_none_or(is_public_v4)
 }
 
-/// The IPv4 address that a packet to this IPv6 address ends up at, where that is certain. The other
-/// embeddings (compatible, 6to4, Teredo, the local NAT64 prefix) lie in networks that are refused
-/// as a whole.
-fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
+/// The IPv4 address that a packet to this IPv6 address becomes one to, where that is certain. The
+/// other embeddings (compatible, 6to4, Teredo, the local NAT64 prefix) lie in networks that are
+/// refused as a whole.
+fn translated_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let mapped = (Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96);
     // RFC 6052. Where IPv4 hosts are reached through NAT64, resolvers answer with this prefix, so
     // it cannot be refused as a whole.
     let nat64 = (Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96);
-    let is_embedded =
+    let is_translated =
         [mapped, nat64].iter().any(|&(network, length)| is_in_v6(address, network, length));
-    // RFC 5214, 6.1: ISATAP, under any prefix; the second spelling has the universal bit set.
+    is_translated.then(|| last_v4(address))
+}
+
+/// The IPv4 address of an ISATAP host, under any prefix (RFC 5214, 6.1); the second spelling has the
+/// universal bit set. It says where a tunnel ends. Where there is no tunnel, the packet goes where
+/// the prefix says, so a public end does not make a prefix public.
+fn isatap_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let is_isatap = matches!(address.segments(), [_, _, _, _, 0 | 0x200, 0x5efe, _, _]);
-    (is_embedded || is_isatap).then(|| {
-        let [.., a, b, c, d] = address.octets();
-        Ipv4Addr::new(a, b, c, d)
-    })
+    is_isatap.then(|| last_v4(address))
+}
+
+fn last_v4(address: Ipv6Addr) -> Ipv4Addr {
+    let [.., a, b, c, d] = address.octets();
+    Ipv4Addr::new(a, b, c, d)
 }
 
 pub(super) fn is_in_v4(address: Ipv4Addr, network: Ipv4Addr, length: u32) -> bool {
