@@ -24,7 +24,8 @@ pub struct CallbackUrl(Arc<str>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallbackUrlError {
-    /// Not an absolute URL with a host, or longer than [`CallbackUrl::LENGTH_MAX`].
+    /// Not an absolute URL with a host that there can be, or longer than
+    /// [`CallbackUrl::LENGTH_MAX`].
     #[error("expected an absolute URL of at most 2048 characters")]
     Malformed,
     /// A scheme other than `https` (or `http`, where private callbacks are allowed).
@@ -115,9 +116,16 @@ impl CallbackUrl {
     }
 }
 
-/// What resolvers and other URL parsers agree on; [`Url`] takes more.
+/// What DNS, resolvers and other URL parsers agree on; [`Url`] takes more. A dot at the end, which
+/// stands for the root, is left to the caller.
 fn is_hostname(name: &str) -> bool {
-    name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.'))
+    let name = name.strip_suffix('.').unwrap_or(name);
+    name.len() <= NAME_LENGTH_MAX && name.split('.').all(is_label)
+}
+
+fn is_label(label: &str) -> bool {
+    (1..=LABEL_LENGTH_MAX).contains(&label.len())
+        && label.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
 }
 
 impl fmt::Display for CallbackUrl {
@@ -131,3 +139,8 @@ impl fmt::Debug for CallbackUrl {
         f.write_str(&self.0)
     }
 }
+
+/// RFC 1035, 2.3.4: 255 bytes on the wire, which are two more than the characters with their dots.
+const NAME_LENGTH_MAX: usize = 253;
+/// RFC 1035, 2.3.4.
+const LABEL_LENGTH_MAX: usize = 63;

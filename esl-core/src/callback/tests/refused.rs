@@ -170,6 +170,7 @@ pub(super) const REFUSED: &[(&str, CallbackUrlError, &str)] = &[
     ("https://169.254.43518/", PrivateHost, "three parts, metadata"),
     ("https://127.0.0.1./", PrivateHost, "dot at the end"),
     ("https://2130706433./", PrivateHost, "decimal, dot at the end"),
+    ("https://127.0.0.1../", Malformed, "two dots at the end"),
     ("https://127..1/", Malformed, "empty part"),
     ("https://.127.0.0.1/", Malformed, "empty part ahead"),
     ("https://256.256.256.256/", Malformed, "parts too large"),
@@ -203,6 +204,8 @@ pub(super) const REFUSED: &[(&str, CallbackUrlError, &str)] = &[
     ("https://LocalHost/", PrivateHost, "mixed case"),
     ("https://localhost./", PrivateHost, "dot at the end"),
     ("https://localhost%2e/", PrivateHost, "dot at the end, encoded"),
+    ("https://localhost../", Malformed, "two dots at the end"),
+    ("https://.localhost/", Malformed, "empty label ahead"),
     ("https://api.localhost/", PrivateHost, "below localhost"),
     ("https://api.localhost./", PrivateHost, "below localhost, dot at the end"),
     ("https://a.b.LOCALHOST/", PrivateHost, "two below localhost"),
@@ -245,6 +248,16 @@ pub(super) const REFUSED: &[(&str, CallbackUrlError, &str)] = &[
     ("https://your-app.com./", PrivateHost, "dot at the end"),
     ("https://your-app.com%2e/", PrivateHost, "dot at the end, encoded"),
     // Names that are none.
+    ("https://./", Malformed, "no label"),
+    ("https://../", Malformed, "no label"),
+    ("https://your-app..com/", Malformed, "empty label"),
+    ("https://.your-app.com/", Malformed, "empty label ahead"),
+    ("https://your-app.com../", Malformed, "empty label at the end"),
+    ("https://your-app。。com/", Malformed, "empty label, ideographic dots"),
+    ("https://your-app%2e%2ecom/", Malformed, "empty label, encoded"),
+    (LABEL_OF_64, Malformed, "label of 64 characters"),
+    (LABEL_OF_64_IN_PUNYCODE, Malformed, "label of more than 63 characters in Punycode"),
+    (NAME_OF_254, Malformed, "name of 254 characters"),
     ("https://your\"app.com/", Malformed, "quote"),
     ("https://your*app.com/", Malformed, "asterisk"),
     ("https://your-app.com%00.evil.example/", Malformed, "zero byte"),
@@ -341,3 +354,16 @@ pub(super) const REFUSED: &[(&str, CallbackUrlError, &str)] = &[
     ("https://127.0.0.1:443/", PrivateHost, "a port does not hide the host"),
     ("https://localhost:/", PrivateHost, "an empty port does not hide the host"),
 ];
+
+const LABEL_OF_64: &str =
+    "https://aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.example/";
+
+const LABEL_OF_64_IN_PUNYCODE: &str =
+    "https://üaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.example/";
+
+const NAME_OF_254: &str = "https://\
+    aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.\
+    bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb.\
+    ccccccccccccccccccccccccccccccccccccccccccccccccc.\
+    ddddddddddddddddddddddddddddddddddddddddddddddddd.\
+    eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee.example/";
