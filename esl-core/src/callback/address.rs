@@ -75,12 +75,15 @@ pub(super) fn is_within(name: &str, domain: &str) -> bool {
 }
 
 /// Domains that mean something only within one machine or network (RFC 6761, RFC 6762 with its
-/// appendix G, RFC 8375, and ICANN's `internal`, under which clouds keep their metadata).
-const LOCAL_DOMAINS: [&str; 10] = [
+/// appendix G, RFC 8375, ICANN's `internal`, under which clouds keep their metadata, and what hosts
+/// files give this machine).
+const LOCAL_DOMAINS: [&str; 12] = [
     "localhost",
     "local",
     "internal",
     "localdomain",
+    "localdomain4",
+    "localdomain6",
     "home.arpa",
     "corp",
     "home",

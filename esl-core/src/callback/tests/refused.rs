@@ -223,6 +223,8 @@ pub(super) const REFUSED: &[(&str, CallbackUrlError, &str)] = &[
     ("https://printer.xn--local-/", Malformed, "Punycode of plain letters, .local"),
     ("https://xn--ocalhost-8c93d/", Malformed, "Punycode that is not normal"),
     ("https://localhost.localdomain/", PrivateHost, "this machine"),
+    ("https://localhost4.localdomain4/", PrivateHost, "this machine in Red Hat's hosts file"),
+    ("https://localhost6.localdomain6/", PrivateHost, "this machine in Red Hat's hosts file"),
     ("https://ip6-localhost/", PrivateHost, "this machine in Debian's hosts file"),
     ("https://printer.local/", PrivateHost, "mDNS"),
     ("https://Printer.Local./", PrivateHost, "mDNS, mixed case, dot at the end"),
