@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::is_hostname;
+
 /// Whether an address belongs to the public internet, whatever it is embedded in.
 pub(super) fn is_public(address: IpAddr) -> bool {
     match address {
@@ -16,7 +18,19 @@ pub(super) fn is_public_name(name: &str) -> bool {
     if name.ends_with('.') || !name.contains('.') {
         return false;
     }
-    !LOCAL_DOMAINS.iter().any(|domain| is_within(name, domain))
+    is_hostname(name)
+        && !ends_in_number(name)
+        && !LOCAL_DOMAINS.iter().any(|domain| is_within(name, domain))
+}
+
+/// Whether resolvers and proxies may take a name for an IPv4 address, such as `127.1` or `0x7f.1`.
+/// No top-level domain is a number.
+fn ends_in_number(name: &str) -> bool {
+    let last = name.rsplit('.').next().unwrap_or(name);
+    match last.strip_prefix("0x").or_else(|| last.strip_prefix("0X")) {
+        Some(digits) => digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        None => last.bytes().all(|byte| byte.is_ascii_digit()),
+    }
 }
 
 fn is_public_v4(address: Ipv4Addr) -> bool {
@@ -210,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_means_something_only_locally_is_refused() {
+    fn a_name_that_means_something_only_locally_or_is_none_is_refused() {
         for refused in [
             "",
             ".",
@@ -229,6 +243,20 @@ mod tests {
             "localhost.localdomain",
             "wiki.corp",
             "example.com.",
+            "example..com",
+            "127.0.0.1",
+            "127.1",
+            "0x7f.1",
+            "0X7F.0X1",
+            "0177.1",
+            "example.0x",
+            "example.1",
+            "127.0.0.1%lo",
+            "::ffff:127.0.0.1%lo",
+            "127.0.0.1:443",
+            "user@example.com",
+            "example.com/a.b",
+            "127。0。0。1",
         ] {
             assert!(!is_public_name(refused), "{refused}");
         }
@@ -240,6 +268,10 @@ mod tests {
             "mylocal.io",
             "arpa.net",
             "xn--bcher-kva.example",
+            "Example.COM",
+            "127.0.0.1.example",
+            "0x7f.1x",
+            "example.0xg",
         ] {
             assert!(is_public_name(allowed), "{allowed}");
         }

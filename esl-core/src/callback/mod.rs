@@ -125,7 +125,7 @@ fn is_hostname(name: &str) -> bool {
 
 fn is_label(label: &str) -> bool {
     (1..=LABEL_LENGTH_MAX).contains(&label.len())
-        && label.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
+        && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
 impl fmt::Display for CallbackUrl {
