@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::is_hostname;
+
 /// Whether an address belongs to the public internet, whatever it is embedded in.
 pub(super) fn is_public(address: IpAddr) -> bool {
     match address {
@@ -16,7 +18,19 @@ pub(super) fn is_public_name(name: &str) -> bool {
     if name.ends_with('.') || !name.contains('.') {
         return false;
     }
-    !LOCAL_DOMAINS.iter().any(|domain| is_within(name, domain))
+    is_hostname(name)
+        && !ends_in_number(name)
+        && !LOCAL_DOMAINS.iter().any(|domain| is_within(name, domain))
+}
+
+/// Whether resolvers and proxies may take a name for an IPv4 address, such as `127.1` or `0x7f.1`.
+/// No top-level domain is a number.
+fn ends_in_number(name: &str) -> bool {
+    let last = name.rsplit('.').next().unwrap_or(name);
+    match last.strip_prefix("0x").or_else(|| last.strip_prefix("0X")) {
+        Some(digits) => digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        None => last.bytes().all(|byte| byte.is_ascii_digit()),
+    }
 }
 
 fn is_public_v4(address: Ipv4Addr) -> bool {
@@ -24,30 +38,39 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
 }
 
 fn is_public_v6(address: Ipv6Addr) -> bool {
-    if let Some(embedded) = embedded_v4(address) {
-        return is_public_v4(embedded);
+    if let Some(translated) = translated_v4(address) {
+        return is_public_v4(translated);
     }
     let (network, length) = GLOBAL_UNICAST_V6;
     is_in_v6(address, network, length)
         && !SPECIAL_V6.iter().any(|&(network, length)| is_in_v6(address, network, length))
+        && isatap_v4(address).is_none_or(is_public_v4)
 }
 
-/// The IPv4 address that a packet to this IPv6 address ends up at, where that is certain. The other
-/// embeddings (compatible, 6to4, Teredo, the local NAT64 prefix) lie in networks that are refused
-/// as a whole.
-fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
+/// The IPv4 address that a packet to this IPv6 address becomes one to, where that is certain. The
+/// other embeddings (compatible, 6to4, Teredo, the local NAT64 prefix) lie in networks that are
+/// refused as a whole.
+fn translated_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let mapped = (Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96);
     // RFC 6052. Where IPv4 hosts are reached through NAT64, resolvers answer with this prefix, so
     // it cannot be refused as a whole.
     let nat64 = (Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96);
-    let is_embedded =
+    let is_translated =
         [mapped, nat64].iter().any(|&(network, length)| is_in_v6(address, network, length));
-    // RFC 5214, 6.1: ISATAP, under any prefix; the second spelling has the universal bit set.
+    is_translated.then(|| last_v4(address))
+}
+
+/// The IPv4 address of an ISATAP host, under any prefix (RFC 5214, 6.1); the second spelling has the
+/// universal bit set. It says where a tunnel ends. Where there is no tunnel, the packet goes where
+/// the prefix says, so a public end does not make a prefix public.
+fn isatap_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let is_isatap = matches!(address.segments(), [_, _, _, _, 0 | 0x200, 0x5efe, _, _]);
-    (is_embedded || is_isatap).then(|| {
-        let [.., a, b, c, d] = address.octets();
-        Ipv4Addr::new(a, b, c, d)
-    })
+    is_isatap.then(|| last_v4(address))
+}
+
+fn last_v4(address: Ipv6Addr) -> Ipv4Addr {
+    let [.., a, b, c, d] = address.octets();
+    Ipv4Addr::new(a, b, c, d)
 }
 
 pub(super) fn is_in_v4(address: Ipv4Addr, network: Ipv4Addr, length: u32) -> bool {
@@ -66,12 +89,15 @@ pub(super) fn is_within(name: &str, domain: &str) -> bool {
 }
 
 /// Domains that mean something only within one machine or network (RFC 6761, RFC 6762 with its
-/// appendix G, RFC 8375, and ICANN's `internal`, under which clouds keep their metadata).
-const LOCAL_DOMAINS: [&str; 10] = [
+/// appendix G, RFC 8375, ICANN's `internal`, under which clouds keep their metadata, and what hosts
+/// files give this machine).
+const LOCAL_DOMAINS: [&str; 12] = [
     "localhost",
     "local",
     "internal",
     "localdomain",
+    "localdomain4",
+    "localdomain6",
     "home.arpa",
     "corp",
     "home",
@@ -198,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_means_something_only_locally_is_refused() {
+    fn a_name_that_means_something_only_locally_or_is_none_is_refused() {
         for refused in [
             "",
             ".",
@@ -217,6 +243,20 @@ mod tests {
             "localhost.localdomain",
             "wiki.corp",
             "example.com.",
+            "example..com",
+            "127.0.0.1",
+            "127.1",
+            "0x7f.1",
+            "0X7F.0X1",
+            "0177.1",
+            "example.0x",
+            "example.1",
+            "127.0.0.1%lo",
+            "::ffff:127.0.0.1%lo",
+            "127.0.0.1:443",
+            "user@example.com",
+            "example.com/a.b",
+            "127。0。0。1",
         ] {
             assert!(!is_public_name(refused), "{refused}");
         }
@@ -228,6 +268,10 @@ mod tests {
             "mylocal.io",
             "arpa.net",
             "xn--bcher-kva.example",
+            "Example.COM",
+            "127.0.0.1.example",
+            "0x7f.1x",
+            "example.0xg",
         ] {
             assert!(is_public_name(allowed), "{allowed}");
         }

@@ -184,6 +184,8 @@ mod tests {
             "hooks.internal:8443",
             "hooks.internal/x",
             "hooks.internal.",
+            "hooks..internal",
+            "*..internal",
             "10.0.0.0/33",
             "10.0.0.0/+8",
             "10.0.0.0/",

@@ -3,6 +3,8 @@
 mod address;
 mod allow_list;
 mod policy;
+#[cfg(test)]
+mod tests;
 
 use std::{fmt, sync::Arc};
 
@@ -22,7 +24,8 @@ pub struct CallbackUrl(Arc<str>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallbackUrlError {
-    /// Not an absolute URL with a host, or longer than [`CallbackUrl::LENGTH_MAX`].
+    /// Not an absolute URL with a host that there can be, or longer than
+    /// [`CallbackUrl::LENGTH_MAX`].
     #[error("expected an absolute URL of at most 2048 characters")]
     Malformed,
     /// A scheme other than `https` (or `http`, where private callbacks are allowed).
@@ -113,9 +116,16 @@ impl CallbackUrl {
     }
 }
 
-/// What resolvers and other URL parsers agree on; [`Url`] takes more.
+/// What DNS, resolvers and other URL parsers agree on; [`Url`] takes more. A dot at the end, which
+/// stands for the root, is left to the caller.
 fn is_hostname(name: &str) -> bool {
-    name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.'))
+    let name = name.strip_suffix('.').unwrap_or(name);
+    name.len() <= NAME_LENGTH_MAX && name.split('.').all(is_label)
+}
+
+fn is_label(label: &str) -> bool {
+    (1..=LABEL_LENGTH_MAX).contains(&label.len())
+        && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
 impl fmt::Display for CallbackUrl {
@@ -130,116 +140,7 @@ impl fmt::Debug for CallbackUrl {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::{CallbackUrlError::*, *};
-
-    fn parse(text: &str) -> Result<String, CallbackUrlError> {
-        CallbackUrl::parse(text, &CallbackPolicy::public()).map(|url| url.to_string())
-    }
-
-    #[test]
-    fn a_public_https_url_is_kept_normalized() {
-        for (text, kept) in [
-            ("https://your-app.com/webhooks/sapien", "https://your-app.com/webhooks/sapien"),
-            ("https://your-app.com", "https://your-app.com/"),
-            ("HTTPS://Your-App.COM:443/A/../B", "https://your-app.com/B"),
-            ("https://your-app.com:8443/?a=b", "https://your-app.com:8443/?a=b"),
-            ("https://your-app.com/hook#part", "https://your-app.com/hook"),
-            ("https://bücher.example/ö", "https://xn--bcher-kva.example/%C3%B6"),
-            ("https://８.８.８.８/", "https://8.8.8.8/"),
-            ("https://134744072/", "https://8.8.8.8/"),
-            ("https://[2606:4700:4700::1111]/", "https://[2606:4700:4700::1111]/"),
-            ("https://@your-app.com/", "https://your-app.com/"),
-            ("https://under_score.your-app.com/", "https://under_score.your-app.com/"),
-        ] {
-            assert_eq!(parse(text).as_deref(), Ok(kept), "{text}");
-        }
-    }
-
-    #[test]
-    fn what_is_not_a_public_https_url_is_refused_by_reason() {
-        let long = format!("https://your-app.com/{}", "x".repeat(CallbackUrl::LENGTH_MAX));
-        let grows = format!("https://your-app.com/{}", "ö".repeat(CallbackUrl::LENGTH_MAX / 3));
-        for (text, error) in [
-            ("", Malformed),
-            ("/webhooks", Malformed),
-            ("your-app.com/webhooks", Malformed),
-            ("https://", Malformed),
-            ("https://your-app.com:99999/", Malformed),
-            ("https://your-app.com/ hook", Malformed),
-            ("https://your-\napp.com/", Malformed),
-            ("https://your\"app.com/", Malformed),
-            ("https://your*app.com/", Malformed),
-            ("https://256.256.256.256/", Malformed),
-            ("https://[::1/", Malformed),
-            ("mailto:a@your-app.com", Malformed),
-            (&long, Malformed),
-            (&grows, Malformed),
-            ("http://your-app.com/", Scheme),
-            ("ftp://your-app.com/", Scheme),
-            ("wss://your-app.com/", Scheme),
-            ("file://your-app.com/etc/passwd", Scheme),
-            ("https://user@your-app.com/", UserInfo),
-            ("https://user:password@your-app.com/", UserInfo),
-            ("https://:password@your-app.com/", UserInfo),
-            ("https://your-app.com:0/", Port),
-            ("https://localhost/", PrivateHost),
-            ("https://LOCALHOST:8443/", PrivateHost),
-            ("https://localhost./", PrivateHost),
-            ("https://api.localhost/", PrivateHost),
-            ("https://printer.local/", PrivateHost),
-            ("https://metadata.google.internal/", PrivateHost),
-            ("https://intranet/", PrivateHost),
-            ("https://your-app.com./", PrivateHost),
-            ("https://127.0.0.1/", PrivateHost),
-            ("https://127.1/", PrivateHost),
-            ("https://127.0.0.1./", PrivateHost),
-            ("https://2130706433/", PrivateHost),
-            ("https://017700000001/", PrivateHost),
-            ("https://0x7f000001/", PrivateHost),
-            ("https://0x7f.1/", PrivateHost),
-            ("https://0177.0.0.1/", PrivateHost),
-            ("https://0/", PrivateHost),
-            ("https://１２７.０.０.１/", PrivateHost),
-            ("https://①②⑦.⓪.⓪.①/", PrivateHost),
-            ("https://127。0。0。1/", PrivateHost),
-            ("https://%31%32%37.0.0.1/", PrivateHost),
-            ("https://ｌocalhost/", PrivateHost),
-            ("https://169.254.169.254/latest/meta-data/", PrivateHost),
-            ("https://10.0.0.1/", PrivateHost),
-            ("https://[::]/", PrivateHost),
-            ("https://[::1]/", PrivateHost),
-            ("https://[0:0:0:0:0:0:0:1]/", PrivateHost),
-            ("https://[::ffff:127.0.0.1]/", PrivateHost),
-            ("https://[::ffff:7f00:1]/", PrivateHost),
-            ("https://[64:ff9b::10.0.0.1]/", PrivateHost),
-            ("https://[fd00:ec2::254]/", PrivateHost),
-        ] {
-            assert_eq!(parse(text), Err(error), "{text}");
-        }
-    }
-
-    #[test]
-    fn allowing_private_callbacks_opens_http_and_every_host_and_nothing_else() {
-        let policy = CallbackPolicy::allow_private();
-        for allowed in ["http://127.0.0.1:9000/hook", "http://localhost/", "https://[::1]/"] {
-            assert!(CallbackUrl::parse(allowed, &policy).is_ok(), "{allowed}");
-        }
-        for (text, error) in [
-            ("ftp://127.0.0.1/", Scheme),
-            ("http://user@localhost/", UserInfo),
-            ("http://localhost:0/", Port),
-            ("localhost:9000", Malformed),
-        ] {
-            assert_eq!(CallbackUrl::parse(text, &policy), Err(error), "{text}");
-        }
-    }
-
-    #[test]
-    fn the_refusals_that_a_developer_meets_name_the_way_out() {
-        for error in [Scheme, PrivateHost] {
-            assert!(error.to_string().contains("ESL_ALLOW_PRIVATE_CALLBACKS=true"));
-        }
-    }
-}
+/// RFC 1035, 2.3.4: 255 bytes on the wire, which are two more than the characters with their dots.
+const NAME_LENGTH_MAX: usize = 253;
+/// RFC 1035, 2.3.4.
+const LABEL_LENGTH_MAX: usize = 63;

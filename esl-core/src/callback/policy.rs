@@ -66,7 +66,8 @@ impl CallbackPolicy {
             || self.allowed.has_address(canonical(address))
     }
 
-    /// Whether a host's name may be resolved at all; what it leads to is another check.
+    /// Whether a host's name may be resolved at all; what it leads to is another check. An address in
+    /// an unusual spelling, such as `127.1`, is no name.
     #[must_use]
     pub fn permits_name(&self, name: &str) -> bool {
         self.allow_private || address::is_public_name(name) || self.allowed.has_name(name)

@@ -9,6 +9,7 @@ mod http2;
 mod proxy;
 mod receiver;
 mod refusals;
+mod refused_answers;
 mod resolver;
 mod tls;
 

@@ -47,6 +47,39 @@ async fn no_spelling_of_this_machine_is_connected_to() {
 }
 
 #[tokio::test]
+async fn what_a_resolver_or_proxy_may_take_for_an_address_is_not_looked_up() {
+    let transport =
+        HttpTransport::builder().with_resolver(Fixed::to(["127.0.0.1"])).build().unwrap();
+    let mut failing = Vec::new();
+    for (host, why) in [
+        ("127.1", "short"),
+        ("127.0.1", "short, three parts"),
+        ("10.1", "short, private"),
+        ("0x7f.1", "hex, short"),
+        ("0X7F.1", "hex, upper case"),
+        ("0x7f.0x1", "hex at the end"),
+        ("0xa9.0xfe.0xa9.0xfe", "hex, metadata"),
+        ("0177.0.0.1", "octal"),
+        ("0251.0376.0251.0376", "octal, metadata"),
+        ("127.000.000.001", "zeros ahead"),
+        ("127.0.0.1.", "dot at the end"),
+        ("127.0.0.256", "too large a part"),
+        ("8.8.8.8.8", "too many parts"),
+        ("your-app.127", "a number as top-level domain"),
+        ("your-app.0x7f", "a hex number as top-level domain"),
+        ("your-app..com", "empty label"),
+        (".your-app.com", "empty label ahead"),
+    ] {
+        let sent = send(&transport, &format!("https://{host}/hook")).await;
+        let (error, looked_up) = (error(&sent), sent.timings.resolve.is_some());
+        if error != AttemptError::RefusedAddress || looked_up {
+            failing.push(format!("{host} ({why}): {error:?}, looked up: {looked_up}"));
+        }
+    }
+    assert!(failing.is_empty(), "{}", failing.join("\n"));
+}
+
+#[tokio::test]
 async fn a_name_that_leads_to_this_machine_is_not_connected_to() {
     let listener = listen().await;
     let port = listener.local_addr().unwrap().port();
