@@ -21,6 +21,7 @@ mod replays;
 mod requests;
 mod rotation;
 mod serve;
+mod server;
 mod subscriptions;
 mod throttling;
 mod world;
