@@ -8,6 +8,7 @@ mod deliveries;
 mod errors;
 mod events;
 mod faulty;
+mod framing;
 mod health;
 mod isolation;
 mod limits;
