@@ -36,6 +36,7 @@ mod config;
 mod deliveries;
 mod events;
 mod fault;
+mod framing;
 mod health;
 mod json;
 mod limits;

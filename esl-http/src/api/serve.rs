@@ -10,7 +10,13 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, extract::ConnectInfo, http::Request};
+use axum::{
+    Router,
+    body::Body,
+    extract::ConnectInfo,
+    http::{HeaderValue, Request, Response, StatusCode, header::CONNECTION},
+};
+use futures_util::future::Either;
 use hyper::{
     body::Incoming,
     server::conn::http1,
@@ -28,6 +34,8 @@ use tokio::{
     time::{Sleep, sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::framing;
 
 /// What connections may take.
 #[derive(Debug, Clone)]
@@ -90,6 +98,10 @@ impl ServerLimits {
 
 /// Serves a router over HTTP/1.1 until `shutdown` completes; then accepts nothing more, lets the
 /// requests in flight finish within [`ServerLimits::grace`], cuts off what is left, and returns.
+///
+/// A request that another reader may take for something else is refused: with another
+/// `Transfer-Encoding` than `chunked` alone, or without one right `Host`. After one with chunks and a
+/// `Content-Length` the connection is closed.
 ///
 /// A connection that fails, a request that is not HTTP and a process that is out of file
 /// descriptors stop nothing: the last is logged and tried again.
@@ -176,8 +188,11 @@ async fn converse(
     let stream = Impatient { stream, patience: limits.write_timeout, stalled: None };
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
+        if !framing::is_clear(&request) {
+            return Either::Left(std::future::ready(Ok(unclear())));
+        }
         request.extensions_mut().insert(ConnectInfo(peer));
-        router.call(request)
+        Either::Right(router.call(request))
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -199,6 +214,14 @@ async fn converse(
     if let Err(error) = result {
         tracing::debug!(%error, "a connection ended early");
     }
+}
+
+/// What the parser itself answers to what it refuses. Whatever else was sent is not read.
+fn unclear() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 /// A stream whose writes fail once the other side has taken nothing for a while: otherwise a client

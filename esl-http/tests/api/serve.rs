@@ -4,62 +4,17 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use esl_core::CallbackPolicy;
-use esl_http::api::{ApiConfig, ServerLimits, serve};
+use esl_http::api::{ApiConfig, ServerLimits};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-    sync::oneshot,
-    task::JoinHandle,
+    net::TcpStream,
 };
 
-use crate::{faulty::Mode, world::World};
-
-struct Server {
-    world: World,
-    address: std::net::SocketAddr,
-    stop: oneshot::Sender<()>,
-    done: JoinHandle<()>,
-}
-
-async fn start(limits: ServerLimits) -> Server {
-    start_with(World::new().await, limits).await
-}
-
-async fn start_with(world: World, limits: ServerLimits) -> Server {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("an address");
-    let (stop, stopped) = oneshot::channel::<()>();
-    let shutdown = async move { drop(stopped.await) };
-    let done = tokio::spawn(serve(listener, world.router.clone(), shutdown, limits));
-    Server { world, address, stop, done }
-}
-
-impl Server {
-    async fn connect(&self) -> TcpStream {
-        TcpStream::connect(self.address).await.expect("a connection")
-    }
-
-    /// Sends bytes on a new connection and reads until the server closes it.
-    async fn converse(&self, bytes: &[u8]) -> String {
-        let mut stream = self.connect().await;
-        // A server that has heard enough may close before it has read all.
-        let _ = stream.write_all(bytes).await;
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer).await;
-        String::from_utf8(answer).expect("UTF-8")
-    }
-}
-
-/// Reads the head and body of one answer.
-async fn read_answer(stream: &mut TcpStream) -> String {
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"}") {
-        assert_ne!(stream.read_buf(&mut answer).await.expect("an answer"), 0, "closed early");
-    }
-    String::from_utf8(answer).expect("UTF-8")
-}
-
-const HEALTH: &[u8] = b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n";
+use crate::{
+    faulty::Mode,
+    server::{HEALTH, read_answer, start, start_with},
+    world::World,
+};
 
 #[tokio::test]
 async fn a_connection_serves_many_requests() {
