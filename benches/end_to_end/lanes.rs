@@ -68,7 +68,8 @@ fn measure(settings: &Settings, part: &str, lanes: usize, each: usize) -> anyhow
     let rate = (lanes * each) as f64 / (ended - first).as_secs_f64();
     println!("lanes: {each} deliveries in each of {lanes} lanes: {rate:.0}/s");
     let (first, drain) = (first - began, rate / one_to_one);
-    let waiting = format!("{} waiting in {lanes} lanes", lanes * each);
+    let places = if lanes == 1 { "one lane".to_owned() } else { format!("{lanes} lanes") };
+    let waiting = format!("{} waiting in {places}", lanes * each);
     let is_soon = first <= Duration::from_secs(1);
     table::row(
         &format!("start with {waiting}: first delivery"),
