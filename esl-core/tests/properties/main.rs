@@ -13,8 +13,7 @@ mod signatures;
 use proptest::test_runner::{Config, RngSeed};
 
 fn config() -> Config {
-    let mut config = Config::default();
-    config.failure_persistence = None;
+    let mut config = Config { failure_persistence: None, ..Config::default() };
     if config.rng_seed == RngSeed::Random {
         config.rng_seed = RngSeed::Fixed(20_261_126);
     }
