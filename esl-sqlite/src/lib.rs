@@ -57,6 +57,8 @@
 //!   WAL, which is left as it is. A commit whose sync fails is an error, and nothing else. Of syncs that
 //!   fail in a checkpoint of the application's own connection nobody is told: leave checkpoints to ESL
 //!   there (`PRAGMA wal_autocheckpoint = 0`).
+//! - **After a kill** the next engine brings all of the WAL into the database and begins a new one, since
+//!   what the last sync was to bring onto the disk may be in the system's memory only.
 //! - **One engine** at a time, kept by a lock file beside the database; the operating system frees
 //!   it however the process ends.
 //! - **Others may write**, through a [`SqliteStorage`] without an engine or through

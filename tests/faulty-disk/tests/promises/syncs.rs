@@ -60,13 +60,14 @@ async fn what_an_engine_commits_after_a_kill_does_not_stand_behind_what_a_failed
         let storage = SqliteStorage::open(database(&machine)).unwrap();
         storage.enlist(worker).await.unwrap();
         let wal = machine.folder().join("esl.db-wal");
-        // It is emptied behind the engine's start; what would come of it if not is asserted below.
-        for _ in 0..500 {
-            if std::fs::metadata(&wal).unwrap().len() == 0 {
-                break;
+        // It is emptied behind the engine's start, and nobody tells of that.
+        let emptied = async {
+            while std::fs::metadata(&wal).unwrap().len() > 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
             }
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        };
+        let in_time = tokio::time::timeout(Duration::from_secs(60), emptied).await;
+        in_time.expect("the WAL is emptied");
         let World { organization, lane, .. } = world;
         let world = World { machine, storage, organization, lane };
         accepted.push(world.publish(1000).await.unwrap());
