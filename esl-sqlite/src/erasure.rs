@@ -240,7 +240,8 @@ mod tests {
         let union = ["COMPOUND QUERY", "LEFT-MOST SUBQUERY", "UNION ALL"];
         let steps = [union[0], union[1], union[2], untried, &tried[0], &tried[1]];
         assert_plan(&connection, DUE, &steps);
-        let ids = ["SEARCH esl_intake USING COVERING INDEX esl_intake_by_event (organization=?"];
-        assert_plan(&connection, REMOVE_INTAKE, &["SEARCH esl_intake USING INDEX", ids[0]]);
+        let ids =
+            "SEARCH esl_intake USING INDEX esl_intake_by_event (event_id=? AND organization=?)";
+        assert_plan(&connection, REMOVE_INTAKE, &[ids]);
     }
 }

@@ -231,7 +231,7 @@ CREATE TABLE esl_intake (
     changes BLOB
 );
 
-CREATE INDEX esl_intake_by_event ON esl_intake (organization, event_id);
+CREATE INDEX esl_intake_by_event ON esl_intake (event_id, organization);
 -- Ends with the row's id, which is the order in which an organization's rows are moved.
 CREATE INDEX esl_intake_by_organization ON esl_intake (organization);
 
