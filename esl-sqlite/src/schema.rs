@@ -268,6 +268,7 @@ CREATE TABLE esl_changes (
     kind INTEGER NOT NULL,
     organization BLOB
 );
+CREATE INDEX esl_changes_by_author ON esl_changes (author, kind, organization);
 
 CREATE TABLE esl_clients (
     id TEXT PRIMARY KEY,
