@@ -15,7 +15,8 @@ pub(crate) fn follow(session: &Session<'_>, last: Epoch) -> rusqlite::Result<()>
     let Some(by) = set_back_by(session, last).filter(|by| *by > TOLERATED) else { return Ok(()) };
     let millis = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
     // 0 is for what was never tried.
-    let retries = "UPDATE esl_open SET due_at = max(due_at - ?1, 1) WHERE due_at > 0";
+    let retries = "UPDATE esl_open INDEXED BY esl_open_tried SET due_at = max(due_at - ?1, 1)
+                   WHERE due_at > 0";
     session.connection.execute(retries, [millis])?;
     let lanes = "UPDATE esl_lanes SET not_before = not_before - ?1 WHERE not_before IS NOT NULL";
     session.connection.execute(lanes, [millis])?;
