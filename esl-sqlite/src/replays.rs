@@ -109,8 +109,9 @@ fn create(session: &mut Session<'_>, mut replay: Replay) -> Result<Replay, Stop>
     let parameters = (replay.subscription.to_bytes(), organization.key);
     let lane = connection.prepare_cached(lane)?.query_row(parameters, |row| rows::lane(row, 0));
     replay.lane = lane.optional()?.ok_or_else(not_found)?;
-    let running = "SELECT 1 FROM esl_replays WHERE lane = ?1 AND state = 'running'";
-    if connection.prepare_cached(running)?.exists([lane_number(replay.lane)])? {
+    let mut last = connection.prepare_cached(LAST_IS_RUNNING)?;
+    let last = last.query_row([lane_number(replay.lane)], |row| row.get(0)).optional()?;
+    if last == Some(true) {
         return Err(Stop::refused(StorageErrorKind::Conflict, CREATE));
     }
     replay.range.to = replay.range.to.min(organization.last_seq);
@@ -484,6 +485,10 @@ fn kind(row: &Row<'_>, index: usize) -> rusqlite::Result<ReplayOf> {
 /// Rows that are looked at in one call: some milliseconds' worth.
 const LOOKED_AT_MAX: i64 = 1000;
 
+/// None is made while another one runs, so it is the last one that does.
+const LAST_IS_RUNNING: &str = "
+SELECT state = 'running' FROM esl_replays WHERE lane = ?1 ORDER BY number DESC LIMIT 1";
+
 const UPDATE: &str = "
 UPDATE esl_replays SET state = ?2, position = ?3, opened = ?4, finished_at = ?5
 WHERE number = ?1 AND EXISTS (
@@ -576,5 +581,7 @@ mod tests {
         ] {
             assert_plan(&connection, &sql, &[first, &others[0], &others[1], by_id]);
         }
+        let last = "SEARCH esl_replays USING INDEX esl_replays_by_lane (lane=?)";
+        assert_plan(&connection, LAST_IS_RUNNING, &[last]);
     }
 }
