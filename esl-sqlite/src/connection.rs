@@ -75,6 +75,8 @@ fn open(path: &Path, flags: OpenFlags, patience: &Patience) -> Result<Connection
         .busy_handler(Some(wait_while_busy(patience.clone())))
         .map_err(|error| translate(OPEN, error))?;
     keep_plans(&connection).map_err(|error| translate(OPEN, error))?;
+    #[cfg(test)]
+    crate::plans::watch(&mut connection).map_err(|error| translate(OPEN, error))?;
     Ok(connection)
 }
 

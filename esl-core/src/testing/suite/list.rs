@@ -333,6 +333,10 @@ macro_rules! storage_suite {
                     Box::pin(super::$module::$case(world))
                 }
             )+)+
+
+            /// All of them, for who makes something else of them than a test each.
+            #[doc(hidden)]
+            pub const ALL: &[fn(World) -> Case] = &[$($($case),+),+];
         }
     };
     ($harness:ty) => {

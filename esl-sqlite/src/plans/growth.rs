@@ -1,0 +1,178 @@
+//! What a call costs in a small database and in a large one, in steps of SQLite's machine: these are the
+//! same on every computer, however busy it is.
+
+mod world;
+
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+use esl_core::{
+    DeliveryId, DeliveryState, Limit, OrganizationId, Revoked, Seq, Subscription,
+    storage::{
+        Commit, Lanes, Outcome, Page, Records, Removal, Replays, Schedule, Subscriptions, Tenancy,
+        Want,
+    },
+};
+
+use self::world::{
+    BY, HOUR, NOON, PAGE, World, again, client, create_organization, pause, secret, settlement,
+    subscribe,
+};
+use super::watch::in_database;
+
+const FEW: usize = 100;
+const MANY: usize = 20_000;
+
+#[tokio::test]
+async fn no_call_costs_more_the_more_there_is() {
+    let mut world = World::new().await;
+    world.grow_to(FEW).await;
+    // What is read once for a handle is read by now.
+    world.costs().await;
+    let few = world.costs().await;
+    world.grow_to(MANY).await;
+    let many = world.costs().await;
+    let mut wrong = Vec::new();
+    for (call, few) in few.0 {
+        let many = &many.0[call];
+        let [small, large] = [&few, many].map(|cost| cost.values().sum::<u64>());
+        assert!(small > 0, "{call} costs nothing: nobody has looked");
+        if large > small * 3 / 2 {
+            let more = many.iter().filter(|(sql, steps)| few.get(*sql).is_none_or(|it| it < steps));
+            let more: Vec<_> = more.collect();
+            wrong.push(format!("{call}: {small} steps, then {large}: {more:#?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+/// What a call took, by statement.
+type Cost = BTreeMap<String, u64>;
+
+impl World {
+    /// What each call costs. Each does the same whenever it is called, and leaves as much behind.
+    async fn costs(&mut self) -> Costs {
+        let mut costs = Costs(BTreeMap::new());
+        let (storage, organization) = (self.storage.clone(), self.organization);
+        let path = storage.path().to_owned();
+        macro_rules! cost {
+            ($call:literal, $future:expr) => {
+                costs.of($call, &path, $future).await.unwrap()
+            };
+        }
+
+        let event = self.event_for_all();
+        let units = self.routed(vec![event]).await;
+        let published = cost!("publish", storage.commit(units.clone()));
+        let published = published.into_iter().next().unwrap().unwrap().events[0];
+        cost!("publish once more", storage.commit(units));
+        let settled = self.settle(vec![
+            settlement(&self.quick, published.seq, Outcome::Delivered),
+            settlement(&self.failing, published.seq, Outcome::Exhausted),
+        ]);
+        cost!("settle", storage.commit(vec![settled]));
+        let given_up = DeliveryId::new(published.id, published.seq, self.failing.lane);
+        cost!("read a delivery", storage.delivery(organization, given_up));
+        cost!("read an event", storage.event(organization, published.id));
+        let (lane, seq) = (self.failing.lane, published.seq);
+        cost!("send again", storage.reopen(organization, lane, seq));
+        let settled = self.settle(vec![again(&self.failing, published)]);
+        cost!("settle once more", storage.commit(vec![settled]));
+
+        for (call, subscription, in_order) in [
+            ("claim what was never tried", &self.backlog, false),
+            ("claim retries", &self.failing, false),
+            ("claim in order", &self.backlog, true),
+            ("claim retries in order", &self.failing, true),
+        ] {
+            let lane = subscription.lane;
+            let want = Want { lane, room: 10, after: Some(Seq::ZERO), held: Vec::new(), in_order };
+            costs.of(call, &path, storage.claim(&self.worker, &[want], 1 << 20)).await.unwrap();
+        }
+        cost!("look for lanes", storage.waiting(&self.worker, None, 100));
+        cost!("take lanes", storage.take(&self.worker, &[self.quick.lane, self.failing.lane]));
+        cost!("read the intake", storage.intake(None, PAGE, &[]));
+        cost!("look for what is due", storage.next_due());
+        cost!("release what is due", storage.release_due(10));
+        cost!("look for fan-outs", storage.fan_outs(None, 10, 1 << 20));
+        cost!("sweep", storage.sweep(&self.worker, 100));
+        cost!("check", storage.check());
+
+        cost!("list events", storage.events(organization, None, page()));
+        let event_type = "person.updated".parse().unwrap();
+        cost!("list events of a type", storage.events(organization, Some(event_type), page()));
+        let list = |subscription: &Subscription, state| {
+            let (storage, id) = (storage.clone(), subscription.id);
+            async move { storage.deliveries(organization, id, state, page()).await }
+        };
+        cost!("list deliveries", list(&self.quick, None));
+        cost!("list what was delivered", list(&self.quick, Some(DeliveryState::Delivered)));
+        cost!("list deliveries that fail", list(&self.failing, None));
+        cost!("list what was given up", list(&self.failing, Some(DeliveryState::Exhausted)));
+        cost!("list what waits", list(&self.failing, Some(DeliveryState::Pending)));
+        cost!("list what is held", list(&self.paused, Some(DeliveryState::Held)));
+        cost!("list what has expired", list(&self.failing, Some(DeliveryState::Expired)));
+        cost!("list subscriptions", storage.subscriptions(organization, page()));
+        cost!("count subscriptions", storage.count_subscriptions(organization));
+        cost!("route", storage.routes(organization));
+        cost!("list clients", storage.clients(organization, page()));
+        cost!("read the audit trail", storage.audit(organization, page()));
+        cost!("list what is scheduled", storage.scheduled(self.beside, page()));
+        cost!("list replays", storage.replays(organization, self.quick.id, page()));
+        cost!("health", storage.health(organization, self.quick.id));
+        cost!("usage", storage.usage(organization));
+
+        let token = self.token();
+        cost!("store a token", storage.store_tokens(&secret(), vec![token.clone()]));
+        cost!("read a token", storage.token(&token.digest));
+        let revoke = storage.revoke_token(organization, "client", &token.digest);
+        assert_eq!(cost!("revoke a token", revoke), Revoked::Done);
+        let waits = self.event(organization);
+        cost!("enqueue", storage.enqueue(vec![self.event(self.beside)]));
+        let later = vec![(NOON + HOUR, Arc::clone(&waits))];
+        cost!("schedule", storage.schedule(later, Limit::Unlimited));
+        cost!("unschedule", storage.unschedule(organization, waits.id));
+        costs.of("replay", &path, self.replay()).await;
+
+        let (id, other) = (self.ulid(), OrganizationId::from_ulid(self.ulid()));
+        let subscription = costs.of("subscribe", &path, subscribe(&storage, organization, id));
+        let subscription = subscription.await;
+        cost!("read a subscription", storage.subscription(organization, subscription.id));
+        let update = storage.update_subscription(organization, subscription.id, pause(), BY);
+        cost!("pause", update);
+        cost!("unsubscribe", storage.delete_subscription(organization, subscription.id, BY));
+        cost!("make a client", storage.create_client(client(organization, "gone"), BY));
+        cost!("delete a client", storage.delete_client(organization, "gone", BY));
+        costs.of("make an organization", &path, create_organization(&storage, other)).await;
+        cost!("delete an organization", storage.delete_organization(other, BY));
+        while storage.remove_old(&self.worker, None, 1000).await.unwrap().more {}
+        while storage.sweep(&self.worker, 1000).await.unwrap().more {}
+        costs
+    }
+}
+
+struct Costs(BTreeMap<&'static str, Cost>);
+
+impl Costs {
+    async fn of<T>(
+        &mut self,
+        call: &'static str,
+        path: &Path,
+        future: impl Future<Output = T>,
+    ) -> T {
+        let before = in_database(path);
+        let result = future.await;
+        let mut cost = Cost::new();
+        for (sql, runs) in in_database(path) {
+            let steps = runs.steps - before.get(&sql).map_or(0, |runs| runs.steps);
+            if steps > 0 {
+                cost.insert(sql, steps);
+            }
+        }
+        self.0.insert(call, cost);
+        result
+    }
+}
+
+const fn page<K>() -> Page<K> {
+    Page { after: None, limit: PAGE }
+}
