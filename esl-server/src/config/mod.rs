@@ -22,19 +22,22 @@ pub(crate) use self::{
 };
 use self::{
     parse::Parsed,
-    table::{Exposure, VARIABLES, Values, Variable},
+    table::{Exposure, VARIABLES, Values, Variable, in_one_line},
 };
 
-/// Everything that an operator chose, or the defaults.
-#[derive(Debug)]
-pub(crate) struct Config {
+/// Everything that an operator chose, or the defaults. Its `Debug` shows what
+/// [`in_force`](Self::in_force) does.
+pub struct Config {
     values: Values,
     written: Written,
 }
 
 impl Config {
-    /// What the text means, or everything that is wrong with it.
-    pub(crate) fn new(written: Written) -> Result<Self, Faults> {
+    /// What the text means.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, at once.
+    pub fn new(written: Written) -> Result<Self, Faults> {
         let values = Values::read(&written).map_err(Faults)?;
         // What can have one value only, for now.
         let None = values.broker;
@@ -91,7 +94,8 @@ impl Config {
     }
 
     /// Every variable that has a value, written or by default, fit for a log.
-    pub(crate) fn in_force(&self) -> Vec<String> {
+    #[must_use]
+    pub fn in_force(&self) -> Vec<String> {
         let shown = VARIABLES.iter().filter_map(|variable| {
             let value = self.written.raw(variable.name).unwrap_or(variable.default);
             match variable.exposure {
@@ -106,8 +110,15 @@ impl Config {
     }
 
     /// Variables that look like ours and are not.
-    pub(crate) fn unknown(&self) -> Vec<Unknown> {
+    #[must_use]
+    pub fn unknown(&self) -> Vec<Unknown> {
         self.written.unknown()
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.in_force()).finish()
     }
 }
 
@@ -121,11 +132,12 @@ impl Deref for Config {
 
 /// The variables as they stand in the environment, without those that are empty. Shows names only.
 #[derive(Default)]
-pub(crate) struct Written(BTreeMap<String, OsString>);
+pub struct Written(BTreeMap<String, OsString>);
 
 impl Written {
     /// What the environment of this process says.
-    pub(crate) fn from_environment() -> Self {
+    #[must_use]
+    pub fn from_environment() -> Self {
         env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect()
     }
 
@@ -173,7 +185,7 @@ impl fmt::Debug for Written {
 
 /// Everything that is wrong with a configuration.
 #[derive(Debug)]
-pub(crate) struct Faults(Vec<Fault>);
+pub struct Faults(Vec<Fault>);
 
 /// A value that is wrong.
 #[derive(Debug)]
@@ -188,7 +200,7 @@ impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the configuration is not valid")?;
         for Fault { name, value, expected } in &self.0 {
-            write!(f, "\n  {name} is `{}`: {expected}", value.escape_debug())?;
+            write!(f, "\n  {name} is `{value}`: {}", in_one_line(expected))?;
         }
         Ok(())
     }
@@ -198,14 +210,14 @@ impl std::error::Error for Faults {}
 
 /// A variable that nothing reads, and the one that may have been meant.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Unknown {
+pub struct Unknown {
     name: String,
     nearest: Option<&'static str>,
 }
 
 impl fmt::Display for Unknown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "there is no variable {}", self.name)?;
+        write!(f, "there is no variable {}", in_one_line(&self.name))?;
         match self.nearest {
             Some(nearest) => write!(f, "; did you mean {nearest}?"),
             None => Ok(()),
@@ -330,6 +342,31 @@ mod tests {
         for secret in [&secret, &key] {
             assert!(!shown.contains(secret) && !format!("{config:?}").contains(secret), "{shown}");
         }
+    }
+
+    #[test]
+    fn whatever_is_written_is_shown_in_one_line_each() {
+        let config = config(&[
+            ("ESL_BLOB_STORAGE_URL", "s3://bucket/\nESL_LISTEN=x"),
+            ("ESL_ALLOWED_CALLBACKS", "10.20.0.0/16,\n*.corp"),
+            ("ESL_LITSEN\n\u{1b}[2J", "x"),
+        ])
+        .expect("it is right");
+        let shown = config.in_force();
+        assert!(shown.contains(&"ESL_BLOB_STORAGE_URL=s3://bucket/\\nESL_LISTEN=x".to_owned()));
+        assert!(shown.contains(&"ESL_ALLOWED_CALLBACKS=10.20.0.0/16,\\n*.corp".to_owned()));
+        let unknown = config.unknown()[0].to_string();
+        assert!(unknown.starts_with("there is no variable ESL_LITSEN\\n\\u{1b}[2J"), "{unknown}");
+    }
+
+    #[test]
+    fn a_password_that_is_taken_is_not_in_what_is_printed_for_debugging() {
+        let config = config(&[
+            ("ESL_BLOB_STORAGE_URL", "s3://user:hunter2@bucket"),
+            ("ESL_EGRESS_PROXY", "http://user:hunter2@proxy"),
+        ])
+        .expect("it is right");
+        assert!(!format!("{config:?} {:?}", *config).contains("hunter2"), "{config:?}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The one table of variables: what reads them, `--help` and docs/configuration.md come from here.
 
-use std::{convert::Infallible, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{convert::Infallible, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use esl_core::{Algorithm, CallbackAllowList, Keyring, Limit};
 use esl_http::{Proxy, api::TrustedProxies};
@@ -40,19 +40,41 @@ impl Variable {
     /// A value of it, fit for a log.
     pub(crate) fn shown(&self, value: &str) -> String {
         match self.exposure {
-            Exposure::Open => value.to_owned(),
-            Exposure::Url => without_password(value),
+            Exposure::Open => in_one_line(value),
+            Exposure::Url => in_one_line(&without_password(value)),
             Exposure::Secret => "(hidden)".to_owned(),
         }
     }
 }
 
-/// Hides what stands between `//`, or the beginning, and the last `@`: in a URL that is not
+/// Escapes what would break the line of a log, or pretend to be another one.
+pub(super) fn in_one_line(text: &str) -> String {
+    let is_written_out = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
+    text.chars().fold(String::with_capacity(text.len()), |mut line, c| {
+        if is_written_out(c) {
+            line.extend(c.escape_debug())
+        } else {
+            line.push(c)
+        }
+        line
+    })
+}
+
+/// Hides what stands between the scheme, or the beginning, and the last `@`: in a URL that is not
 /// well-formed, a password may hold anything.
 fn without_password(url: &str) -> String {
     let Some(end) = url.rfind('@') else { return url.to_owned() };
-    let start = url[..end].find("//").map_or(0, |slashes| slashes + 2);
+    let start = match url[..end].find("://") {
+        Some(colon) if is_scheme(&url[..colon]) => colon + 3,
+        _ => 0,
+    };
     format!("{}(hidden){}", &url[..start], &url[end..])
+}
+
+/// RFC 3986, 3.1.
+fn is_scheme(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'))
 }
 
 /// A line of the table reads: name, exposure, default, field, type, parser; its documentation is the
@@ -63,8 +85,7 @@ macro_rules! variables {
         $name:literal $exposure:ident, default $default:literal => $field:ident: $type:ty = $parse:expr;
     )+) => {
         /// What the variables mean, each by itself.
-        #[derive(Debug)]
-        pub(crate) struct Values {
+        pub struct Values {
             $($(#[doc = $meaning])+ pub(crate) $field: $type,)+
         }
 
@@ -75,6 +96,14 @@ macro_rules! variables {
             exposure: Exposure::$exposure,
             meaning: concat!($($meaning),+),
         },)+];
+
+        impl fmt::Debug for Values {
+            /// Not the values, which may be secret or have a password in them; `Config` shows what
+            /// may be shown.
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct("Values").finish_non_exhaustive()
+            }
+        }
 
         impl Values {
             /// Reads every variable, and reports all that is wrong at once.
@@ -272,13 +301,27 @@ mod tests {
     }
 
     #[test]
+    fn what_is_shown_stays_in_its_line_and_is_otherwise_as_it_is() {
+        for (text, line) in [
+            ("a\n\tb\r\u{1b}[31m", "a\\n\\tb\\r\\u{1b}[31m"),
+            ("\u{85}\u{2028}\u{2029}", "\\u{85}\\u{2028}\\u{2029}"),
+            ("C:\\it's \"é\"", "C:\\it's \"é\""),
+        ] {
+            assert_eq!(in_one_line(text), line);
+        }
+    }
+
+    #[test]
     fn a_password_in_a_url_is_not_shown() {
         for (url, shown) in [
             ("amqp://user:pass@host/", "amqp://(hidden)@host/"),
             ("postgres://user:p@ss/w:ord@host", "postgres://(hidden)@host"),
             ("sqlite://esl.db", "sqlite://esl.db"),
             ("user:pass@host:3128", "(hidden)@host:3128"),
-            ("user:pa//ss@host", "user:pa//(hidden)@host"),
+            ("user:pa//ss@host", "(hidden)@host"),
+            ("user:pa://ss@host", "(hidden)@host"),
+            (" http://user:pass@host", "(hidden)@host"),
+            ("socks5h://user:pa://ss@host", "socks5h://(hidden)@host"),
             ("http://@host", "http://(hidden)@host"),
         ] {
             assert_eq!(without_password(url), shown);

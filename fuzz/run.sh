@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# Lets libFuzzer try each target for so many seconds, two at a time: fuzz/run.sh SECONDS [TARGET…]
+#
+# Wants cargo-fuzz (`cargo install cargo-fuzz --locked`) and a C++ compiler. What it finds is in
+# fuzz/artifacts, and becomes a test with a name beside the code. Each run begins with the same seed and
+# the corpus in the repository, to which it adds nothing.
+#
+# There is no sanitizer: ESL has no unsafe code for it to look into, the targets would run at half the
+# speed, and without it any compiler will do. What is watched are panics, failed assertions, overflows,
+# time and memory.
+set -euo pipefail
+cd "$(dirname "$0")"
+seconds=${1:?usage: fuzz/run.sh SECONDS [TARGET…]}
+shift
+targets=("$@")
+[ ${#targets[@]} -gt 0 ] || targets=(callback_url configuration envelope pattern signature_header)
+export CARGO_TERM_COLOR=never CARGO_INCREMENTAL=0 RUST_BACKTRACE=1
+
+cargo fuzz build --fuzz-dir . --sanitizer none
+binaries=$PWD/target/$(rustc -vV | sed -n 's/^host: //p')/release
+found=$(mktemp -d)
+trap 'rm -rf "$found"' EXIT
+
+try() {
+    local target=$1 log="$found/$1.log"
+    local dictionary="dictionaries/$target"
+    mkdir -p "$found/$target" "artifacts/$target"
+    # New inputs go to the first folder.
+    if "$binaries/$target" "$found/$target" "corpus/$target" -dict="$dictionary" -seed=1 \
+        -max_total_time="$seconds" -max_len=4096 -timeout=10 -rss_limit_mb=1024 \
+        -artifact_prefix="artifacts/$target/" -print_final_stats=1 >"$log" 2>&1; then
+        printf 'ok: %s: %s\n' "$target" "$(grep -o 'DONE.*' "$log" | tr -s ' ')"
+    else
+        printf 'FAILED: %s\n' "$target"
+        grep -n -m 1 -A 40 -E 'panicked|ERROR: libFuzzer' "$log" || true
+        tail -n 12 "$log"
+        return 1
+    fi
+}
+
+running=0 failed=0
+for target in "${targets[@]}"; do
+    if [ "$running" = 2 ]; then
+        wait -n || failed=1
+        running=1
+    fi
+    try "$target" &
+    running=$((running + 1))
+done
+while [ "$running" -gt 0 ]; do
+    wait -n || failed=1
+    running=$((running - 1))
+done
+exit "$failed"
