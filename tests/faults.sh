@@ -9,4 +9,4 @@ runner=()
 if [ "$(id -u)" != 0 ]; then
     runner=(--config 'target."cfg(unix)".runner = ["sudo", "--preserve-env"]')
 fi
-cargo test -p esl-server --test server "${runner[@]}" -- --ignored --nocapture --test-threads=1 faults::
+cargo test --workspace --test server "${runner[@]}" -- --ignored --nocapture --test-threads=1 faults::

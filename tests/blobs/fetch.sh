@@ -6,6 +6,7 @@
 #   tests/blobs/fetch.sh
 #
 # Needs cargo, curl and python3.
+# ESL_SERVER_BINARY names a binary to take in place of the one that is built here.
 set -euo pipefail
 
 LIMIT=2048
@@ -15,7 +16,12 @@ CLIENT_SECRET=0123456789abcdef0123456789abcdef
 here=$(cd "$(dirname "$0")" && pwd)
 root=$here/../..
 export no_proxy=127.0.0.1
-cargo build --quiet --manifest-path "$root/Cargo.toml" --package esl-server
+binary=${ESL_SERVER_BINARY:-}
+if [ -z "$binary" ]; then
+    cargo build --quiet --manifest-path "$root/Cargo.toml" --package esl-server
+    binary=${CARGO_TARGET_DIR:-$root/target}/debug/esl-server
+fi
+binary=$(realpath "$binary")
 
 scratch=$(mktemp -d)
 started=()
@@ -50,7 +56,6 @@ ask() { curl --silent --show-error --fail-with-body --max-time 30 "$@"; }
 mkdir "$scratch/received" "$scratch/state"
 python3 "$here/receiver.py" "$scratch/received" >"$scratch/receiver" &
 started+=($!)
-binary=$(cd "${CARGO_TARGET_DIR:-$root/target}" && pwd)/debug/esl-server
 (
     cd "$scratch/state"
     exec env -i ESL_LISTEN=127.0.0.1:0 ESL_LOG_FORMAT=json ESL_ALLOW_PRIVATE_CALLBACKS=true \

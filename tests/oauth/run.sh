@@ -8,6 +8,7 @@
 #
 # The packages go to OAUTH_CLIENTS_DIR, which is kept for the next time; without it, to a folder that
 # is removed at the end. Needs cargo, python3 and npm.
+# ESL_SERVER_BINARY names a binary to take in place of the one that is built here.
 set -euo pipefail
 
 AUTHLIB=1.9.10
@@ -31,10 +32,14 @@ fi
 npm install --silent --no-audit --no-fund --no-save --prefix "$packages/npm" \
     "oauth4webapi@$OAUTH4WEBAPI"
 
-cargo build --quiet --manifest-path "$root/Cargo.toml" --package esl-server
+binary=${ESL_SERVER_BINARY:-}
+if [ -z "$binary" ]; then
+    cargo build --quiet --manifest-path "$root/Cargo.toml" --package esl-server
+    binary=${CARGO_TARGET_DIR:-$root/target}/debug/esl-server
+fi
 # Modules are looked for beside the script that imports them.
 cp "$here/client.mjs" "$packages/npm/client.mjs"
-"$python" "$here/with_server.py" "${CARGO_TARGET_DIR:-$root/target}/debug/esl-server" \
+"$python" "$here/with_server.py" "$binary" \
     "$python" "$here/client.py"
-"$python" "$here/with_server.py" "${CARGO_TARGET_DIR:-$root/target}/debug/esl-server" \
+"$python" "$here/with_server.py" "$binary" \
     node "$packages/npm/client.mjs"

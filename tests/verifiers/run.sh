@@ -10,7 +10,8 @@
 # A capture has one request per line: {"secret": …, "headers": {…}, "body": …}, names of headers in
 # lower case, and "algorithm" if it is not sha256. The packages go to VERIFIERS_DIR, which is kept
 # for the next time; without it, to a folder that is removed at the end. Needs cargo, python3, npm
-# and php-cli, which is installed where apt-get can.
+# and php-cli, which is installed where apt-get can. ESL_SERVER_BINARY names a binary to take in place
+# of the one that is built here.
 set -euo pipefail
 
 STANDARDWEBHOOKS_PYPI=1.1.0
@@ -47,8 +48,12 @@ if [ $# -gt 0 ]; then
 else
     capture=$scratch/capture.jsonl
     root=$here/../..
-    cargo build --quiet --manifest-path "$root/Cargo.toml" --package esl-server
-    "$python" "$here/capture.py" "${CARGO_TARGET_DIR:-$root/target}/debug/esl-server" >"$capture"
+    binary=${ESL_SERVER_BINARY:-}
+    if [ -z "$binary" ]; then
+        cargo build --quiet --manifest-path "$root/Cargo.toml" --package esl-server
+        binary=${CARGO_TARGET_DIR:-$root/target}/debug/esl-server
+    fi
+    "$python" "$here/capture.py" "$binary" >"$capture"
 fi
 
 php "$here/receiver.php" "$capture"
