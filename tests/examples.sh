@@ -2,8 +2,8 @@
 # The examples do what their first lines say.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-root=$PWD
 cargo build --quiet --examples
+examples=$(realpath "${CARGO_TARGET_DIR:-target}/debug/examples")
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"; [ -z "${receiver:-}" ] || kill "$receiver" 2>/dev/null || true' EXIT
 cd "$folder"
@@ -12,18 +12,18 @@ expect() { grep -q -- "$2" "$1" || { echo "expected '$2' in:"; cat "$1"; exit 1;
 
 for run in first second; do
     echo "+ embed ($run run, on the same file)"
-    "$root/target/debug/examples/embed" >embed.out
+    "$examples/embed" >embed.out
     expect embed.out '^published evt_.* to 1 subscription'
     expect embed.out '^received  {"id":"evt_.*"type":"person.updated".*"name":"John Doe"'
 done
 
 echo "+ outbox"
-"$root/target/debug/examples/outbox" >outbox.out
+"$examples/outbox" >outbox.out
 expect outbox.out '^Barbara and evt_.* are committed'
 expect outbox.out 'was rolled back and does not exist'
 
 echo "+ receiver"
-WEBHOOK_SECRET=your-secret RECEIVER_LISTEN=127.0.0.1:0 "$root/target/debug/examples/receiver" >receiver.out &
+WEBHOOK_SECRET=your-secret RECEIVER_LISTEN=127.0.0.1:0 "$examples/receiver" >receiver.out &
 receiver=$!
 for _ in $(seq 100); do grep -q listening receiver.out && break; sleep 0.1; done
 url=$(sed -n 's/^listening on //p' receiver.out)

@@ -15,6 +15,9 @@ check -p esl --no-default-features --features engine
 check -p esl --no-default-features --features http
 check -p esl --no-default-features --features sqlite
 check -p esl --no-default-features --features blob
+check -p esl-sqlite
+check -p esl-server
+check -p esl-server --no-default-features
 for cloud in s3 gcs azure; do check -p esl-blob --features "$cloud"; done
 
 forbid() {

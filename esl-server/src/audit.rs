@@ -25,8 +25,7 @@ pub(crate) async fn run(
     };
     let trail = storage.audit(id, Page { after: None, limit: limit.max(1) }).await?;
     let all = Value::Array(trail.items.iter().map(entry_json).collect());
-    print(as_json, &all, || trail.items.iter().map(line).collect());
-    Ok(())
+    print(as_json, &all, || trail.items.iter().map(line).collect())
 }
 
 /// As `GET /api/v1/audit` has it.

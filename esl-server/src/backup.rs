@@ -20,8 +20,5 @@ pub(crate) fn run(config: &Config, file: &Path, as_json: bool) -> anyhow::Result
         Err(error) => return Err(error).with_context(|| format!("no backup was made to {shown}")),
     };
     let made = json!({ "file": shown, "bytes": backup.bytes, "events": backup.events });
-    print(as_json, &made, || {
-        format!("{shown}: {} events, {} bytes\n", backup.events, backup.bytes)
-    });
-    Ok(())
+    print(as_json, &made, || format!("{shown}: {} events, {} bytes\n", backup.events, backup.bytes))
 }

@@ -14,6 +14,7 @@ use crate::{
     config::{Config, Unknown},
     database,
     open_files::Shares,
+    output,
     prepare::{Found, blob_folder},
 };
 
@@ -31,9 +32,9 @@ pub(crate) async fn run(config: &Config, as_json: bool) -> anyhow::Result<()> {
         ("client", client.map(|client| about_client(config, client).to_owned())),
     ];
     if as_json {
-        print_json(config, &warnings, &findings);
+        output::write(&as_json_text(config, &warnings, &findings))?;
     } else {
-        print_text(config, &warnings, &findings);
+        output::write(&as_text(config, &warnings, &findings))?;
     }
     match findings.iter().all(|(_, finding)| finding.is_ok()) {
         true => Ok(()),
@@ -44,19 +45,19 @@ pub(crate) async fn run(config: &Config, as_json: bool) -> anyhow::Result<()> {
 /// What was looked at, and how it is.
 type Finding = (&'static str, anyhow::Result<String>);
 
-fn print_text(config: &Config, warnings: &[String], findings: &[Finding]) {
-    println!("configuration  ok");
-    config.in_force().iter().for_each(|line| println!("  {line}"));
-    warnings.iter().for_each(|warning| println!("  warning: {warning}"));
-    for (what, finding) in findings {
-        match finding {
-            Ok(detail) => println!("{what:14} ok: {detail}"),
-            Err(error) => println!("{what:14} WRONG: {error:#}"),
-        }
-    }
+fn as_text(config: &Config, warnings: &[String], findings: &[Finding]) -> String {
+    let head = ["configuration  ok".to_owned()];
+    let in_force = config.in_force().into_iter().map(|line| format!("  {line}"));
+    let warnings = warnings.iter().map(|warning| format!("  warning: {warning}"));
+    let findings = findings.iter().map(|(what, finding)| match finding {
+        Ok(detail) => format!("{what:14} ok: {detail}"),
+        Err(error) => format!("{what:14} WRONG: {error:#}"),
+    });
+    let lines = head.into_iter().chain(in_force).chain(warnings).chain(findings);
+    lines.map(|line| line + "\n").collect()
 }
 
-fn print_json(config: &Config, warnings: &[String], findings: &[Finding]) {
+fn as_json_text(config: &Config, warnings: &[String], findings: &[Finding]) -> String {
     let configuration = json!({ "ok": true, "in_force": config.in_force(), "warnings": warnings });
     let mut all = Map::from_iter([("configuration".to_owned(), configuration)]);
     for (what, finding) in findings {
@@ -66,7 +67,7 @@ fn print_json(config: &Config, warnings: &[String], findings: &[Finding]) {
         };
         all.insert((*what).to_owned(), json!({ "ok": is_good, "detail": detail }));
     }
-    println!("{}", Value::Object(all));
+    format!("{}\n", Value::Object(all))
 }
 
 fn about_blobs(config: &Config, is_there: bool) -> String {

@@ -13,7 +13,7 @@ use crate::{
     cli::ClientCommand,
     config::Config,
     database, organizations,
-    output::{kind, print},
+    output::{self, kind, print},
 };
 
 /// `esl-server client …`
@@ -42,7 +42,7 @@ pub(crate) async fn run(config: &Config, command: ClientCommand) -> anyhow::Resu
                 );
             }
             created?;
-            print_secret(&client, &secret, json);
+            print_secret(&client, &secret, json)?;
         }
         ClientCommand::List { organization, json } => {
             let organization = organizations::find(&storage, &organization.organization).await?;
@@ -58,7 +58,7 @@ pub(crate) async fn run(config: &Config, command: ClientCommand) -> anyhow::Resu
             });
             print(json, &all.collect(), || {
                 clients.iter().map(|client| format!("{}  {}\n", client.id, client.scopes)).collect()
-            });
+            })?;
         }
         ClientCommand::Rotate { organization, client, json } => {
             let organization = organizations::find(&storage, &organization.organization).await?;
@@ -67,7 +67,7 @@ pub(crate) async fn run(config: &Config, command: ClientCommand) -> anyhow::Resu
                 .rotate_client(organization, &client, secret.digest(), &Actor::Operator)
                 .await;
             let client = found(rotated, &client)?;
-            print_secret(&client, &secret, json);
+            print_secret(&client, &secret, json)?;
         }
         ClientCommand::Delete { organization, client } => {
             let organization = organizations::find(&storage, &organization.organization).await?;
@@ -85,7 +85,7 @@ fn found<T>(result: Result<T, StorageError>, client: &str) -> anyhow::Result<T> 
     Ok(result?)
 }
 
-fn print_secret(client: &Client, secret: &ClientSecret, as_json: bool) {
+fn print_secret(client: &Client, secret: &ClientSecret, as_json: bool) -> anyhow::Result<()> {
     let (id, secret, scopes) = (&client.id, secret.expose(), client.scopes);
     let value = json!({
         "client_id": id,
@@ -95,8 +95,9 @@ fn print_secret(client: &Client, secret: &ClientSecret, as_json: bool) {
     });
     print(as_json, &value, || {
         format!("client_id      {id}\nclient_secret  {secret}\nscope          {scopes}\n")
-    });
-    eprintln!("The secret is not shown again.");
+    })?;
+    output::tell("The secret is not shown again.");
+    Ok(())
 }
 
 fn read_scopes(text: &str) -> anyhow::Result<Scopes> {

@@ -47,6 +47,5 @@ pub(crate) async fn run(config: &Config, command: EventCommand) -> anyhow::Resul
     print(json, &said, || match was_erased {
         true => format!("{event} had been erased before\n"),
         false => format!("{event} is erased\n"),
-    });
-    Ok(())
+    })
 }

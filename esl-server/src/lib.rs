@@ -49,20 +49,23 @@ pub use self::config::{Config, Faults, Unknown, Written};
 pub fn run() -> ExitCode {
     let command = cli::parse();
     if let Command::ConfigDocs = command {
-        print!("{}", config::page());
-        return ExitCode::SUCCESS;
+        return answer(output::write(&config::page()));
     }
     let config = match Config::new(Written::from_environment()) {
         Ok(config) => config,
         Err(faults) => {
-            eprintln!("esl-server: {faults}");
+            output::tell(&format!("esl-server: {faults}"));
             return ExitCode::from(USAGE);
         }
     };
-    match carry_out(command, &config) {
+    answer(carry_out(command, &config))
+}
+
+fn answer(result: anyhow::Result<()>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("esl-server: {error:#}");
+            output::tell(&format!("esl-server: {error:#}"));
             ExitCode::FAILURE
         }
     }

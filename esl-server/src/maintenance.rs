@@ -42,7 +42,7 @@ pub(crate) async fn run(config: &Config, command: MaintenanceCommand) -> anyhow:
                     format!("{id}  {at}  to {organizations}\n")
                 };
                 waiting.iter().map(one).collect()
-            });
+            })?;
             Ok(())
         }
         MaintenanceCommand::Cancel { event, organization } => {
@@ -85,8 +85,7 @@ async fn announce(
         Err(error) => return Err(error.into()),
     };
     let all = json!({ "id": id, "announce_at": at, "organizations": to.len() });
-    print(as_json, &all, || format!("{id}\n"));
-    Ok(())
+    print(as_json, &all, || format!("{id}\n"))
 }
 
 /// What waits, by its id: when it is due, and in how many organizations.

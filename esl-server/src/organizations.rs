@@ -38,7 +38,7 @@ pub(crate) async fn run(config: &Config, command: OrganizationCommand) -> anyhow
                 bail!("there is an organization named {name} already");
             }
             created?;
-            print(json, &organization_json(&organization), || format!("{}\n", organization.id));
+            print(json, &organization_json(&organization), || format!("{}\n", organization.id))?;
         }
         OrganizationCommand::List { json } => {
             let storage = database::open_existing(config, clock)?;
@@ -46,7 +46,7 @@ pub(crate) async fn run(config: &Config, command: OrganizationCommand) -> anyhow
             let all = Value::Array(organizations.iter().map(organization_json).collect());
             print(json, &all, || {
                 organizations.iter().map(|one| format!("{}  {}\n", one.id, one.name)).collect()
-            });
+            })?;
         }
         OrganizationCommand::Show { organization, json } => {
             let storage = database::open_existing(config, clock)?;
@@ -121,8 +121,7 @@ async fn show(
         "events": allowance.map(|_| usage.events),
         "resets_at": allowance.map(|_| usage.hour.end()),
     });
-    print(json, &all, || text(&organization, subscriptions, allowance, usage));
-    Ok(())
+    print(json, &all, || text(&organization, subscriptions, allowance, usage))
 }
 
 /// As `GET /api/v1/organization` has it.

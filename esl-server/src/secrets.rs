@@ -33,7 +33,7 @@ pub(crate) async fn run(config: &Config, command: SecretsCommand) -> anyhow::Res
         "keys_in_use": texts(&done.keys_in_use),
         "keys_unused": texts(&unused),
     });
-    print(json, &said, || text(&done, keyring, &unused, plain));
+    print(json, &said, || text(&done, keyring, &unused, plain))?;
     warn(&done, plain);
     Ok(())
 }

@@ -16,12 +16,7 @@ CLIENT_SECRET=0123456789abcdef0123456789abcdef
 here=$(cd "$(dirname "$0")" && pwd)
 root=$here/../..
 export no_proxy=127.0.0.1
-binary=${ESL_SERVER_BINARY:-}
-if [ -z "$binary" ]; then
-    cargo build --quiet --manifest-path "$root/Cargo.toml" --package esl-server
-    binary=${CARGO_TARGET_DIR:-$root/target}/debug/esl-server
-fi
-binary=$(realpath "$binary")
+source "$root/tests/server_binary.sh"
 
 scratch=$(mktemp -d)
 started=()

@@ -32,11 +32,7 @@ fi
 npm install --silent --no-audit --no-fund --no-save --prefix "$packages/npm" \
     "oauth4webapi@$OAUTH4WEBAPI"
 
-binary=${ESL_SERVER_BINARY:-}
-if [ -z "$binary" ]; then
-    cargo build --quiet --manifest-path "$root/Cargo.toml" --package esl-server
-    binary=${CARGO_TARGET_DIR:-$root/target}/debug/esl-server
-fi
+source "$root/tests/server_binary.sh"
 # Modules are looked for beside the script that imports them.
 cp "$here/client.mjs" "$packages/npm/client.mjs"
 "$python" "$here/with_server.py" "$binary" \

@@ -48,11 +48,7 @@ if [ $# -gt 0 ]; then
 else
     capture=$scratch/capture.jsonl
     root=$here/../..
-    binary=${ESL_SERVER_BINARY:-}
-    if [ -z "$binary" ]; then
-        cargo build --quiet --manifest-path "$root/Cargo.toml" --package esl-server
-        binary=${CARGO_TARGET_DIR:-$root/target}/debug/esl-server
-    fi
+    source "$root/tests/server_binary.sh"
     "$python" "$here/capture.py" "$binary" >"$capture"
 fi
 

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
-use super::{driver::Driver, lanes::Errands};
+use super::{driver::Driver, lanes::Errands, tenure::pause};
 use crate::{
     LaneId,
     storage::{StorageError, Taken},
@@ -48,12 +48,12 @@ pub(crate) async fn run(driver: Arc<Driver>, stop: CancellationToken) {
             if stop.is_cancelled() {
                 return;
             }
-            run_errands(&driver, errands).await;
+            run_errands(&driver, errands, &stop).await;
         }
     }
 }
 
-async fn run_errands(driver: &Arc<Driver>, errands: Errands) {
+async fn run_errands(driver: &Arc<Driver>, errands: Errands, stop: &CancellationToken) {
     let Some(worker) = driver.lanes().worker() else {
         // Between two epochs; the next one starts from what storage says.
         return;
@@ -82,7 +82,7 @@ async fn run_errands(driver: &Arc<Driver>, errands: Errands) {
                 });
             }
             Err(error) => {
-                fail(driver, "lanes not taken", &error).await;
+                fail(driver, "lanes not taken", &error, stop).await;
                 driver.update(|lanes| lanes.take_failed(&errands.take));
             }
         }
@@ -110,14 +110,14 @@ async fn run_errands(driver: &Arc<Driver>, errands: Errands) {
                         lanes.claim_failed(want.lane, again);
                     }
                 });
-                fail(driver, "claim failed", &error).await;
+                fail(driver, "claim failed", &error, stop).await;
             }
         }
     }
 }
 
-async fn fail(driver: &Driver, what: &str, error: &StorageError) {
+/// Says so, and rests; not while the engine stops, which would wait for it.
+async fn fail(driver: &Driver, what: &str, error: &StorageError, stop: &CancellationToken) {
     tracing::error!(error = error as &dyn std::error::Error, "{what}");
-    let again = driver.clock.monotonic() + AGAIN_AFTER;
-    driver.clock.sleep_until(again).await;
+    pause(driver, AGAIN_AFTER, stop).await;
 }

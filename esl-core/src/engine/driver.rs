@@ -4,7 +4,7 @@ use std::{
     collections::{HashMap, hash_map::Entry},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -72,6 +72,8 @@ pub(crate) struct Driver {
     starting: AtomicUsize,
     /// Ends what is under way.
     pub(crate) abort: CancellationToken,
+    /// A task of the engine has panicked.
+    pub(crate) has_panicked: AtomicBool,
 }
 
 /// The parts that a [`Driver`] is built from.
@@ -121,6 +123,7 @@ impl Driver {
             sends: TaskTracker::new(),
             starting: AtomicUsize::new(0),
             abort: CancellationToken::new(),
+            has_panicked: AtomicBool::new(false),
         }
     }
 
@@ -223,10 +226,22 @@ impl Driver {
     pub(crate) fn begin(self: &Arc<Self>, send: Sending) {
         self.starting.fetch_add(1, Ordering::Relaxed);
         let driver = Arc::clone(self);
-        self.sends.spawn(async move {
+        self.sends.spawn(self.watched(async move {
             driver.starting.fetch_sub(1, Ordering::Relaxed);
             send::run(driver, send).await;
-        });
+        }));
+    }
+
+    /// A task of the engine, which is noted when it panics.
+    pub(crate) fn watched(
+        self: &Arc<Self>,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let watch = Watch(Arc::clone(self));
+        async move {
+            let _watch = watch;
+            task.await;
+        }
     }
 
     /// Whether sends have begun that have not come to run yet.
@@ -241,6 +256,18 @@ impl Driver {
         }
         if calls.crowded {
             self.crowded.notify_one();
+        }
+    }
+}
+
+/// Notes when the task that holds it panics: tokio ends that task alone, and whoever waits for what it did
+/// would wait for ever.
+struct Watch(Arc<Driver>);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.has_panicked.store(true, Ordering::Relaxed);
         }
     }
 }

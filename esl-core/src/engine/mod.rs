@@ -38,7 +38,10 @@ mod tenure;
 mod turn;
 mod usage;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio::sync::{Mutex, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -125,23 +128,31 @@ impl Esl {
         blobs::read_keys(&driver).await?;
         let (stop, tasks, committer) =
             (CancellationToken::new(), TaskTracker::new(), TaskTracker::new());
-        committer.spawn(commit::run(Arc::clone(&driver)));
-        tasks.spawn(claim::run(Arc::clone(&driver), stop.clone()));
-        tasks.spawn(breadth::run(Arc::clone(&driver), stop.clone()));
+        committer.spawn(driver.watched(commit::run(Arc::clone(&driver))));
+        tasks.spawn(driver.watched(claim::run(Arc::clone(&driver), stop.clone())));
+        tasks.spawn(driver.watched(breadth::run(Arc::clone(&driver), stop.clone())));
         if options.is_enabled {
-            tasks.spawn(intake::run(Arc::clone(&driver), stop.clone()));
-            tasks.spawn(replays::run(Arc::clone(&driver), stop.clone()));
-            tasks.spawn(schedule::run(Arc::clone(&driver), stop.clone()));
+            tasks.spawn(driver.watched(intake::run(Arc::clone(&driver), stop.clone())));
+            tasks.spawn(driver.watched(replays::run(Arc::clone(&driver), stop.clone())));
+            tasks.spawn(driver.watched(schedule::run(Arc::clone(&driver), stop.clone())));
         }
-        tasks.spawn(fan_out::run(Arc::clone(&driver), stop.clone()));
-        tasks.spawn(tenure::keep(Arc::clone(&driver), id, stop.clone()));
-        tasks.spawn(tenure::look_round(Arc::clone(&driver), stop.clone()));
-        tasks.spawn(tenure::listen(Arc::clone(&driver), stop.clone()));
-        tasks.spawn(tenure::sweep(Arc::clone(&driver), stop.clone()));
+        tasks.spawn(driver.watched(fan_out::run(Arc::clone(&driver), stop.clone())));
+        tasks.spawn(driver.watched(tenure::keep(Arc::clone(&driver), id, stop.clone())));
+        tasks.spawn(driver.watched(tenure::look_round(Arc::clone(&driver), stop.clone())));
+        tasks.spawn(driver.watched(tenure::listen(Arc::clone(&driver), stop.clone())));
+        tasks.spawn(driver.watched(tenure::sweep(Arc::clone(&driver), stop.clone())));
         if let Some(store) = &driver.blobs {
-            tasks.spawn(blobs::run(Arc::clone(&driver), Arc::clone(store), stop.clone()));
+            tasks.spawn(driver.watched(blobs::run(
+                Arc::clone(&driver),
+                Arc::clone(store),
+                stop.clone(),
+            )));
         }
-        tasks.spawn(retention::run(Arc::clone(&driver), options.retention, stop.clone()));
+        tasks.spawn(driver.watched(retention::run(
+            Arc::clone(&driver),
+            options.retention,
+            stop.clone(),
+        )));
         let room = Semaphore::new(PUBLISHES_MAX);
         let is_shut_down = Mutex::new(false);
         let engine = Engine { driver, sealer, options, room, stop, tasks, committer, is_shut_down };
@@ -190,6 +201,14 @@ impl Esl {
     #[must_use]
     pub fn is_enabled(&self) -> bool {
         self.engine.options.is_enabled
+    }
+
+    /// Whether all of the engine is at work. After a panic in it, of which only a bug or a part of the
+    /// embedder's can be the cause, it is not, and does not come to be: what is published may be refused,
+    /// or not sent. Nothing is lost, and a process that begins anew goes on.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        !self.engine.driver.has_panicked.load(Ordering::Relaxed)
     }
 
     /// Publishes an event. When this returns, it is durable and on its way.

@@ -18,7 +18,7 @@ use super::{Api, answer};
 
 /// `GET /health`
 pub(super) async fn health(State(api): State<Api>) -> Response {
-    let is_healthy = api.last_check.result(api.esl.storage()).await;
+    let is_healthy = api.esl.is_healthy() && api.last_check.result(api.esl.storage()).await;
     let (status, word) = match is_healthy {
         true => (StatusCode::OK, "healthy"),
         false => (StatusCode::SERVICE_UNAVAILABLE, "unhealthy"),

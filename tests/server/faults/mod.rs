@@ -13,6 +13,7 @@ mod names;
 mod open_files;
 mod receivers;
 mod stopped;
+mod unwritable;
 mod wrong;
 
 use serde_json::json;

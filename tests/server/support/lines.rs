@@ -16,12 +16,19 @@ struct Printed {
 }
 
 impl Lines {
-    /// Collects until the process has closed its end.
+    /// Collects until the process has closed its end. Dropped, it takes nothing more, and to write is a
+    /// failure for the process.
     pub(crate) fn of(output: impl AsyncRead + Unpin + Send + 'static) -> Self {
         let (sender, receiver) = watch::channel(Printed::default());
         tokio::spawn(async move {
             let mut lines = BufReader::new(output).lines();
-            while let Ok(Some(line)) = lines.next_line().await {
+            loop {
+                // What was read of a line is not wanted any more when nobody listens.
+                let line = tokio::select! {
+                    line = lines.next_line() => line,
+                    () = sender.closed() => return,
+                };
+                let Ok(Some(line)) = line else { break };
                 sender.send_modify(|printed| printed.lines.push(line));
             }
             sender.send_modify(|printed| printed.is_over = true);

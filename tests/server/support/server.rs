@@ -68,7 +68,18 @@ impl Folder {
 
     /// Runs a command to its end.
     pub(crate) async fn run(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Ended {
-        let output = in_time("the end of a command", self.command(arguments, variables).output());
+        self.run_by(&[], arguments, variables).await
+    }
+
+    /// Runs a command by another program, which becomes it, to its end.
+    pub(crate) async fn run_by(
+        &self,
+        program: &[&str],
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Ended {
+        let mut command = self.command_by(program, arguments, variables);
+        let output = in_time("the end of a command", command.output());
         let output = output.await.expect("the binary starts");
         let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
         Ended {
@@ -83,10 +94,6 @@ impl Folder {
         let ended = self.run(&[arguments, &["--json"]].concat(), &[]).await;
         assert_eq!(ended.code, Some(0), "{arguments:?}: {ended:?}");
         serde_json::from_str(&ended.stdout).expect("JSON")
-    }
-
-    fn command(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Command {
-        self.command_by(&[], arguments, variables)
     }
 
     fn command_by(
@@ -140,6 +147,11 @@ impl Server {
     /// Waits until a line of its log has these words, in whatever field.
     pub(crate) async fn logs_anywhere(&self, words: &str) -> String {
         self.stderr.find(words, |line| line.contains(words).then(|| line.to_owned())).await
+    }
+
+    /// Takes nothing more of what it logs: to write is a failure for it from now on.
+    pub(crate) fn close_log(&mut self) {
+        self.stderr = Lines::of(tokio::io::empty());
     }
 
     /// The id of its process.
