@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use esl_core::{
-    AttemptError, CustomHeaders, DeliveryState, DisabledReason, RetryPolicy, SubscriptionOptions,
-    SubscriptionUpdate, storage::StorageErrorKind, testing::Reply,
+    AttemptError, CustomHeaders, DeliveryState, DisabledReason, Outbound, RetryPolicy, Sent,
+    SubscriptionOptions, SubscriptionUpdate, Transport, storage::StorageErrorKind, testing::Reply,
 };
 
 use crate::world::{ORGANIZATION, START, event, run, run_with, url};
@@ -317,4 +318,27 @@ fn what_a_receiver_says_of_its_credentials_is_masked_in_the_log_of_attempts() {
         let detail = log[0].detail.as_deref();
         assert_eq!(detail, Some("a bad token: ***, ***; signed with ***, ***"));
     });
+}
+
+#[test]
+fn a_transport_that_panics_shows_in_the_health_of_the_engine() {
+    #[derive(Debug)]
+    struct Panicking;
+
+    #[async_trait]
+    impl Transport for Panicking {
+        async fn send(&self, _: Outbound) -> Sent {
+            panic!("a bug of the transport")
+        }
+    }
+
+    run_with(
+        |builder| builder.transport(Panicking),
+        |world| async move {
+            world.subscribe("a", "*").await;
+            assert!(world.esl.is_healthy());
+            world.publish("person.updated", 1).await;
+            world.until(async || (!world.esl.is_healthy()).then_some(())).await;
+        },
+    );
 }
