@@ -34,7 +34,7 @@ fn no_statement_reads_more_the_more_there_is() {
     let connection = Connection::open_in_memory().unwrap();
     migrate(&connection, Timestamp::EPOCH).unwrap();
     keep_plans(&connection).unwrap();
-    let (run, mut wrong, mut used) = (watch::everywhere(), Vec::new(), BTreeSet::new());
+    let (run, mut wrong, mut used) = (watch::in_databases_named(FILE), Vec::new(), BTreeSet::new());
     for (sql, runs) in &run {
         if runs.replans > 0 {
             wrong.push(format!("planned anew, {} times: {sql}", runs.replans));
@@ -64,6 +64,9 @@ fn no_statement_reads_more_the_more_there_is() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
+
+/// The databases of this test, beside which those of others may be at the same time.
+const FILE: &str = "every.db";
 
 /// Whether a step of a plan takes longer the more rows there are.
 fn grows(step: &str) -> bool {
@@ -200,7 +203,7 @@ fn run_what_the_suite_does_not() {
         let folder = tempfile::tempdir().unwrap();
         let clock = ManualClock::new(NOON);
         let options = || SqliteStorage::options().clock(Arc::new(clock.clone()));
-        let path = folder.path().join("esl.db");
+        let path = folder.path().join(FILE);
 
         // Secrets in plain text, which are encrypted then.
         let storage = options().open(&path).unwrap();
@@ -253,7 +256,7 @@ impl Harness for Watched {
 
     async fn open(&self, clock: Arc<dyn Clock>) -> Arc<dyn Storage> {
         let options = SqliteStorage::options().clock(clock).keyring(keyring());
-        Arc::new(options.open(self.0.path().join("esl.db")).unwrap())
+        Arc::new(options.open(self.0.path().join(FILE)).unwrap())
     }
 
     /// What survives is not what is looked at here.

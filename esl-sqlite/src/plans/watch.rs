@@ -48,10 +48,12 @@ pub(crate) fn watch(connection: &mut Connection) -> rusqlite::Result<()> {
     connection.trace_v2(TraceEventCodes::SQLITE_TRACE_PROFILE, Some(note))
 }
 
-/// What was run in any database.
-pub(super) fn everywhere() -> BTreeMap<String, Runs> {
+/// What was run in any database whose file has this name.
+pub(super) fn in_databases_named(file: &str) -> BTreeMap<String, Runs> {
     let mut all: BTreeMap<String, Runs> = BTreeMap::new();
-    for (sql, runs) in seen().values().flatten() {
+    let seen = seen();
+    let databases = seen.iter().filter(|(path, _)| path.file_name().is_some_and(|it| it == file));
+    for (sql, runs) in databases.flat_map(|(_, runs)| runs) {
         let entry = all.entry(sql.clone()).or_default();
         entry.steps += runs.steps;
         entry.replans = entry.replans.max(runs.replans);
