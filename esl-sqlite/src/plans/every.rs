@@ -149,7 +149,7 @@ const EXCUSES: &[Excuse] = &[
     excuse(
         FIRST,
         "SELECT 1 WHERE EXISTS (SELECT 1 FROM esl_idempotency WHERE created_at <= ?1) OR …",
-        "SCAN esl_subscriptions USING",
+        "SCAN esl_subscriptions USING INDEX esl_subscriptions_to_sweep",
     ),
     excuse(
         "a list of all, for whoever operates the server",
@@ -173,7 +173,11 @@ const EXCUSES: &[Excuse] = &[
         "UPDATE sqlite_dbpage SET data = ?2 WHERE pgno = ?1",
         "SCAN sqlite_dbpage VIRTUAL TABLE INDEX 1",
     ),
-    excuse(SET_BACK, "UPDATE esl_open INDEXED BY esl_open_tried …", "SCAN esl_open USING"),
+    excuse(
+        SET_BACK,
+        "UPDATE esl_open INDEXED BY esl_open_tried …",
+        "SCAN esl_open USING INDEX esl_open_tried",
+    ),
     excuse(SET_BACK, "UPDATE esl_lanes SET not_before = …", "SCAN esl_lanes"),
     excuse(
         "a command looks at every secret",
