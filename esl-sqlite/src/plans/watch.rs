@@ -37,8 +37,10 @@ pub(crate) fn watch(connection: &mut Connection) -> rusqlite::Result<()> {
         }
         let steps = statement.get_status(StatementStatus::VmStep);
         let before = counted.insert(sql.clone().into_owned(), steps).unwrap_or(0);
-        // Less than before is another one of the same text.
-        let new = if steps >= before { steps - before } else { steps };
+        // One that runs for the first time is another one of the same text, and so is one that has
+        // taken less than before: two may take turns.
+        let is_first = statement.get_status(StatementStatus::Run) == 1;
+        let new = if is_first || steps < before { steps } else { steps.saturating_sub(before) };
         let mut seen = seen();
         let runs = seen.entry(database.clone()).or_default().entry(sql.into_owned()).or_default();
         runs.steps += u64::from(new.unsigned_abs());
