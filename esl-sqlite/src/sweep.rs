@@ -16,9 +16,9 @@ pub(crate) fn sweep(session: &mut Session<'_>, limit: usize) -> rusqlite::Result
     swept.idempotency_keys = slice.delete(IDEMPOTENCY_KEYS, expired)?;
     swept.tokens = slice.delete(TOKENS, now)?;
     slice.delete(RETIRED_SECRETS, now)?;
-    swept.cancelled = slice.cancel()?;
-    let left = slice.left;
-    swept.more = !is_expired || (left == 0 && has_more(session, expired, now)?);
+    let is_looked_through = slice.cancel(&mut swept)?;
+    let is_cut_short = slice.left == 0 || !is_looked_through;
+    swept.more = !is_expired || (is_cut_short && has_more(session, expired, now)?);
     Ok(swept)
 }
 
@@ -35,9 +35,9 @@ impl Slice<'_, '_> {
         Ok(deleted)
     }
 
-    /// Closes the open deliveries of deleted subscriptions, lane by lane.
-    fn cancel(&mut self) -> rusqlite::Result<usize> {
-        let mut cancelled = 0;
+    /// Closes the open deliveries of deleted subscriptions, lane by lane. Says whether it went through
+    /// all lanes.
+    fn cancel(&mut self, swept: &mut Swept) -> rusqlite::Result<bool> {
         let connection = self.session.connection;
         // Lanes that have nothing open are rows, too.
         for _ in 0..self.left {
@@ -46,7 +46,7 @@ impl Slice<'_, '_> {
             }
             let mut deleted = connection.prepare_cached(DELETED)?;
             let mut rows = deleted.query([])?;
-            let Some(row) = rows.next()? else { break };
+            let Some(row) = rows.next()? else { return Ok(true) };
             let (lane, deleted_at): (i64, i64) = (row.get(0)?, row.get(1)?);
             drop(rows);
 
@@ -64,10 +64,10 @@ impl Slice<'_, '_> {
                 // A deleted lane gets nothing new, so this was the last of it.
                 connection.prepare_cached(IS_SWEPT)?.execute([lane])?;
             }
-            cancelled += keys.len();
+            swept.cancelled += keys.len();
             self.left -= keys.len();
         }
-        Ok(cancelled)
+        Ok(false)
     }
 
     fn limit(&self) -> i64 {

@@ -290,6 +290,7 @@ pub struct Swept {
     /// Lanes whose subscription was resumed and that may send from now on: what had to be expired
     /// before is.
     pub ready: Vec<LaneId>,
-    /// Whether there is more to do.
+    /// Whether there is more to do. A slice may also have done nothing but look at what turned out to
+    /// have nothing to do.
     pub more: bool,
 }

@@ -14,13 +14,15 @@ use esl_core::{
 };
 
 use self::world::{
-    BY, HOUR, NOON, PAGE, World, again, client, create_organization, pause, secret, settlement,
-    subscribe,
+    BY, DUE, HOUR, NOON, PAGE, World, again, client, create_organization, pause, secret,
+    settlement, subscribe,
 };
 use super::watch::in_database;
 
 const FEW: usize = 100;
 const MANY: usize = 20_000;
+/// Rows in a slice of the chores.
+const SWEEP: usize = 10;
 
 #[tokio::test]
 async fn no_call_costs_more_the_more_there_is() {
@@ -78,23 +80,33 @@ impl World {
         let settled = self.settle(vec![again(&self.failing, published)]);
         cost!("settle once more", storage.commit(vec![settled]));
 
-        for (call, subscription, in_order) in [
-            ("claim what was never tried", &self.backlog, false),
-            ("claim retries", &self.failing, false),
-            ("claim in order", &self.backlog, true),
-            ("claim retries in order", &self.failing, true),
+        for (call, subscription, in_order, expected) in [
+            ("claim what was never tried", &self.backlog, false, 10),
+            ("claim retries", &self.failing, false, 10),
+            ("claim in order", &self.backlog, true, 10),
+            // The next one is not due yet, and blocks the others.
+            ("claim retries in order", &self.failing, true, DUE),
         ] {
             let lane = subscription.lane;
-            let want = Want { lane, room: 10, after: Some(Seq::ZERO), held: Vec::new(), in_order };
-            costs.of(call, &path, storage.claim(&self.worker, &[want], 1 << 20)).await.unwrap();
+            let (after, held) = (Some(Seq::ZERO), Vec::new());
+            let wants = [Want { lane, room: 10, after, held, in_order }];
+            let claim = storage.claim(&self.worker, &wants, 1 << 20);
+            let claimed = costs.of(call, &path, claim).await.unwrap();
+            let handed_out: Vec<_> =
+                claimed.iter().map(|claimed| claimed.due.len() as u64).collect();
+            assert_eq!(handed_out, [expected], "{call}");
         }
         cost!("look for lanes", storage.waiting(&self.worker, None, 100));
         cost!("take lanes", storage.take(&self.worker, &[self.quick.lane, self.failing.lane]));
         cost!("read the intake", storage.intake(None, PAGE, &[]));
         cost!("look for what is due", storage.next_due());
-        cost!("release what is due", storage.release_due(10));
+        let due = (0..10).map(|_| (NOON, self.event(self.beside))).collect();
+        storage.schedule(due, Limit::Unlimited).await.unwrap();
+        assert_eq!(cost!("release what is due", storage.release_due(10)), 10);
         cost!("look for fan-outs", storage.fan_outs(None, 10, 1 << 20));
-        cost!("sweep", storage.sweep(&self.worker, 100));
+        self.delete_one_that_is_owed(SWEEP + 1).await;
+        let swept = cost!("sweep", storage.sweep(&self.worker, SWEEP));
+        assert_eq!((swept.cancelled, swept.more), (SWEEP, true));
         cost!("check", storage.check());
 
         cost!("list events", storage.events(organization, None, page()));

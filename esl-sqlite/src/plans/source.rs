@@ -12,18 +12,34 @@ pub(super) struct Written {
 
 impl Written {
     /// Whether this is what became of it once the gaps were filled in.
-    pub(super) fn is_in(&self, run: &str) -> bool {
+    pub(super) fn is(&self, run: &str) -> bool {
         let run = spaced(run);
-        let mut rest = run.as_str();
-        for part in self.text.split('{') {
-            let part = part.split_once('}').map_or(part, |(_gap, part)| part);
-            match rest.find(part.trim()) {
-                Some(at) => rest = &rest[at + part.trim().len()..],
-                None => return false,
+        match self.parts().as_slice() {
+            [whole] => run == *whole,
+            [first, middle @ .., last] => {
+                after(&run, first, middle).is_some_and(|rest| rest.ends_with(last))
             }
+            [] => false,
         }
-        true
     }
+
+    /// Whether this begins with it, for a text that is not the whole statement.
+    pub(super) fn begins(&self, run: &str) -> bool {
+        let (run, parts) = (spaced(run), self.parts());
+        parts.split_first().is_some_and(|(first, others)| after(&run, first, others).is_some())
+    }
+
+    /// What stands between the gaps.
+    fn parts(&self) -> Vec<&str> {
+        let parts = self.text.split('{');
+        parts.map(|part| part.split_once('}').map_or(part, |(_gap, part)| part).trim()).collect()
+    }
+}
+
+/// What is left of a statement that begins with `first`, after which the others come one by one.
+fn after<'r>(run: &'r str, first: &str, others: &[&str]) -> Option<&'r str> {
+    let rest = run.strip_prefix(first)?;
+    others.iter().try_fold(rest, |rest, part| rest.split_once(part).map(|(_, rest)| rest))
 }
 
 /// All of them but those of tests.
@@ -85,11 +101,31 @@ pub(super) fn spaced(text: &str) -> String {
 
 #[test]
 fn a_statement_is_recognized_once_its_gaps_are_filled_in() {
-    let text = "SELECT {COLUMNS} FROM esl_open WHERE lane = ?1 {more}".to_owned();
-    let written = Written { file: String::new(), text };
-    assert!(written.is_in("SELECT seq,\n due_at FROM esl_open\n WHERE lane = ?1 AND seq = ?2"));
-    assert!(!written.is_in("SELECT seq FROM esl_closed WHERE lane = ?1"));
-    assert!(!written.is_in("UPDATE esl_open WHERE lane = ?1"));
+    let written = written("SELECT {COLUMNS} FROM esl_open WHERE lane = ?1 {more}");
+    assert!(written.is("SELECT seq,\n due_at FROM esl_open\n WHERE lane = ?1 AND seq = ?2"));
+    assert!(written.is("SELECT seq FROM esl_open WHERE lane = ?1"));
+    assert!(!written.is("SELECT seq FROM esl_closed WHERE lane = ?1"));
+    assert!(!written.is("UPDATE esl_open WHERE lane = ?1"));
+}
+
+#[test]
+fn a_statement_is_not_recognized_in_a_longer_one() {
+    let whole = written("DELETE FROM esl_intake WHERE id = ?1");
+    assert!(whole.is("DELETE FROM esl_intake\n WHERE id = ?1"));
+    let longer = "DELETE FROM esl_intake WHERE id = ?1 AND organization = ?2";
+    assert!(!whole.is(longer));
+    assert!(whole.begins(longer));
+    let inner = written("SELECT id FROM esl_intake WHERE organization = ?1 LIMIT ?2");
+    let outer = "DELETE FROM esl_intake WHERE id IN
+                 (SELECT id FROM esl_intake WHERE organization = ?1 LIMIT ?2)";
+    assert!(!inner.is(outer) && !inner.begins(outer));
+    let gap = written("SELECT {COLUMNS} FROM esl_open WHERE lane = ?1");
+    assert!(!gap.is("SELECT seq FROM esl_open WHERE lane = ?1 AND seq = ?2"));
+    assert!(!gap.is("INSERT INTO a SELECT seq FROM esl_open WHERE lane = ?1"));
+}
+
+fn written(text: &str) -> Written {
+    Written { file: String::new(), text: text.to_owned() }
 }
 
 #[test]

@@ -37,8 +37,10 @@ pub(crate) fn watch(connection: &mut Connection) -> rusqlite::Result<()> {
         }
         let steps = statement.get_status(StatementStatus::VmStep);
         let before = counted.insert(sql.clone().into_owned(), steps).unwrap_or(0);
-        // Less than before is another one of the same text.
-        let new = if steps >= before { steps - before } else { steps };
+        // One that runs for the first time is another one of the same text, and so is one that has
+        // taken less than before: two may take turns.
+        let is_first = statement.get_status(StatementStatus::Run) == 1;
+        let new = if is_first || steps < before { steps } else { steps.saturating_sub(before) };
         let mut seen = seen();
         let runs = seen.entry(database.clone()).or_default().entry(sql.into_owned()).or_default();
         runs.steps += u64::from(new.unsigned_abs());
@@ -48,10 +50,12 @@ pub(crate) fn watch(connection: &mut Connection) -> rusqlite::Result<()> {
     connection.trace_v2(TraceEventCodes::SQLITE_TRACE_PROFILE, Some(note))
 }
 
-/// What was run in any database.
-pub(super) fn everywhere() -> BTreeMap<String, Runs> {
+/// What was run in any database whose file has this name.
+pub(super) fn in_databases_named(file: &str) -> BTreeMap<String, Runs> {
     let mut all: BTreeMap<String, Runs> = BTreeMap::new();
-    for (sql, runs) in seen().values().flatten() {
+    let seen = seen();
+    let databases = seen.iter().filter(|(path, _)| path.file_name().is_some_and(|it| it == file));
+    for (sql, runs) in databases.flat_map(|(_, runs)| runs) {
         let entry = all.entry(sql.clone()).or_default();
         entry.steps += runs.steps;
         entry.replans = entry.replans.max(runs.replans);

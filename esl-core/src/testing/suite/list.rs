@@ -239,7 +239,8 @@ macro_rules! storage_suite {
             sweep:
                 a_sweep_with_nothing_to_do_does_nothing,
                 a_sweep_removes_what_is_over_slice_by_slice,
-                a_swept_subscription_is_as_gone_as_before;
+                a_swept_subscription_is_as_gone_as_before,
+                a_sweep_gets_past_deleted_subscriptions_with_nothing_open;
             replays:
                 a_replay_is_read_as_it_was_made,
                 one_replay_to_a_subscription_runs_at_a_time,

@@ -30,7 +30,8 @@ pub(super) struct World {
     pub(super) beside: OrganizationId,
     /// Takes everything at once.
     pub(super) quick: Subscription,
-    /// Fails: one in ten deliveries is given up, the others wait for another try.
+    /// Fails: of ten deliveries the first ones are due for another try, the last one is given up, and
+    /// the others wait for their time.
     pub(super) failing: Subscription,
     /// Nothing was tried yet.
     pub(super) backlog: Subscription,
@@ -121,6 +122,7 @@ impl World {
             let settlements = accepted.flat_map(|accepted| {
                 let failed = match accepted.seq.get() % 10 {
                     0 => Outcome::Exhausted,
+                    1..=DUE => Outcome::RetryAt(NOON),
                     _ => Outcome::RetryAt(NOON + HOUR),
                 };
                 [
@@ -149,10 +151,28 @@ impl World {
         self.event(self.organization)
     }
 
-    /// A unit for each event, under a key of its own.
+    /// Makes a subscription and deletes it when so much is owed to it.
+    pub(super) async fn delete_one_that_is_owed(&mut self, count: usize) {
+        let id = self.ulid();
+        let gone = subscribe(&self.storage, self.organization, id).await;
+        let events = (0..count).map(|_| self.event_for_all()).collect();
+        let units = self.routed_to(events, Some(gone.lane)).await;
+        for committed in self.storage.commit(units).await.unwrap() {
+            committed.unwrap();
+        }
+        self.storage.delete_subscription(self.organization, gone.id, BY).await.unwrap();
+    }
+
     pub(super) async fn routed(&self, events: Vec<Arc<SealedEvent>>) -> Vec<Unit> {
+        self.routed_to(events, None).await
+    }
+
+    /// A unit for each event, under a key of its own: to one lane, or to all.
+    async fn routed_to(&self, events: Vec<Arc<SealedEvent>>, only: Option<LaneId>) -> Vec<Unit> {
         let routes = self.storage.routes(self.organization).await.unwrap().unwrap();
-        let lanes: Arc<[LaneId]> = routes.lanes.iter().map(|(lane, _)| *lane).collect();
+        let lanes = routes.lanes.iter().map(|(lane, _)| *lane);
+        let lanes: Arc<[LaneId]> =
+            lanes.filter(|lane| only.is_none_or(|only| only == *lane)).collect();
         let unit = |event: Arc<SealedEvent>| {
             let key = event.id.to_string();
             Unit::publish(Publish {
@@ -265,5 +285,7 @@ pub(super) const NOON: Timestamp = Timestamp::from_millis(1_705_329_120_000);
 pub(super) const HOUR: Duration = Duration::from_secs(60 * 60);
 /// So much of everything is there already when there are few.
 pub(super) const PAGE: usize = 4;
+/// So many of the first ten retries are due.
+pub(super) const DUE: u64 = 5;
 /// Units in a commit.
 const GROUP: usize = 1000;
