@@ -10,16 +10,36 @@
 # time and memory.
 set -euo pipefail
 cd "$(dirname "$0")"
-seconds=${1:?usage: fuzz/run.sh SECONDS [TARGET…]}
+known=(callback_url configuration envelope pattern signature_header)
+usage="usage: fuzz/run.sh SECONDS [TARGET…], of ${known[*]}"
+seconds=${1:?$usage}
 shift
+# libFuzzer takes anything else for no limit.
+[[ $seconds =~ ^[1-9][0-9]*$ ]] || { echo "not a number of seconds: $seconds; $usage" >&2; exit 2; }
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || targets=(callback_url configuration envelope pattern signature_header)
+[ ${#targets[@]} -gt 0 ] || targets=("${known[@]}")
+for target in "${targets[@]}"; do
+    [[ " ${known[*]} " == *" $target "* ]] || { echo "no such target: $target; $usage" >&2; exit 2; }
+done
 export CARGO_TERM_COLOR=never CARGO_INCREMENTAL=0 RUST_BACKTRACE=1
 
-cargo fuzz build --fuzz-dir . --sanitizer none
-binaries=$PWD/target/$(rustc -vV | sed -n 's/^host: //p')/release
+# Both are given, since the environment may say otherwise, and so may a cargo-fuzz that was built elsewhere.
+host=$(rustc -vV | sed -n 's/^host: //p')
+cargo fuzz build --fuzz-dir . --sanitizer none --target "$host" --target-dir target
+binaries=$PWD/target/$host/release
 found=$(mktemp -d)
-trap 'rm -rf "$found"' EXIT
+
+# Each job is a process group: what is ended is the fuzzer, too, and not the shell around it alone.
+set -m
+end() {
+    local job
+    for job in $(jobs -rp); do
+        kill -- "-$job" 2>/dev/null || true
+    done
+    wait
+    rm -rf "$found"
+}
+trap end EXIT
 
 try() {
     local target=$1 log="$found/$1.log"

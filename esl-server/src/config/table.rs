@@ -47,17 +47,18 @@ impl Variable {
     }
 }
 
-/// Escapes what would break the line of a log, or pretend to be another one.
+/// Escapes what would break the line of a log, pretend to be another one, or turn around what it says.
 pub(super) fn in_one_line(text: &str) -> String {
-    let is_written_out = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
-    text.chars().fold(String::with_capacity(text.len()), |mut line, c| {
-        if is_written_out(c) {
-            line.extend(c.escape_debug())
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        // Separators of lines and paragraphs, and the marks by which text changes its direction.
+        if c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
+            line.extend(c.escape_debug());
         } else {
-            line.push(c)
+            line.push(c);
         }
-        line
-    })
+    }
+    line
 }
 
 /// Hides what stands between the scheme, or the beginning, and the last `@`: in a URL that is not
@@ -305,6 +306,9 @@ mod tests {
         for (text, line) in [
             ("a\n\tb\r\u{1b}[31m", "a\\n\\tb\\r\\u{1b}[31m"),
             ("\u{85}\u{2028}\u{2029}", "\\u{85}\\u{2028}\\u{2029}"),
+            ("\u{202a}\u{202e}on\u{202c}", "\\u{202a}\\u{202e}on\\u{202c}"),
+            ("\u{2066}\u{2069}", "\\u{2066}\\u{2069}"),
+            ("\u{2027}\u{202f}\u{2065}\u{206a}", "\u{2027}\u{202f}\u{2065}\u{206a}"),
             ("C:\\it's \"é\"", "C:\\it's \"é\""),
         ] {
             assert_eq!(in_one_line(text), line);
