@@ -16,6 +16,7 @@ check -p esl --no-default-features --features http
 check -p esl --no-default-features --features sqlite
 check -p esl --no-default-features --features blob
 check -p esl-sqlite
+check -p esl-postgres
 check -p esl-server
 check -p esl-server --no-default-features
 for cloud in s3 gcs azure; do check -p esl-blob --features "$cloud"; done
@@ -35,6 +36,7 @@ forbid() {
 databases='rusqlite|libsqlite3-sys|tokio-postgres|sqlx'
 forbid "a receiver's core" "tokio|hyper|axum|reqwest|$databases" -p esl-core --no-default-features
 forbid "a receiver's esl" "tokio|hyper|axum|reqwest|$databases" -p esl --no-default-features
-forbid "core" "esl-sqlite|esl-http|esl-server|hyper|axum|$databases" -p esl-core --all-features
+forbid "core" "esl-sqlite|esl-postgres|esl-http|esl-server|hyper|axum|$databases" -p esl-core --all-features
 forbid "esl-sqlite" "esl-http|esl-server|hyper|axum" -p esl-sqlite
+forbid "esl-postgres" "esl-sqlite|esl-http|esl-server|hyper|axum|libsqlite3-sys|openssl-sys|ring" -p esl-postgres
 forbid "esl-http" "esl-sqlite|esl-server|$databases" -p esl-http --all-features

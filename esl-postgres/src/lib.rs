@@ -1,0 +1,73 @@
+//! Storage of ESL, the Event Service Layer, in PostgreSQL 13 or newer.
+//!
+//! One schema of a database holds everything: organizations, subscriptions, events, what is owed of them and
+//! what became of it. What a call has acknowledged is on the server's disk. Any number of engines share it,
+//! on as many machines.
+//!
+//! [`PostgresStorage`] implements every trait of [`esl_core::storage`]; an engine
+//! ([`Esl::builder`](esl_core::Esl::builder)) runs on it.
+//!
+//! ```no_run
+//! use esl_core::Esl;
+//! use esl_postgres::PostgresStorage;
+//!
+//! # async fn start() -> Result<(), Box<dyn std::error::Error>> {
+//! let storage = PostgresStorage::open("postgres://esl:secret@db.internal/app").await?;
+//! let esl = Esl::builder(storage).build().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # How it works
+//!
+//! - **A group of commits is one call** of a function, `esl.commit_1`: one trip, one transaction, one fsync,
+//!   however many callers wait. It decides each unit in memory, and then writes table by table.
+//! - **A ledger** keeps what the last group of a handle came to. When the connection is lost before the
+//!   answer came, the group is sent again under the same number, and gets that answer or is committed for the
+//!   first time. So whoever publishes notices a restart of the server by nothing but the time that it takes.
+//! - **The server has the time**, which all engines go by.
+//! - **Nothing depends on a session**: no settings, no prepared statements, no locks beyond a transaction. A
+//!   pooler in transaction mode may be in between.
+//! - **TLS is verified**, always, and used unless somebody says no for what leaves the machine.
+//!
+//! # What it does not do
+//!
+//! - A server whose `fsync` or `full_page_writes` is off is refused. Of a standby that follows asynchronously
+//!   the last moments are lost when it takes over: `synchronous_standby_names` is the operator's to set.
+//! - Without a [keyring](PostgresOptions::keyring), the webhook secrets of subscriptions are in the database
+//!   as they are: whoever signs needs them, and whoever can read the tables can sign.
+
+#![expect(dead_code, reason = "what is not there yet will use it")]
+
+mod audit;
+mod changes;
+mod commit;
+mod committer;
+mod config;
+mod connect;
+mod damage;
+mod decode;
+mod encryption_keys;
+mod error;
+mod flatten;
+mod id;
+mod lanes;
+mod parameters;
+mod plan;
+mod records;
+mod removal;
+mod replays;
+mod rows;
+mod schedule;
+mod schema;
+mod secrets;
+mod session;
+mod storage;
+mod subscription_row;
+mod subscriptions;
+mod sweep;
+mod tenancy;
+mod tls;
+
+pub use config::PostgresOptions;
+pub use storage::PostgresStorage;

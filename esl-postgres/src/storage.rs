@@ -1,0 +1,160 @@
+//! The handle, and what it is made of.
+//!
+//! Which file holds which trait, each with one `impl` that hands on to what does the work:
+//!
+//! | trait | file | and what it hands on to |
+//! |---|---|---|
+//! | `Commit` | `commit.rs` | `committer.rs`, `flatten.rs`, `decode.rs` |
+//! | `Lanes` | `lanes.rs` | `claim.rs`, `fan_out.rs`, `intake.rs`, `sweep.rs`, `changes.rs` |
+//! | `Subscriptions` | `subscriptions.rs` | `subscription_row.rs` |
+//! | `Records` | `records.rs` | `deliveries.rs`, `health.rs`, `audit.rs` |
+//! | `Replays` | `replays.rs` | |
+//! | `Removal` | `removal.rs` | `retention.rs`, `erasure.rs`, `deletion.rs`, `blobs.rs`, `link_keys.rs` |
+//! | `Schedule` | `schedule.rs` | |
+//! | `Tenancy` | `tenancy.rs` | `clients.rs`, `tokens.rs` |
+
+use std::{fmt, sync::Arc};
+
+use esl_core::storage::{StorageError, StorageErrorKind, StorageTime};
+
+use crate::{
+    changes::Changes,
+    committer::Committer,
+    config::{OPEN, PostgresOptions, Target},
+    connect::{Database, Lease},
+    damage::Damages,
+    encryption_keys,
+    id::Id16,
+    schema::{Schema, migrate},
+    secrets::Secrets,
+    session::Session,
+};
+
+/// Storage in PostgreSQL: the whole of [`Storage`](esl_core::storage::Storage), for as many engines as there
+/// are.
+///
+/// Clones are the same handle. The last one to be dropped closes its connections.
+#[derive(Clone)]
+pub struct PostgresStorage {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    /// Names this handle in the ledger, and as the author of changes.
+    handle: Id16,
+    database: Arc<Database>,
+    /// The suite's, in place of the server's.
+    time: Option<Arc<StorageTime>>,
+    changes: Changes,
+    committer: Committer,
+    damages: Damages,
+    secrets: Secrets,
+}
+
+impl PostgresStorage {
+    /// Opens the database that a URL names, makes ESL's schema in it if there is none, and brings it up to
+    /// date.
+    ///
+    /// The URL is `postgres://user:password@host:port/database`, with several hosts if need be; options of
+    /// it are `sslmode` (`verify-full`, `require`, which verifies, too, `prefer` or `disable`),
+    /// `sslrootcert`, `sslcert`, `sslkey`, and those of `tokio-postgres`. Without `sslmode`, what leaves the
+    /// machine is encrypted and verified.
+    ///
+    /// # Errors
+    /// [`Unavailable`](StorageErrorKind::Unavailable) if the server cannot be reached, refuses the user or can
+    /// only be read; [`Unsupported`](StorageErrorKind::Unsupported) if the URL is none, the server is too old
+    /// or can lose what it acknowledges, or the schema was made by a newer ESL;
+    /// [`KeyMissing`](StorageErrorKind::KeyMissing) if secrets in it are encrypted with a key that is not in
+    /// the [keyring](PostgresOptions::keyring).
+    pub async fn open(url: &str) -> Result<Self, StorageError> {
+        Self::options().open(url).await
+    }
+
+    /// For what [`open`](Self::open) decides by itself.
+    pub fn options() -> PostgresOptions {
+        PostgresOptions::new()
+    }
+
+    pub(crate) async fn open_with(
+        url: &str,
+        options: PostgresOptions,
+    ) -> Result<Self, StorageError> {
+        let PostgresOptions { schema, connections, secrets, clock, may_lose } = options;
+        let (target, schema) = (Target::parse(url)?, Schema::new(&schema)?);
+        let time = clock.map(|clock| Arc::new(StorageTime::new(clock)));
+        let handle = new_handle()?;
+        let database = Arc::new(Database::new(&target, schema, connections)?);
+        database.demand_fit(may_lose).await?;
+        let mut lease = database.lease(OPEN).await?;
+        migrate(lease.client_mut(), database.schema()).await?;
+        drop(lease);
+        encryption_keys::demand_all(&database, secrets.keyring.as_ref(), OPEN).await?;
+        let now = time.as_ref().map(|time| time.now().as_millis());
+        database.note_handle(handle, now).await?;
+        let committer = Committer::start(handle, Arc::clone(&database), time.clone());
+        let inner = Inner {
+            handle,
+            database,
+            time,
+            changes: Changes::default(),
+            committer,
+            damages: Damages::default(),
+            secrets,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    pub(crate) fn handle(&self) -> Id16 {
+        self.inner.handle
+    }
+
+    pub(crate) fn database(&self) -> &Database {
+        &self.inner.database
+    }
+
+    pub(crate) fn committer(&self) -> &Committer {
+        &self.inner.committer
+    }
+
+    pub(crate) fn changes(&self) -> &Changes {
+        &self.inner.changes
+    }
+
+    pub(crate) fn damages(&self) -> &Damages {
+        &self.inner.damages
+    }
+
+    pub(crate) fn secrets(&self) -> &Secrets {
+        &self.inner.secrets
+    }
+
+    /// The time that statements are to go by, if it is not the server's: `p_now` of the functions.
+    pub(crate) fn suite_time(&self) -> Option<i64> {
+        self.inner.time.as_ref().map(|time| time.now().as_millis())
+    }
+
+    /// Begins a transaction that changes what is an organization's own.
+    pub(crate) async fn begin<'c>(
+        &'c self,
+        lease: &'c mut Lease,
+        operation: &'static str,
+    ) -> Result<Session<'c>, StorageError> {
+        Session::begin(self, lease, operation).await
+    }
+}
+
+/// Random, so that no two handles are one.
+fn new_handle() -> Result<Id16, StorageError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| {
+        StorageError::new(StorageErrorKind::Unavailable, OPEN).with_source(error)
+    })?;
+    Ok(Id16(bytes))
+}
+
+impl fmt::Debug for PostgresStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let schema = self.inner.database.schema().name();
+        f.debug_struct("PostgresStorage").field("schema", &schema).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,5 @@
+//! What holds on a server of PostgreSQL: these tests start one, or use `ESL_TEST_POSTGRES_URL`.
+
+mod cluster;
+mod conformance;
+mod opening;

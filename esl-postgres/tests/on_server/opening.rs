@@ -1,0 +1,87 @@
+//! How a database is opened, or refused.
+
+use std::error::Error;
+
+use esl_core::{
+    Actor, EncryptionKey, Keyring, NewSubscription, Organization, OrganizationId, Secret,
+    Subscription, SubscriptionId, Tiers, Timestamp,
+    storage::{StorageError, StorageErrorKind, Subscriptions, Tenancy},
+};
+use esl_postgres::{PostgresOptions, PostgresStorage};
+use tokio::task::JoinSet;
+
+use crate::cluster;
+
+fn options(schema: &str) -> PostgresOptions {
+    PostgresStorage::options().schema(schema).may_lose_everything()
+}
+
+fn refused(result: Result<PostgresStorage, StorageError>) -> (StorageErrorKind, String) {
+    let error = result.expect_err("it is refused");
+    let source = error.source().map(ToString::to_string);
+    (error.kind(), source.unwrap_or_default())
+}
+
+#[tokio::test]
+async fn engines_that_start_at_once_find_one_schema() {
+    let schema = cluster::new_schema();
+    let open = || {
+        let options = options(&schema);
+        async move { options.open(cluster::url()).await.map(drop) }
+    };
+    let mut opened: JoinSet<_> = (0..8).map(|_| open()).collect();
+    while let Some(one) = opened.join_next().await {
+        one.expect("nobody panics").expect("it is opened");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_can_lose_what_it_acknowledges_is_refused() {
+    let options = PostgresStorage::options().schema(cluster::new_schema());
+    let (kind, why) = refused(options.open(cluster::url()).await);
+    assert_eq!(kind, StorageErrorKind::Unsupported);
+    assert!(why.contains("`fsync` is off"), "{why}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_reached_is_unavailable() {
+    for url in [
+        "postgres://u@127.0.0.1:1/app?sslmode=disable",
+        "postgres://u@/app?host=/nowhere",
+        &cluster::url().replace("/postgres?", "/nowhere?"),
+    ] {
+        let (kind, _) = refused(options("esl").open(url).await);
+        assert_eq!(kind, StorageErrorKind::Unavailable, "{url}");
+    }
+}
+
+#[tokio::test]
+async fn without_the_key_of_its_secrets_a_database_is_refused() {
+    let schema = cluster::new_schema();
+    let keyring = |byte| Keyring::new([EncryptionKey::from_bytes(&[byte; 32])]).unwrap();
+    let storage = options(&schema).keyring(keyring(1)).open(cluster::url()).await.unwrap();
+    let id: OrganizationId = "org_01J00000000000000000000000".parse().unwrap();
+    let organization = Organization::new(id, "Acme", Timestamp::EPOCH);
+    storage.create_organization(organization, &Actor::APPLICATION).await.unwrap();
+    // Nothing is encrypted yet.
+    options(&schema).open(cluster::url()).await.unwrap();
+
+    let url = esl_core::CallbackUrl::from_stored("https://receiver.example/");
+    let new = NewSubscription::new(url, vec!["*".parse().unwrap()]);
+    let subscription: SubscriptionId = "sub_01J00000000000000000000000".parse().unwrap();
+    let secret = Secret::new("as-documented").unwrap();
+    let draft = Subscription::new(subscription, id, new, secret, Timestamp::EPOCH);
+    let tiers = Tiers::default();
+    storage.create_subscription(draft, &tiers, &Actor::APPLICATION).await.unwrap();
+    for keyring in [None, Some(keyring(2))] {
+        let mut options = options(&schema);
+        if let Some(keyring) = keyring {
+            options = options.keyring(keyring);
+        }
+        let (kind, _) = refused(options.open(cluster::url()).await);
+        assert_eq!(kind, StorageErrorKind::KeyMissing);
+    }
+    let again = options(&schema).keyring(keyring(1)).open(cluster::url()).await.unwrap();
+    let read = again.subscription(id, subscription).await.unwrap().unwrap();
+    assert_eq!(read.secret.expose(), "as-documented");
+}
