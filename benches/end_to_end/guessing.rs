@@ -38,7 +38,7 @@ pub(crate) fn measure(settings: &Settings) -> anyhow::Result<()> {
                 "other calls p{percent}: {alone:.0?} alone, {meanwhile:.0?} meanwhile ({ratio:.1} ×)"
             );
             if percent == 99 {
-                table::times(&format!("others' p99 while {who} guess secrets"), ratio);
+                table::times(&format!("others' p99 during guesses from {who}"), ratio);
             }
         }
         runtime.block_on(service.esl.shutdown());

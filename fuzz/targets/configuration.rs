@@ -127,8 +127,11 @@ fn may_be_seen(name: &str, value: &[u8]) -> bool {
     let value = String::from_utf8_lossy(value);
     let open = match name {
         _ if SECRET.contains(&name) => "",
-        // Of a URL, what is behind user and password.
-        _ if URLS.contains(&name) => value.rsplit('@').next().unwrap_or_default(),
+        _ if KNOWN.contains(&name) && (URLS.contains(&name) || value.contains("://")) => {
+            // Of a URL, what is behind user and password and before the query.
+            let behind = value.rsplit('@').next().unwrap_or_default();
+            behind.split('?').next().unwrap_or_default()
+        }
         _ if KNOWN.contains(&name) => &value,
         _ => "",
     };
@@ -191,7 +194,10 @@ static KNOWN: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
 });
 
 const SECRET: [&str; 2] = ["ESL_ENCRYPTION_KEY", "ESL_BOOTSTRAP_CLIENT"];
-const URLS: [&str; 5] = [
+const URLS: [&str; 8] = [
+    "ESL_LISTEN",
+    "ESL_ALLOWED_CALLBACKS",
+    "ESL_TRUSTED_PROXIES",
     "ESL_DATABASE_URL",
     "ESL_PUBLIC_URL",
     "ESL_BROKER_URL",

@@ -11,26 +11,19 @@ use std::{
     env,
     ffi::{OsStr, OsString},
     fmt,
-    ops::Deref,
 };
 
 use esl_core::{CallbackPolicy, Digest, RetryPolicy, Tiers};
 
+pub use self::table::Config;
 pub(crate) use self::{
     docs::{help, page},
     parse::RETRIES_MAX,
 };
 use self::{
     parse::Parsed,
-    table::{Exposure, VARIABLES, Values, Variable, in_one_line},
+    table::{Exposure, VARIABLES, Variable, in_one_line},
 };
-
-/// Everything that an operator chose, or the defaults. Its `Debug` shows what
-/// [`in_force`](Self::in_force) does.
-pub struct Config {
-    values: Values,
-    written: Written,
-}
 
 impl Config {
     /// What the text means.
@@ -38,10 +31,10 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with it, at once.
     pub fn new(written: Written) -> Result<Self, Faults> {
-        let values = Values::read(&written).map_err(Faults)?;
+        let config = Self::read(written).map_err(Faults)?;
         // What can have one value only, for now.
-        let None = values.broker;
-        Ok(Self { values, written })
+        let None = config.broker;
+        Ok(config)
     }
 
     /// When failed deliveries are tried again.
@@ -80,10 +73,10 @@ impl Config {
     /// What is logged.
     pub(crate) fn log_filter(&self) -> &str {
         if self.written.has("ESL_LOG") {
-            return &self.values.log_filter;
+            return &self.log_filter;
         }
         match self.xdebug_mode {
-            XdebugMode::Off | XdebugMode::Profile => &self.values.log_filter,
+            XdebugMode::Off | XdebugMode::Profile => &self.log_filter,
             XdebugMode::Develop | XdebugMode::Debug => {
                 "info,esl_core=debug,esl_http=debug,esl_server=debug,esl_sqlite=debug"
             }
@@ -119,14 +112,6 @@ impl Config {
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.in_force()).finish()
-    }
-}
-
-impl Deref for Config {
-    type Target = Values;
-
-    fn deref(&self) -> &Values {
-        &self.values
     }
 }
 
@@ -287,11 +272,13 @@ mod tests {
             ("ESL_RETRY_ATTEMPTS", "many"),
             ("ESL_BROKER_URL", "amqp://user:password@localhost"),
             ("ESL_BOOTSTRAP_CLIENT", "id:password"),
+            ("ESL_ALLOWED_CALLBACKS", "10.0.0.0/8,https://user:password@host"),
+            ("ESL_TRUSTED_PROXIES", "user:password@host"),
             ("ESL_LOG", "info"),
         ]);
         let message = faults.expect_err("they are wrong").to_string();
         let lines: Vec<_> = message.lines().collect();
-        assert_eq!(lines.len(), 5, "{message}");
+        assert_eq!(lines.len(), 7, "{message}");
         assert!(lines[1].contains("ESL_LISTEN is `80 80\\n`: expected an IP address"), "{message}");
         assert!(lines[2].contains("ESL_BOOTSTRAP_CLIENT is `(hidden)`"), "{message}");
         assert!(lines[3].contains("ESL_BROKER_URL is `amqp://(hidden)@localhost`"), "{message}");
@@ -366,7 +353,7 @@ mod tests {
             ("ESL_EGRESS_PROXY", "http://user:hunter2@proxy"),
         ])
         .expect("it is right");
-        assert!(!format!("{config:?} {:?}", *config).contains("hunter2"), "{config:?}");
+        assert!(!format!("{config:?}").contains("hunter2"), "{config:?}");
     }
 
     #[test]

@@ -155,20 +155,30 @@ pub(super) fn broker_url(_text: &str) -> Parsed<Infallible> {
 /// Whether it names a store that can be set up shows when it is.
 pub(super) fn blob_storage_url(text: &str) -> Parsed<String> {
     const KINDS: [&str; 4] = ["file:///", "s3://", "gs://", "az://"];
-    if text == "memory:" || KINDS.iter().any(|kind| text.starts_with(kind)) {
+    let is_plain = !text.contains(['?', '#']);
+    if text == "memory:" || is_plain && KINDS.iter().any(|kind| text.starts_with(kind)) {
         return Ok(text.to_owned());
     }
-    Err(format!("expected memory:, or what begins with one of {}", KINDS.join(", ")))
+    Err(format!(
+        "expected memory:, or what begins with one of {}, without query and fragment",
+        KINDS.join(", ")
+    ))
 }
 
 pub(super) fn allowed_callbacks(text: &str) -> Parsed<CallbackAllowList> {
+    if text.contains('@') {
+        // The error would repeat the entry, and with it the password of a URL.
+        return Err(format!("expected {ALLOWED_CALLBACKS_EXPECTED}"));
+    }
     text.parse().map_err(|error| format!("{error}; expected {ALLOWED_CALLBACKS_EXPECTED}"))
 }
 
 pub(super) fn trusted_proxies(text: &str) -> Parsed<TrustedProxies> {
-    text.parse().map_err(|error: TrustedProxiesError| {
-        format!("{error}; expected networks and addresses with commas in between")
-    })
+    let expected = "expected networks and addresses with commas in between";
+    if text.contains('@') {
+        return Err(expected.into());
+    }
+    text.parse().map_err(|error: TrustedProxiesError| format!("{error}; {expected}"))
 }
 
 pub(super) fn egress_proxy(text: &str) -> Parsed<Proxy> {
@@ -572,6 +582,8 @@ mod tests {
             ("memory:", true),
             ("file:///var/lib/esl", true),
             ("s3://bucket/prefix", true),
+            ("az://container/prefix?sv=1&sig=secret", false),
+            ("file:///var/lib/esl#1", false),
             ("file:blobs", false),
             ("/var/lib/esl", false),
             ("https://blob.sapien.example.com", false),

@@ -1,6 +1,6 @@
 //! The one table of variables: what reads them, `--help` and docs/configuration.md come from here.
 
-use std::{convert::Infallible, fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, path::PathBuf, time::Duration};
 
 use esl_core::{Algorithm, CallbackAllowList, Keyring, Limit};
 use esl_http::{Proxy, api::TrustedProxies};
@@ -23,9 +23,9 @@ pub(crate) struct Variable {
 /// How much of a value may be shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exposure {
-    /// All of it.
+    /// All of it, unless it is a URL that was put in the wrong place.
     Open,
-    /// All but a URL's password.
+    /// All but a URL's password and query.
     Url,
     /// Nothing.
     Secret,
@@ -40,8 +40,8 @@ impl Variable {
     /// A value of it, fit for a log.
     pub(crate) fn shown(&self, value: &str) -> String {
         match self.exposure {
-            Exposure::Open => in_one_line(value),
-            Exposure::Url => in_one_line(&without_password(value)),
+            Exposure::Open if !value.contains("://") => in_one_line(value),
+            Exposure::Open | Exposure::Url => in_one_line(&without_query(&without_password(value))),
             Exposure::Secret => "(hidden)".to_owned(),
         }
     }
@@ -72,6 +72,14 @@ fn without_password(url: &str) -> String {
     format!("{}(hidden){}", &url[..start], &url[end..])
 }
 
+/// Hides a query: what grants access to a store may be in it.
+fn without_query(url: &str) -> String {
+    match url.split_once('?') {
+        Some((before, _)) => format!("{before}?(hidden)"),
+        None => url.to_owned(),
+    }
+}
+
 /// RFC 3986, 3.1.
 fn is_scheme(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphabetic())
@@ -85,9 +93,11 @@ macro_rules! variables {
         $(#[doc = $meaning:literal])+
         $name:literal $exposure:ident, default $default:literal => $field:ident: $type:ty = $parse:expr;
     )+) => {
-        /// What the variables mean, each by itself.
-        pub struct Values {
+        /// Everything that an operator chose, or the defaults. Its `Debug` shows what
+        /// [`in_force`](Self::in_force) does.
+        pub struct Config {
             $($(#[doc = $meaning])+ pub(crate) $field: $type,)+
+            pub(super) written: Written,
         }
 
         /// All of them, in the order of the documentation.
@@ -98,22 +108,14 @@ macro_rules! variables {
             meaning: concat!($($meaning),+),
         },)+];
 
-        impl fmt::Debug for Values {
-            /// Not the values, which may be secret or have a password in them; `Config` shows what
-            /// may be shown.
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.debug_struct("Values").finish_non_exhaustive()
-            }
-        }
-
-        impl Values {
-            /// Reads every variable, and reports all that is wrong at once.
-            pub(super) fn read(written: &Written) -> Result<Self, Vec<Fault>> {
+        impl Config {
+            /// Reads every variable, each by itself, and reports all that is wrong at once.
+            pub(super) fn read(written: Written) -> Result<Self, Vec<Fault>> {
                 let mut faults = Vec::new();
                 let mut variables = VARIABLES.iter();
-                $(let $field = read(variables.next(), written, $parse, &mut faults);)+
+                $(let $field = read(variables.next(), &written, $parse, &mut faults);)+
                 let ($(Some($field),)+) = ($($field,)+) else { return Err(faults) };
-                Ok(Self { $($field,)+ })
+                Ok(Self { $($field,)+ written })
             }
         }
     };
@@ -144,7 +146,7 @@ variables! {
     "ESL_ENABLED" Open, default "true" => enabled: bool = parse::boolean;
 
     /// The address and port that the API is served on. Port 0 takes a free one, which the log names.
-    "ESL_LISTEN" Open, default "127.0.0.1:8080" => listen: SocketAddr = parse::listen_address;
+    "ESL_LISTEN" Url, default "127.0.0.1:8080" => listen: SocketAddr = parse::listen_address;
 
     /// Where the state lives: `sqlite://` and the path of a file, which is made if it is not there.
     /// A path that does not begin with a slash starts at the working directory.
@@ -224,7 +226,7 @@ variables! {
     /// What `https` callbacks may lead to although it is not public, with commas in between: networks
     /// (`10.20.0.0/16`), addresses, host names (`hooks.internal`) and what is below a name
     /// (`*.corp.example`). A listed name may lead anywhere.
-    "ESL_ALLOWED_CALLBACKS" Open, default "" => allowed_callbacks: CallbackAllowList =
+    "ESL_ALLOWED_CALLBACKS" Url, default "" => allowed_callbacks: CallbackAllowList =
         parse::allowed_callbacks;
 
     /// A proxy through which all deliveries leave: `http://` or `socks5://` (`socks5h://` is the same),
@@ -243,7 +245,7 @@ variables! {
     /// down those who guess secrets and for the audit trail: it is the rightmost address there that is no
     /// trusted proxy's.
     /// Without it, it is whoever connects.
-    "ESL_TRUSTED_PROXIES" Open, default "" => trusted_proxies: TrustedProxies = parse::trusted_proxies;
+    "ESL_TRUSTED_PROXIES" Url, default "" => trusted_proxies: TrustedProxies = parse::trusted_proxies;
 
     /// Access token lifetime, in seconds.
     "OAUTH_TOKEN_LIFETIME" Open, default "3600" => access_token_lifetime: Duration =
@@ -288,10 +290,10 @@ mod tests {
 
     #[test]
     fn every_default_is_a_value_that_is_accepted() {
-        let values = Values::read(&Written::default()).expect("defaults are right");
-        assert_eq!(values.listen.to_string(), "127.0.0.1:8080");
-        assert_eq!(values.public_url, None);
-        assert_eq!(values.events_per_hour, Limit::AtMost(10_000));
+        let config = Config::read(Written::default()).expect("defaults are right");
+        assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!(config.public_url, None);
+        assert_eq!(config.events_per_hour, Limit::AtMost(10_000));
     }
 
     #[test]
@@ -313,6 +315,20 @@ mod tests {
         ] {
             assert_eq!(in_one_line(text), line);
         }
+    }
+
+    #[test]
+    fn what_grants_access_is_shown_by_no_variable_wherever_it_was_put() {
+        let url = "https://user:hunter2@host/?sig=hunter2";
+        for variable in VARIABLES {
+            assert!(!variable.shown(url).contains("hunter2"), "{}", variable.name);
+        }
+        let shown = |name: &str, value| {
+            let variable = VARIABLES.iter().find(|variable| variable.name == name);
+            variable.expect("there is one").shown(value)
+        };
+        assert_eq!(shown("ESL_CA_FILE", "/etc/esl@prod/ca?.pem"), "/etc/esl@prod/ca?.pem");
+        assert_eq!(shown("ESL_BLOB_STORAGE_URL", "az://c/p?sig=x"), "az://c/p?(hidden)");
     }
 
     #[test]
