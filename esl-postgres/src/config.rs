@@ -83,6 +83,21 @@ impl PostgresOptions {
         self
     }
 
+    /// Whether a URL can be one, without a look at the server.
+    ///
+    /// # Errors
+    /// [`Unsupported`](StorageErrorKind::Unsupported), with what was expected and nothing of the URL as its
+    /// source.
+    pub fn check_url(url: &str) -> Result<(), StorageError> {
+        Target::parse(url).map(drop)
+    }
+
+    /// Whether a [schema](Self::schema) can have this name.
+    #[must_use]
+    pub fn is_schema(name: &str) -> bool {
+        Schema::new(name).is_ok()
+    }
+
     /// Opens the database that the URL names, and makes ESL's schema in it if there is none.
     ///
     /// # Errors

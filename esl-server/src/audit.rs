@@ -2,10 +2,7 @@
 
 use std::{fmt::Write as _, sync::Arc};
 
-use esl_core::{
-    Actor, AuditEntry, SystemClock,
-    storage::{Page, Records},
-};
+use esl_core::{Actor, AuditEntry, SystemClock, storage::Page};
 use serde_json::{Value, json};
 
 use crate::{config::Config, database, organizations, output::print};
@@ -17,11 +14,11 @@ pub(crate) async fn run(
     limit: usize,
     as_json: bool,
 ) -> anyhow::Result<()> {
-    let storage = database::open_existing(config, Arc::new(SystemClock::new()))?;
+    let storage = database::open_existing(config, Arc::new(SystemClock::new())).await?;
     // One that was deleted has a trail, too.
     let id = match organization.parse() {
         Ok(id) => id,
-        Err(_) => organizations::find(&storage, organization).await?,
+        Err(_) => organizations::find(&*storage, organization).await?,
     };
     let trail = storage.audit(id, Page { after: None, limit: limit.max(1) }).await?;
     let all = Value::Array(trail.items.iter().map(entry_json).collect());

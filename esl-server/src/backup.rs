@@ -7,12 +7,19 @@ use esl_core::storage::StorageErrorKind;
 use esl_sqlite::SqliteStorage;
 use serde_json::json;
 
-use crate::{config::Config, database, output::print};
+use crate::{
+    config::{Config, DatabaseUrl},
+    database,
+    output::print,
+};
 
 pub(crate) fn run(config: &Config, file: &Path, as_json: bool) -> anyhow::Result<()> {
+    let DatabaseUrl::Sqlite(path) = &config.database else {
+        bail!("a database of Postgres is backed up by its own tools, such as pg_dump");
+    };
     database::demand_existing(config)?;
     let shown = database::absolute(file);
-    let backup = match SqliteStorage::backup(&config.database, file) {
+    let backup = match SqliteStorage::backup(path, file) {
         Ok(backup) => backup,
         Err(error) if error.kind() == StorageErrorKind::Conflict => {
             bail!("there is a file {shown} already; a backup is a new one");

@@ -4,18 +4,18 @@
 use std::{io, sync::Arc};
 
 use anyhow::{Context, bail};
-use esl_core::{SystemClock, storage::Tenancy};
-use esl_sqlite::SqliteStorage;
+use esl_core::SystemClock;
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 
 use crate::{
     bootstrap::Bootstrapped,
     config::{Config, Unknown},
-    database,
+    database::{self, Opened},
     open_files::Shares,
     output,
     prepare::{Found, blob_folder},
+    secrets,
 };
 
 /// Looks at everything, prints what it found, and fails if something is wrong.
@@ -76,22 +76,25 @@ fn about_blobs(config: &Config, is_there: bool) -> String {
         Some(folder) => {
             format!("the folder {} is not there yet, and is made", database::absolute(&folder))
         }
-        None => "set up; whether the store can be reached shows when it is used".to_owned(),
+        None if is_there => {
+            "set up; whether the store can be reached shows when it is used".to_owned()
+        }
+        None => "there is none (ESL_BLOB_STORAGE_URL): larger events are refused".to_owned(),
     }
 }
 
 async fn about_database(
     config: &Config,
-    database: anyhow::Result<Option<SqliteStorage>>,
+    database: anyhow::Result<Option<Opened>>,
 ) -> anyhow::Result<String> {
-    let path = database::absolute(&config.database);
+    let shown = &config.database;
     let Some(storage) = database? else {
-        return Ok(format!("{path} is not there yet, and is made"));
+        return Ok(format!("{shown} is not there yet, and is made"));
     };
     let organizations = storage.organizations().await?.len();
     let secrets = match &config.encryption_keys {
         Some(keyring) => {
-            let (first, stale) = (keyring.first(), storage.secrets_to_reencrypt().await?);
+            let (first, stale) = (keyring.first(), secrets::stale(&storage).await?);
             match stale {
                 0 => format!("secrets are encrypted with the key {first}"),
                 _ => format!("{} the key {first}; {REENCRYPT}", not_encrypted(stale)),
@@ -99,7 +102,7 @@ async fn about_database(
         }
         None => "secrets are stored in plain text (ESL_ENCRYPTION_KEY)".to_owned(),
     };
-    Ok(format!("{path} opens; organizations: {organizations}; {secrets}"))
+    Ok(format!("{shown} opens; organizations: {organizations}; {secrets}"))
 }
 
 /// What is said of secrets that a key was given for and that are not encrypted with it.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use esl_core::{
     Actor, Client, ClientSecret, Clock, Scopes, SystemClock,
-    storage::{Page, StorageError, StorageErrorKind, Tenancy},
+    storage::{Page, StorageError, StorageErrorKind},
 };
 use serde_json::json;
 
@@ -19,7 +19,7 @@ use crate::{
 /// `esl-server client …`
 pub(crate) async fn run(config: &Config, command: ClientCommand) -> anyhow::Result<()> {
     let clock = Arc::new(SystemClock::new());
-    let storage = database::open_existing(config, clock.clone())?;
+    let storage = database::open_existing(config, clock.clone()).await?;
     match command {
         ClientCommand::Create { organization, scope, id, json } => {
             let scopes = match scope {
@@ -29,7 +29,7 @@ pub(crate) async fn run(config: &Config, command: ClientCommand) -> anyhow::Resu
             if id.as_deref().is_some_and(|id| !Client::is_id(id)) {
                 bail!("expected as --id {}", Client::ID_EXPECTED);
             }
-            let organization = organizations::find(&storage, &organization.organization).await?;
+            let organization = organizations::find(&*storage, &organization.organization).await?;
             let (client, secret) = Client::generate(id, organization, scopes, clock.utc());
             let created = storage.create_client(client.clone(), &Actor::Operator).await;
             if kind(&created) == Some(StorageErrorKind::Conflict) {
@@ -45,7 +45,7 @@ pub(crate) async fn run(config: &Config, command: ClientCommand) -> anyhow::Resu
             print_secret(&client, &secret, json)?;
         }
         ClientCommand::List { organization, json } => {
-            let organization = organizations::find(&storage, &organization.organization).await?;
+            let organization = organizations::find(&*storage, &organization.organization).await?;
             let whole = Page { after: None, limit: Client::PER_ORGANIZATION_MAX };
             let clients = storage.clients(organization, whole).await?.items;
             let all = clients.iter().map(|client| {
@@ -61,7 +61,7 @@ pub(crate) async fn run(config: &Config, command: ClientCommand) -> anyhow::Resu
             })?;
         }
         ClientCommand::Rotate { organization, client, json } => {
-            let organization = organizations::find(&storage, &organization.organization).await?;
+            let organization = organizations::find(&*storage, &organization.organization).await?;
             let secret = ClientSecret::generate();
             let rotated = storage
                 .rotate_client(organization, &client, secret.digest(), &Actor::Operator)
@@ -70,7 +70,7 @@ pub(crate) async fn run(config: &Config, command: ClientCommand) -> anyhow::Resu
             print_secret(&client, &secret, json)?;
         }
         ClientCommand::Delete { organization, client } => {
-            let organization = organizations::find(&storage, &organization.organization).await?;
+            let organization = organizations::find(&*storage, &organization.organization).await?;
             found(storage.delete_client(organization, &client, &Actor::Operator).await, &client)?;
         }
     }

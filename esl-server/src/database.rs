@@ -1,45 +1,99 @@
 //! The database: opening it, and what to say when that fails.
 
-use std::{path::Path, sync::Arc};
+use std::{ops::Deref, path::Path, sync::Arc};
 
 use anyhow::{anyhow, bail};
 use esl_core::{
-    Clock,
-    storage::{StorageError, StorageErrorKind},
+    Clock, Esl, EslBuilder, Publisher,
+    storage::{Storage, StorageError, StorageErrorKind},
 };
+use esl_postgres::PostgresStorage;
 use esl_sqlite::SqliteStorage;
 
-use crate::{config::Config, secrets};
+use crate::{
+    config::{Config, DatabaseUrl},
+    secrets,
+};
 
-/// Opens the database, and makes it if it is not there.
-pub(crate) fn open(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<SqliteStorage> {
-    let path = &config.database;
-    let mut options = SqliteStorage::options().clock(clock);
-    if let Some(keyring) = &config.encryption_keys {
-        options = options.keyring(keyring.clone());
-    }
-    match options.open(path) {
-        Err(error) if error.kind() == StorageErrorKind::KeyMissing => {
-            Err(secrets::key_missing(config, &error))
+/// A database that was opened. All but what only one kind can do goes by what it derefs to.
+#[derive(Debug, Clone)]
+pub(crate) enum Opened {
+    Sqlite(SqliteStorage),
+    Postgres(PostgresStorage),
+}
+
+impl Opened {
+    /// Begins to put an engine together on it.
+    pub(crate) fn engine(self) -> EslBuilder {
+        match self {
+            Self::Sqlite(storage) => Esl::builder(storage),
+            Self::Postgres(storage) => Esl::builder(storage),
         }
-        opened => opened.map_err(|error| unusable(config, error)),
+    }
+
+    /// Publishes what an engine elsewhere delivers.
+    pub(crate) fn publisher(self) -> Publisher {
+        match self {
+            Self::Sqlite(storage) => Esl::publisher(storage),
+            Self::Postgres(storage) => Esl::publisher(storage),
+        }
     }
 }
 
-/// What is said of a database that cannot be used: which file it is, what to do, and why.
+impl Deref for Opened {
+    type Target = dyn Storage;
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::Sqlite(storage) => storage,
+            Self::Postgres(storage) => storage,
+        }
+    }
+}
+
+/// Opens the database, and makes it if it is not there.
+pub(crate) async fn open(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<Opened> {
+    let opened = match &config.database {
+        DatabaseUrl::Sqlite(path) => {
+            let mut options = SqliteStorage::options().clock(clock);
+            if let Some(keyring) = &config.encryption_keys {
+                options = options.keyring(keyring.clone());
+            }
+            options.open(path).map(Opened::Sqlite)
+        }
+        // It goes by its own clock, which all nodes share.
+        DatabaseUrl::Postgres(url) => {
+            let mut options = PostgresStorage::options()
+                .schema(&config.database_schema)
+                .connections(config.database_connections);
+            if let Some(keyring) = &config.encryption_keys {
+                options = options.keyring(keyring.clone());
+            }
+            options.open(url).await.map(Opened::Postgres)
+        }
+    };
+    opened.map_err(|error| match error.kind() {
+        StorageErrorKind::KeyMissing => secrets::key_missing(config, &error),
+        _ => unusable(config, error),
+    })
+}
+
+/// What is said of a database that cannot be used: which it is, what to do, and why.
 pub(crate) fn unusable(config: &Config, error: StorageError) -> anyhow::Error {
-    let advice = match error.kind() {
-        StorageErrorKind::Corrupt => ": restore a backup of it",
-        StorageErrorKind::Busy => ": another program has locked it, so try again when that is done",
+    let advice = match (error.kind(), &config.database) {
+        (StorageErrorKind::Corrupt, _) => ": restore a backup of it",
+        (StorageErrorKind::Busy, DatabaseUrl::Sqlite(_)) => {
+            ": another program has locked it, so try again when that is done"
+        }
         // Their causes say it.
         _ => "",
     };
     anyhow::Error::new(error).context(cannot_be_used(config) + advice)
 }
 
-/// Which file it is that cannot be used.
+/// Which database it is that cannot be used.
 pub(crate) fn cannot_be_used(config: &Config) -> String {
-    format!("the database {} (ESL_DATABASE_URL) cannot be used", absolute(&config.database))
+    format!("the database {} (ESL_DATABASE_URL) cannot be used", config.database)
 }
 
 /// Whether it is no room, no permission or an I/O error that keeps a database from being used.
@@ -49,24 +103,23 @@ pub(crate) fn is_unavailable(error: &anyhow::Error) -> bool {
 }
 
 /// Opens a database that must be there: a command that reads should not make an empty one somewhere.
-pub(crate) fn open_existing(
+pub(crate) async fn open_existing(
     config: &Config,
     clock: Arc<dyn Clock>,
-) -> anyhow::Result<SqliteStorage> {
+) -> anyhow::Result<Opened> {
     demand_existing(config)?;
-    open(config, clock)
+    open(config, clock).await
 }
 
-/// Fails if there is no database.
+/// Fails if there is no database. A server has one, or opening it says that it has not.
 pub(crate) fn demand_existing(config: &Config) -> anyhow::Result<()> {
-    let path = &config.database;
-    if !path.exists() {
-        bail!(
+    match &config.database {
+        DatabaseUrl::Sqlite(path) if !path.exists() => bail!(
             "there is no database {} (ESL_DATABASE_URL); `esl-server` makes it at its first start",
-            absolute(path)
-        );
+            config.database
+        ),
+        DatabaseUrl::Sqlite(_) | DatabaseUrl::Postgres(_) => Ok(()),
     }
-    Ok(())
 }
 
 /// Why an engine did not start.
@@ -74,7 +127,7 @@ pub(crate) fn not_started(config: &Config, error: StorageError) -> anyhow::Error
     match error.kind() {
         StorageErrorKind::Fenced => anyhow!(
             "another server runs on the database {} (ESL_DATABASE_URL): it serves one at a time",
-            absolute(&config.database)
+            config.database
         ),
         StorageErrorKind::KeyMissing => secrets::key_missing(config, &error),
         _ => unusable(config, error).context("the engine did not start"),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use esl_core::{SystemClock, engine::delete_erased, storage::Removal};
+use esl_core::{SystemClock, engine::delete_erased};
 use serde_json::json;
 
 use crate::{
@@ -12,10 +12,10 @@ use crate::{
 };
 
 pub(crate) async fn run(config: &Config, command: EventCommand) -> anyhow::Result<()> {
-    let storage = database::open_existing(config, Arc::new(SystemClock::new()))?;
+    let storage = database::open_existing(config, Arc::new(SystemClock::new())).await?;
     let EventCommand::Erase { event, organization, json } = command;
     let organization = match organization {
-        Some(wanted) => find(&storage, &wanted).await?,
+        Some(wanted) => find(&*storage, &wanted).await?,
         None => match &storage.organizations_of_event(event).await?[..] {
             [] => bail!("there is no event {event}"),
             [organization] => *organization,
@@ -36,9 +36,16 @@ pub(crate) async fn run(config: &Config, command: EventCommand) -> anyhow::Resul
     }
     let erased = erased?;
     let was_erased = erased.before;
-    delete_erased(&*blob_store(config)?, (organization, event), &erased)
-        .await
-        .context("its data is still in the blob store; erase it once more")?;
+    match blob_store(config)? {
+        Some(blobs) => delete_erased(&*blobs, (organization, event), &erased)
+            .await
+            .context("its data is still in the blob store; erase it once more")?,
+        None if erased.blobs.is_empty() => {}
+        None => bail!(
+            "its data is still in a blob store: name it in ESL_BLOB_STORAGE_URL, and erase the event \
+             once more"
+        ),
+    }
     let said = json!({
         "event_id": event,
         "organization_id": organization,

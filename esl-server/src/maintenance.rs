@@ -4,13 +4,18 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::bail;
 use esl_core::{
-    Clock, Esl, EventId, Maintenance, OrganizationId, PublishError, SystemClock, Timestamp,
-    storage::{Page, Schedule, Tenancy},
+    Clock, EventId, Maintenance, OrganizationId, PublishError, SystemClock, Timestamp,
+    storage::{Page, Storage},
 };
-use esl_sqlite::SqliteStorage;
 use serde_json::{Value, json};
 
-use crate::{cli::MaintenanceCommand, config::Config, database, organizations, output::print};
+use crate::{
+    cli::MaintenanceCommand,
+    config::Config,
+    database::{self, Opened},
+    organizations,
+    output::print,
+};
 
 /// `esl-server maintenance …`
 pub(crate) async fn run(config: &Config, command: MaintenanceCommand) -> anyhow::Result<()> {
@@ -28,13 +33,13 @@ pub(crate) async fn run(config: &Config, command: MaintenanceCommand) -> anyhow:
             if !config.enabled {
                 bail!("ESL_ENABLED is false: nothing is announced");
             }
-            let storage = database::open_existing(config, clock)?;
-            let to = addressees(&storage, organization.as_deref()).await?;
+            let storage = database::open_existing(config, clock).await?;
+            let to = addressees(&*storage, organization.as_deref()).await?;
             announce(storage, &to, &maintenance, announce_at, json).await
         }
         MaintenanceCommand::List { json } => {
-            let storage = database::open_existing(config, clock)?;
-            let waiting = waiting(&storage).await?;
+            let storage = database::open_existing(config, clock).await?;
+            let waiting = waiting(&*storage).await?;
             let one = |(id, (at, organizations)): (&EventId, &(Timestamp, usize))| json!({ "id": id, "announce_at": at, "organizations": organizations });
             let all: Value = waiting.iter().map(one).collect();
             print(json, &all, || {
@@ -46,9 +51,9 @@ pub(crate) async fn run(config: &Config, command: MaintenanceCommand) -> anyhow:
             Ok(())
         }
         MaintenanceCommand::Cancel { event, organization } => {
-            let storage = database::open_existing(config, clock)?;
-            let of = addressees(&storage, organization.as_deref()).await?;
-            match Esl::publisher(storage).take_back_maintenance(&of, event).await? {
+            let storage = database::open_existing(config, clock).await?;
+            let of = addressees(&*storage, organization.as_deref()).await?;
+            match storage.publisher().take_back_maintenance(&of, event).await? {
                 0 => bail!(
                     "{event} does not wait to be announced; `maintenance list` shows what does"
                 ),
@@ -59,7 +64,7 @@ pub(crate) async fn run(config: &Config, command: MaintenanceCommand) -> anyhow:
 }
 
 async fn addressees(
-    storage: &SqliteStorage,
+    storage: &dyn Storage,
     organization: Option<&str>,
 ) -> anyhow::Result<Vec<OrganizationId>> {
     Ok(match organization {
@@ -69,13 +74,13 @@ async fn addressees(
 }
 
 async fn announce(
-    storage: SqliteStorage,
+    storage: Opened,
     to: &[OrganizationId],
     maintenance: &Maintenance,
     at: Option<Timestamp>,
     as_json: bool,
 ) -> anyhow::Result<()> {
-    let publisher = Esl::publisher(storage);
+    let publisher = storage.publisher();
     let id = match publisher.announce_maintenance(to, maintenance, at).await {
         Ok(id) => id,
         Err(PublishError::UnknownOrganization) => bail!(
@@ -89,7 +94,7 @@ async fn announce(
 }
 
 /// What waits, by its id: when it is due, and in how many organizations.
-async fn waiting(storage: &SqliteStorage) -> anyhow::Result<BTreeMap<EventId, (Timestamp, usize)>> {
+async fn waiting(storage: &dyn Storage) -> anyhow::Result<BTreeMap<EventId, (Timestamp, usize)>> {
     let mut waiting = BTreeMap::new();
     for organization in storage.organizations().await? {
         let mut page = Page { after: None, limit: 1000 };

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use esl_core::{
     Actor, Allowance, Clock, Organization, OrganizationId, SystemClock, Usage,
-    storage::{Removal, StorageErrorKind, Subscriptions, Tenancy},
+    storage::{Storage, StorageErrorKind},
 };
-use esl_sqlite::SqliteStorage;
 use serde_json::{Value, json};
 
 use crate::{
@@ -32,7 +31,7 @@ pub(crate) async fn run(config: &Config, command: OrganizationCommand) -> anyhow
             }
             let mut organization = credentials::organization(&name, &*clock);
             organization.plan = terms.applied_to(organization.plan)?;
-            let storage = database::open(config, clock)?;
+            let storage = database::open(config, clock).await?;
             let created = storage.create_organization(organization.clone(), &Actor::Operator).await;
             if kind(&created) == Some(StorageErrorKind::Conflict) {
                 bail!("there is an organization named {name} already");
@@ -41,7 +40,7 @@ pub(crate) async fn run(config: &Config, command: OrganizationCommand) -> anyhow
             print(json, &organization_json(&organization), || format!("{}\n", organization.id))?;
         }
         OrganizationCommand::List { json } => {
-            let storage = database::open_existing(config, clock)?;
+            let storage = database::open_existing(config, clock).await?;
             let organizations = storage.organizations().await?;
             let all = Value::Array(organizations.iter().map(organization_json).collect());
             print(json, &all, || {
@@ -49,20 +48,20 @@ pub(crate) async fn run(config: &Config, command: OrganizationCommand) -> anyhow
             })?;
         }
         OrganizationCommand::Show { organization, json } => {
-            let storage = database::open_existing(config, clock)?;
-            let id = find(&storage, &organization).await?;
-            show(config, &storage, id, json).await?;
+            let storage = database::open_existing(config, clock).await?;
+            let id = find(&*storage, &organization).await?;
+            show(config, &*storage, id, json).await?;
         }
         OrganizationCommand::Set { organization, terms, json } => {
-            let storage = database::open_existing(config, clock)?;
-            let id = find(&storage, &organization).await?;
-            let plan = read(&storage, id).await?.plan;
+            let storage = database::open_existing(config, clock).await?;
+            let id = find(&*storage, &organization).await?;
+            let plan = read(&*storage, id).await?.plan;
             storage.set_plan(id, terms.applied_to(plan)?, &Actor::Operator).await?;
-            show(config, &storage, id, json).await?;
+            show(config, &*storage, id, json).await?;
         }
         OrganizationCommand::Delete { organization, yes } => {
-            let storage = database::open_existing(config, clock)?;
-            let id = find(&storage, &organization).await?;
+            let storage = database::open_existing(config, clock).await?;
+            let id = find(&*storage, &organization).await?;
             if !yes {
                 bail!(
                     "this deletes {id} with its events, subscriptions and clients, and nothing \
@@ -78,7 +77,7 @@ pub(crate) async fn run(config: &Config, command: OrganizationCommand) -> anyhow
 /// The organization of that id or name. What is an id is never looked for among the names: when that
 /// organization is gone, one that is called so must not be taken for it. Nor does it need the list,
 /// from which an organization is missing that has something damaged.
-pub(crate) async fn find(storage: &SqliteStorage, wanted: &str) -> anyhow::Result<OrganizationId> {
+pub(crate) async fn find(storage: &dyn Storage, wanted: &str) -> anyhow::Result<OrganizationId> {
     let found = match wanted.parse() {
         Ok(id) => is_there(storage, id).await?.then_some(id),
         Err(_) => {
@@ -92,21 +91,21 @@ pub(crate) async fn find(storage: &SqliteStorage, wanted: &str) -> anyhow::Resul
 }
 
 /// Whether it exists, whatever else can be read of it.
-async fn is_there(storage: &SqliteStorage, id: OrganizationId) -> anyhow::Result<bool> {
+async fn is_there(storage: &dyn Storage, id: OrganizationId) -> anyhow::Result<bool> {
     match storage.usage(id).await {
         Err(error) if error.kind() == StorageErrorKind::Corrupt => Ok(true),
         usage => Ok(usage.context("could not look for the organization")?.is_some()),
     }
 }
 
-async fn read(storage: &SqliteStorage, id: OrganizationId) -> anyhow::Result<Organization> {
+async fn read(storage: &dyn Storage, id: OrganizationId) -> anyhow::Result<Organization> {
     let organization = storage.organization(id).await.context("could not read it")?;
     organization.context("it was deleted meanwhile")
 }
 
 async fn show(
     config: &Config,
-    storage: &SqliteStorage,
+    storage: &dyn Storage,
     id: OrganizationId,
     json: bool,
 ) -> anyhow::Result<()> {

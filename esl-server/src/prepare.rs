@@ -10,24 +10,24 @@ use std::{
 
 use anyhow::{Context, bail};
 use esl_blob::FolderBlobStore;
-use esl_core::{BlobStore, Clock, storage::Records};
+use esl_core::{BlobStore, Clock};
 use esl_http::{HttpTransport, HttpTransportError};
-use esl_sqlite::SqliteStorage;
 use url::Url;
 
 use crate::{
     bootstrap::{self, Bootstrapped},
-    config::Config,
-    database,
+    config::{Config, DatabaseUrl},
+    database::{self, Opened},
     open_files::Shares,
 };
 
-/// The parts as they are before a start. What is not there yet, and can be made, is `None`.
+/// The parts as they are before a start. What is not there yet, and can be made, is `None`, and so is a
+/// blob store that nobody has named.
 #[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) transport: anyhow::Result<HttpTransport>,
     pub(crate) blobs: anyhow::Result<Option<Arc<dyn BlobStore>>>,
-    pub(crate) database: anyhow::Result<Option<SqliteStorage>>,
+    pub(crate) database: anyhow::Result<Option<Opened>>,
     /// The client of `ESL_BOOTSTRAP_CLIENT`.
     pub(crate) client: anyhow::Result<Option<Bootstrapped>>,
 }
@@ -36,8 +36,8 @@ pub(crate) struct Found {
 #[derive(Debug)]
 pub(crate) struct Parts {
     pub(crate) transport: HttpTransport,
-    pub(crate) blobs: Arc<dyn BlobStore>,
-    pub(crate) storage: SqliteStorage,
+    pub(crate) blobs: Option<Arc<dyn BlobStore>>,
+    pub(crate) storage: Opened,
 }
 
 impl Found {
@@ -46,7 +46,7 @@ impl Found {
     pub(crate) async fn look(config: &Config, shares: &Shares, clock: Arc<dyn Clock>) -> Self {
         let database = look_at_database(config, clock).await;
         let client = match (&database, &config.bootstrap_client) {
-            (Ok(Some(storage)), Some(wanted)) => bootstrap::look(storage, wanted).await,
+            (Ok(Some(storage)), Some(wanted)) => bootstrap::look(&**storage, wanted).await,
             _ => Ok(None),
         };
         let transport = transport(config, shares).context("could not set up the delivery");
@@ -57,17 +57,21 @@ impl Found {
     ///
     /// # Errors
     /// The first thing that is wrong; then nothing has been made.
-    pub(crate) fn complete(self, config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<Parts> {
+    pub(crate) async fn complete(
+        self,
+        config: &Config,
+        clock: Arc<dyn Clock>,
+    ) -> anyhow::Result<Parts> {
         let Self { transport, blobs, database, client } = self;
         let (transport, database, blobs) = (transport?, database?, blobs?);
         client?;
         let blobs = match blobs {
-            Some(blobs) => blobs,
+            Some(blobs) => Some(blobs),
             None => blob_store(config)?,
         };
         let storage = match database {
             Some(storage) => storage,
-            None => database::open(config, clock)?,
+            None => database::open(config, clock).await?,
         };
         Ok(Parts { transport, blobs, storage })
     }
@@ -89,24 +93,27 @@ fn transport(config: &Config, shares: &Shares) -> Result<HttpTransport, HttpTran
 async fn look_at_database(
     config: &Config,
     clock: Arc<dyn Clock>,
-) -> anyhow::Result<Option<SqliteStorage>> {
-    let path = &config.database;
-    if !path.exists() {
-        demand_room(path).with_context(|| {
-            let shown = database::absolute(path);
-            format!("the database {shown} (ESL_DATABASE_URL) cannot be made")
-        })?;
-        return Ok(None);
-    }
-    let storage = database::open(config, clock).map_err(|error| match demand_room(path) {
-        // SQLite does not say why it could not open a file.
-        Err(reason) if database::is_unavailable(&error) => {
-            reason.context(database::cannot_be_used(config))
+) -> anyhow::Result<Option<Opened>> {
+    let opened = match &config.database {
+        DatabaseUrl::Sqlite(path) if !path.exists() => {
+            demand_room(path).with_context(|| {
+                format!("the database {} (ESL_DATABASE_URL) cannot be made", config.database)
+            })?;
+            return Ok(None);
         }
-        _ => error,
-    })?;
-    storage.check().await.map_err(|error| database::unusable(config, error))?;
-    Ok(Some(storage))
+        DatabaseUrl::Sqlite(path) => {
+            database::open(config, clock).await.map_err(|error| match demand_room(path) {
+                // SQLite does not say why it could not open a file.
+                Err(reason) if database::is_unavailable(&error) => {
+                    reason.context(database::cannot_be_used(config))
+                }
+                _ => error,
+            })?
+        }
+        DatabaseUrl::Postgres(_) => database::open(config, clock).await?,
+    };
+    opened.check().await.map_err(|error| database::unusable(config, error))?;
+    Ok(Some(opened))
 }
 
 /// Whether a file can be made here, whose folder has to be there.
@@ -125,29 +132,35 @@ fn look_at_blobs(config: &Config) -> anyhow::Result<Option<Arc<dyn BlobStore>>> 
             demand_makeable(&folder).with_context(|| unusable(&folder))?;
             Ok(None)
         }
-        _ => blob_store(config).map(Some),
+        _ => blob_store(config),
     }
 }
 
-/// Where large payloads go: what `ESL_BLOB_STORAGE_URL` names, or a folder beside the database.
-pub(crate) fn blob_store(config: &Config) -> anyhow::Result<Arc<dyn BlobStore>> {
+/// Where large payloads go: what `ESL_BLOB_STORAGE_URL` names, or a folder beside a database that is a file.
+/// Nowhere, if there is neither.
+pub(crate) fn blob_store(config: &Config) -> anyhow::Result<Option<Arc<dyn BlobStore>>> {
     if let Some(folder) = blob_folder(config) {
         let opened = FolderBlobStore::open(&folder).with_context(|| unusable(&folder))?;
-        return Ok(Arc::new(opened));
+        return Ok(Some(Arc::new(opened)));
     }
-    let url = config.blob_storage.as_deref().unwrap_or_default();
-    esl_blob::open(url).context("ESL_BLOB_STORAGE_URL cannot be used")
+    let opened = config.blob_storage.as_deref().map(esl_blob::open).transpose();
+    opened.context("ESL_BLOB_STORAGE_URL cannot be used")
 }
 
 /// The folder of large payloads, if they go to one.
 pub(crate) fn blob_folder(config: &Config) -> Option<PathBuf> {
-    if let Some(url) = &config.blob_storage {
-        let url = Url::parse(url).ok().filter(|url| url.scheme() == "file")?;
-        return url.to_file_path().ok();
+    match (&config.blob_storage, &config.database) {
+        (Some(url), _) => {
+            let url = Url::parse(url).ok().filter(|url| url.scheme() == "file")?;
+            url.to_file_path().ok()
+        }
+        (None, DatabaseUrl::Sqlite(file)) => {
+            let mut folder = file.clone().into_os_string();
+            folder.push(".blobs");
+            Some(folder.into())
+        }
+        (None, DatabaseUrl::Postgres(_)) => None,
     }
-    let mut folder = config.database.clone().into_os_string();
-    folder.push(".blobs");
-    Some(folder.into())
 }
 
 fn unusable(folder: &Path) -> String {

@@ -10,7 +10,12 @@ use esl_core::{
 use esl_sqlite::{Reencrypted, SecretForm};
 use serde_json::json;
 
-use crate::{cli::SecretsCommand, config::Config, database, output::print};
+use crate::{
+    cli::SecretsCommand,
+    config::Config,
+    database::{self, Opened},
+    output::print,
+};
 
 pub(crate) async fn run(config: &Config, command: SecretsCommand) -> anyhow::Result<()> {
     let SecretsCommand::Reencrypt { plain, json } = command;
@@ -20,7 +25,11 @@ pub(crate) async fn run(config: &Config, command: SecretsCommand) -> anyhow::Res
              encrypted; `openssl rand -base64 32` makes one"
         );
     };
-    let storage = database::open_existing(config, Arc::new(SystemClock::new()))?;
+    let Opened::Sqlite(storage) =
+        database::open_existing(config, Arc::new(SystemClock::new())).await?
+    else {
+        bail!("the secrets in a Postgres database cannot be rewritten yet");
+    };
     let form = if plain { SecretForm::Plain } else { SecretForm::Encrypted };
     let done = storage.reencrypt(form).await.map_err(|error| not_done(config, error))?;
     let unused = keyring.ids().filter(|id| !done.keys_in_use.contains(id));
@@ -38,12 +47,20 @@ pub(crate) async fn run(config: &Config, command: SecretsCommand) -> anyhow::Res
     Ok(())
 }
 
+/// How many secrets are not encrypted with the first key.
+pub(crate) async fn stale(storage: &Opened) -> anyhow::Result<u64> {
+    Ok(match storage {
+        Opened::Sqlite(storage) => storage.secrets_to_reencrypt().await?,
+        Opened::Postgres(_) => 0,
+    })
+}
+
 fn not_done(config: &Config, error: StorageError) -> anyhow::Error {
     match (error.kind(), error.source()) {
         (StorageErrorKind::KeyMissing, Some(cause)) => anyhow!(
             "the server on {} has to be able to read what is written: {cause}; restart it with this \
              ESL_ENCRYPTION_KEY, and give the command again",
-            database::absolute(&config.database)
+            config.database
         ),
         _ => anyhow::Error::new(error).context("the secrets were not all rewritten"),
     }
@@ -94,10 +111,10 @@ fn texts(ids: &[KeyId]) -> Vec<String> {
 /// Why a database is not opened whose secrets are encrypted with another key.
 pub(crate) fn key_missing(config: &Config, error: &StorageError) -> anyhow::Error {
     let cause = error.source().map(ToString::to_string).unwrap_or_default();
-    let path = database::absolute(&config.database);
+    let shown = &config.database;
     let problem = match config.encryption_keys {
         None => "and ESL_ENCRYPTION_KEY is not set",
         Some(_) => "and ESL_ENCRYPTION_KEY does not have it",
     };
-    anyhow!("the secrets in the database {path} are encrypted with a key, {problem}: {cause}")
+    anyhow!("the secrets in the database {shown} are encrypted with a key, {problem}: {cause}")
 }

@@ -5,18 +5,17 @@ use std::{future::Future, net::SocketAddr, sync::Arc};
 use anyhow::Context;
 use esl_core::{Clock, Esl, SystemClock};
 use esl_http::api::{self, ApiConfig, ServerLimits};
-use esl_sqlite::SqliteStorage;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     bootstrap::{self, Bootstrapped},
     check,
-    config::Config,
-    database,
+    config::{Config, DatabaseUrl},
+    database::{self, Opened},
     open_files::Shares,
     prepare::{Found, Parts},
-    welcome,
+    secrets, welcome,
 };
 
 /// Serves until it is told to stop.
@@ -45,7 +44,7 @@ pub(crate) async fn run(config: &Config) -> anyhow::Result<()> {
     tracing::info!(
         %address,
         public_url,
-        database = database::absolute(&config.database),
+        database = %config.database,
         open_files_max = shares.open_files_max,
         sends_max = shares.sends,
         clients_max = shares.clients,
@@ -74,6 +73,11 @@ fn warn(config: &Config) {
     if config.profiler_enabled {
         tracing::warn!("PROFILER_ENABLED is set, but /_profiler comes with a later version");
     }
+    if config.blob_storage.is_none() && matches!(config.database, DatabaseUrl::Postgres(_)) {
+        tracing::warn!(
+            "ESL_BLOB_STORAGE_URL is unset: events of more than ESL_MAX_PAYLOAD_SIZE are refused"
+        );
+    }
     if config.blob_storage.as_deref() == Some("memory:") {
         tracing::warn!(
             "ESL_BLOB_STORAGE_URL is memory: large payloads are gone when the server stops"
@@ -88,9 +92,10 @@ async fn start_engine(
     clock: Arc<dyn Clock>,
 ) -> anyhow::Result<Esl> {
     let found = Found::look(config, shares, clock.clone()).await;
-    let Parts { transport, blobs, storage } = found.complete(config, clock.clone())?;
+    let Parts { transport, blobs, storage } = found.complete(config, clock.clone()).await?;
     warn_of_stale_secrets(config, &storage).await?;
-    let builder = Esl::builder(storage)
+    let mut builder = storage
+        .engine()
         .transport(transport)
         .clock(clock)
         .retry(config.retry())
@@ -103,15 +108,17 @@ async fn start_engine(
         .grace(config.shutdown_grace / 4 * 3)
         .enabled(config.enabled)
         .retention(config.retention)
-        .blobs_in(blobs)
         .public_url(public_url);
+    if let Some(blobs) = blobs {
+        builder = builder.blobs_in(blobs);
+    }
     builder.build().await.map_err(|error| database::not_started(config, error))
 }
 
 /// A key alone encrypts nothing that is there already.
-async fn warn_of_stale_secrets(config: &Config, storage: &SqliteStorage) -> anyhow::Result<()> {
+async fn warn_of_stale_secrets(config: &Config, storage: &Opened) -> anyhow::Result<()> {
     if let Some(keyring) = &config.encryption_keys {
-        let stale = storage.secrets_to_reencrypt().await?;
+        let stale = secrets::stale(storage).await?;
         if stale > 0 {
             let first = keyring.first();
             tracing::warn!("{} the key {first}; {}", check::not_encrypted(stale), check::REENCRYPT);

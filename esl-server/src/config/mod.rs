@@ -11,6 +11,7 @@ use std::{
     env,
     ffi::{OsStr, OsString},
     fmt,
+    path::PathBuf,
 };
 
 use esl_core::{CallbackPolicy, Digest, RetryPolicy, Tiers};
@@ -22,8 +23,9 @@ pub(crate) use self::{
 };
 use self::{
     parse::Parsed,
-    table::{Exposure, VARIABLES, Variable, in_one_line},
+    table::{Exposure, VARIABLES, Variable, in_one_line, without_credentials},
 };
+use crate::database::absolute;
 
 impl Config {
     /// What the text means.
@@ -78,10 +80,10 @@ impl Config {
         match self.xdebug_mode {
             XdebugMode::Off | XdebugMode::Profile => &self.log_filter,
             XdebugMode::Develop | XdebugMode::Debug => {
-                "info,esl_core=debug,esl_http=debug,esl_server=debug,esl_sqlite=debug"
+                "info,esl_core=debug,esl_http=debug,esl_server=debug,esl_sqlite=debug,esl_postgres=debug"
             }
             XdebugMode::Trace => {
-                "info,esl_core=trace,esl_http=trace,esl_server=trace,esl_sqlite=trace"
+                "info,esl_core=trace,esl_http=trace,esl_server=trace,esl_sqlite=trace,esl_postgres=trace"
             }
         }
     }
@@ -207,6 +209,30 @@ impl fmt::Display for Unknown {
             Some(nearest) => write!(f, "; did you mean {nearest}?"),
             None => Ok(()),
         }
+    }
+}
+
+/// Where the state lives (`ESL_DATABASE_URL`). Its `Display` is fit for a log.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum DatabaseUrl {
+    /// A file of SQLite's.
+    Sqlite(PathBuf),
+    /// A server, with the password that the URL has in it.
+    Postgres(String),
+}
+
+impl fmt::Display for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => f.write_str(&absolute(path)),
+            Self::Postgres(url) => f.write_str(&without_credentials(url)),
+        }
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

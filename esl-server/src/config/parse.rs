@@ -7,7 +7,6 @@ use std::{
     fs,
     net::SocketAddr,
     ops::RangeInclusive,
-    path::PathBuf,
     str::FromStr,
     time::Duration,
 };
@@ -20,10 +19,11 @@ use esl_http::{
     HttpTransport, HttpTransportBuilder, Proxy, ProxyError,
     api::{TrustedProxies, TrustedProxiesError},
 };
+use esl_postgres::PostgresOptions;
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
-use super::{BootstrapClient, LogFormat, RootCertificates, XdebugMode};
+use super::{BootstrapClient, DatabaseUrl, LogFormat, RootCertificates, XdebugMode};
 
 /// A value, or what was expected in its place.
 pub(super) type Parsed<T> = Result<T, String>;
@@ -199,19 +199,34 @@ pub(super) fn ca_file(path: &str) -> Parsed<RootCertificates> {
     }
 }
 
-pub(super) fn database_url(text: &str) -> Parsed<PathBuf> {
+pub(super) fn database_url(text: &str) -> Parsed<DatabaseUrl> {
+    if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+        return match PostgresOptions::check_url(text) {
+            Ok(()) => Ok(DatabaseUrl::Postgres(text.to_owned())),
+            Err(error) => {
+                Err(error.source().map(ToString::to_string).unwrap_or_else(|| error.to_string()))
+            }
+        };
+    }
     let expected = "expected sqlite:// and the path of a file, such as sqlite://esl.db or \
-                    sqlite:///var/lib/esl/esl.db";
-    let Some(path) = text.strip_prefix("sqlite://") else {
-        let later = "; other databases come with a later version";
-        let is_postgres = text.starts_with("postgres:") || text.starts_with("postgresql:");
-        return Err(format!("{expected}{}", if is_postgres { later } else { "" }));
-    };
+                    sqlite:///var/lib/esl/esl.db, or postgres:// and a server";
+    let Some(path) = text.strip_prefix("sqlite://") else { return Err(expected.into()) };
     // Taken as it stands, so a query or an escape would silently be part of the name.
     if path.is_empty() || path.ends_with('/') || path.contains(['?', '#', '%', '\0']) {
         return Err(format!("{expected}, without options and escapes"));
     }
-    Ok(PathBuf::from(path))
+    Ok(DatabaseUrl::Sqlite(path.into()))
+}
+
+pub(super) fn database_schema(text: &str) -> Parsed<String> {
+    match PostgresOptions::is_schema(text) {
+        true => Ok(text.to_owned()),
+        false => {
+            Err("expected 1 to 63 lower-case letters, digits and underscores, and neither a digit \
+                      nor `pg_` at the beginning"
+                .into())
+        }
+    }
 }
 
 pub(super) fn listen_address(text: &str) -> Parsed<SocketAddr> {
@@ -444,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn a_database_is_the_path_of_a_file() {
+    fn a_database_is_the_path_of_a_file_or_a_server() {
         for (text, expected) in [
             ("sqlite://esl.db", Some("esl.db")),
             ("sqlite://data/esl.db", Some("data/esl.db")),
@@ -454,12 +469,23 @@ mod tests {
             ("sqlite://esl.db?mode=rwc", None),
             ("sqlite:esl.db", None),
             ("esl.db", None),
-            ("postgres://localhost/esl", None),
+            ("mysql://localhost/esl", None),
+            ("postgres:esl", None),
         ] {
-            assert_eq!(database_url(text).ok(), expected.map(PathBuf::from), "{text}");
+            let expected = expected.map(|path| DatabaseUrl::Sqlite(path.into()));
+            assert_eq!(database_url(text).ok(), expected, "{text}");
         }
-        let later = database_url("postgres://localhost/esl").expect_err("it is not there yet");
-        assert!(later.contains("later version"), "{later}");
+        let url = "postgres://esl:hunter2@db.internal/esl";
+        let server = database_url(url).expect("it is right");
+        assert_eq!(server, DatabaseUrl::Postgres(url.to_owned()));
+        assert_eq!(format!("{server} {server:?}").matches("db.internal").count(), 2);
+        assert!(!format!("{server} {server:?}").contains("hunter2"));
+        let wrong = database_url("postgres://esl:hunter2@db.internal/esl?sslmode=hunter2");
+        let wrong = wrong.expect_err("there is no such mode");
+        assert!(wrong.contains("verify-full") && !wrong.contains("hunter2"), "{wrong}");
+        for (name, is_right) in [("esl", true), ("esl_2", true), ("Esl", false), ("2esl", false)] {
+            assert_eq!(database_schema(name).is_ok(), is_right, "{name}");
+        }
     }
 
     #[test]

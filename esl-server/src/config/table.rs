@@ -1,12 +1,12 @@
 //! The one table of variables: what reads them, `--help` and docs/configuration.md come from here.
 
-use std::{convert::Infallible, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, time::Duration};
 
 use esl_core::{Algorithm, CallbackAllowList, Keyring, Limit};
 use esl_http::{Proxy, api::TrustedProxies};
 
 use super::{
-    BootstrapClient, Fault, LogFormat, RootCertificates, Written, XdebugMode,
+    BootstrapClient, DatabaseUrl, Fault, LogFormat, RootCertificates, Written, XdebugMode,
     parse::{self, Parsed},
 };
 
@@ -41,7 +41,7 @@ impl Variable {
     pub(crate) fn shown(&self, value: &str) -> String {
         match self.exposure {
             Exposure::Open if !value.contains("://") => in_one_line(value),
-            Exposure::Open | Exposure::Url => in_one_line(&without_query(&without_password(value))),
+            Exposure::Open | Exposure::Url => without_credentials(value),
             Exposure::Secret => "(hidden)".to_owned(),
         }
     }
@@ -59,6 +59,11 @@ pub(super) fn in_one_line(text: &str) -> String {
         }
     }
     line
+}
+
+/// A URL as it may be shown, in one line.
+pub(super) fn without_credentials(url: &str) -> String {
+    in_one_line(&without_query(&without_password(url)))
 }
 
 /// Hides what stands between the scheme, or the beginning, and the last `@`: in a URL that is not
@@ -148,9 +153,21 @@ variables! {
     /// The address and port that the API is served on. Port 0 takes a free one, which the log names.
     "ESL_LISTEN" Url, default "127.0.0.1:8080" => listen: SocketAddr = parse::listen_address;
 
-    /// Where the state lives: `sqlite://` and the path of a file, which is made if it is not there.
-    /// A path that does not begin with a slash starts at the working directory.
-    "ESL_DATABASE_URL" Url, default "sqlite://esl.db" => database: PathBuf = parse::database_url;
+    /// Where the state lives: `sqlite://` and the path of a file, which is made if it is not there, or
+    /// `postgres://user:password@host/database` for as many nodes as there are. A path that does not
+    /// begin with a slash starts at the working directory. What of a server's URL leaves the machine is
+    /// encrypted, and the server verified, unless `?sslmode=disable` says not to; see
+    /// docs/operations.md.
+    "ESL_DATABASE_URL" Url, default "sqlite://esl.db" => database: DatabaseUrl = parse::database_url;
+
+    /// The schema of a Postgres database that ESL's tables and functions are in, which is made if it is
+    /// not there: lower-case letters, digits and underscores.
+    "ESL_DATABASE_SCHEMA" Open, default "esl" => database_schema: String = parse::database_schema;
+
+    /// How many connections a node has to Postgres at most, beside the two or three that commit and
+    /// listen, 1 to 1000.
+    "ESL_DATABASE_CONNECTIONS" Open, default "8" => database_connections: usize =
+        parse::whole(1..=1000);
 
     /// The key that the secrets of subscriptions, the values of their own headers and the keys of links
     /// are encrypted with in the database: 32 random bytes in base64 or hex, as
@@ -199,8 +216,9 @@ variables! {
     /// Blob storage endpoint for large payloads: `file:///` and a folder, `s3://bucket/prefix`,
     /// `gs://bucket/prefix` or `az://container/prefix`, with credentials from the variables that the
     /// tools of these stores read (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT` and the like); or `memory:`,
-    /// until the server stops. Unset, it is a folder beside the database, named like it with `.blobs`
-    /// at the end.
+    /// until the server stops. Unset, it is a folder beside SQLite's file, named like it with `.blobs`
+    /// at the end; with Postgres, events of more than `ESL_MAX_PAYLOAD_SIZE` are refused then, since all
+    /// nodes have to reach the store.
     "ESL_BLOB_STORAGE_URL" Url, default "" => blob_storage: Option<String> =
         parse::optional(parse::blob_storage_url);
 
