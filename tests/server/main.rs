@@ -5,6 +5,7 @@
 
 mod blobs;
 mod configuration;
+mod deployment;
 mod faults;
 mod isolation;
 mod kill;
