@@ -1,6 +1,7 @@
 use std::{
     path::{Path, PathBuf},
     process::Stdio,
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 use serde_json::Value;
@@ -9,9 +10,13 @@ use tokio::process::{Child, Command};
 
 use super::{in_time, lines::Lines};
 
-/// Where a server keeps its state.
+/// Where a server keeps its state: a folder, and, where `ESL_TEST_DATABASE_URL` names a server of Postgres, a
+/// schema there.
 #[derive(Debug)]
-pub(crate) struct Folder(TempDir);
+pub(crate) struct Folder {
+    folder: TempDir,
+    schema: String,
+}
 
 /// What a command that ended has left.
 #[derive(Debug)]
@@ -23,11 +28,14 @@ pub(crate) struct Ended {
 
 impl Folder {
     pub(crate) fn new() -> Self {
-        Self(tempfile::tempdir().expect("a folder"))
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let schema = format!("esl_test_{}_{number}", std::process::id());
+        Self { folder: tempfile::tempdir().expect("a folder"), schema }
     }
 
     pub(crate) fn path(&self) -> &Path {
-        self.0.path()
+        self.folder.path()
     }
 
     pub(crate) fn database(&self) -> PathBuf {
@@ -96,6 +104,23 @@ impl Folder {
         serde_json::from_str(&ended.stdout).expect("JSON")
     }
 
+    /// The variables of the set-up that all cases are tried in.
+    fn set_up(&self) -> Vec<(&'static str, String)> {
+        let mut variables = Vec::new();
+        if let Ok(url) = std::env::var("ESL_TEST_DATABASE_URL") {
+            let blobs = format!("file://{}.blobs", self.database().display());
+            variables.extend([
+                ("ESL_DATABASE_URL", url),
+                ("ESL_DATABASE_SCHEMA", self.schema.clone()),
+                ("ESL_BLOB_STORAGE_URL", blobs),
+            ]);
+        }
+        if let Ok(url) = std::env::var("ESL_TEST_BROKER_URL") {
+            variables.push(("ESL_BROKER_URL", url));
+        }
+        variables
+    }
+
     fn command_by(
         &self,
         program: &[&str],
@@ -110,6 +135,7 @@ impl Folder {
             .env_clear()
             .env("ESL_LISTEN", "127.0.0.1:0")
             .env("ESL_LOG_FORMAT", "json")
+            .envs(self.set_up())
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
