@@ -41,6 +41,7 @@
 
 mod audit;
 mod changes;
+mod claim;
 mod commit;
 mod committer;
 mod config;
@@ -49,8 +50,10 @@ mod damage;
 mod decode;
 mod encryption_keys;
 mod error;
+mod fan_out;
 mod flatten;
 mod id;
+mod intake;
 mod lanes;
 mod listen;
 mod notify;
@@ -59,6 +62,7 @@ mod plan;
 mod position;
 mod records;
 mod removal;
+mod reopen;
 mod replays;
 mod rows;
 mod schedule;
