@@ -109,6 +109,7 @@ pub(crate) async fn enqueue(
     ];
     storage.database().execute("enqueue events", ENQUEUE, values).await?;
     storage.changes().tell(Change::Intake);
+    storage.notifier().look();
     Ok(())
 }
 
