@@ -20,6 +20,7 @@ const MIGRATIONS: &[Migration] = &[Migration {
         include_str!("sql/ulids.sql"),
         include_str!("sql/lanes.sql"),
         include_str!("sql/commit.sql"),
+        include_str!("sql/removal.sql"),
     ],
     oldest_reader: 1,
 }];
