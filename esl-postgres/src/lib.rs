@@ -52,6 +52,7 @@ mod error;
 mod flatten;
 mod id;
 mod lanes;
+mod pages;
 mod parameters;
 mod plan;
 mod records;
