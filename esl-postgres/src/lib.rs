@@ -41,6 +41,7 @@
 
 mod audit;
 mod changes;
+mod claim;
 mod commit;
 mod committer;
 mod config;
@@ -49,14 +50,17 @@ mod damage;
 mod decode;
 mod encryption_keys;
 mod error;
+mod fan_out;
 mod flatten;
 mod id;
+mod intake;
 mod lanes;
 mod pages;
 mod parameters;
 mod plan;
 mod records;
 mod removal;
+mod reopen;
 mod replays;
 mod rows;
 mod schedule;
