@@ -61,6 +61,7 @@ mod lanes;
 mod link_keys;
 mod listen;
 mod notify;
+mod pages;
 mod parameters;
 mod plan;
 mod position;
