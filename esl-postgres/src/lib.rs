@@ -41,6 +41,7 @@
 
 mod audit;
 mod changes;
+mod claim;
 mod commit;
 mod committer;
 mod config;
@@ -50,15 +51,18 @@ mod decode;
 mod deliveries;
 mod encryption_keys;
 mod error;
+mod fan_out;
 mod flatten;
 mod health;
 mod id;
+mod intake;
 mod lanes;
 mod pages;
 mod parameters;
 mod plan;
 mod records;
 mod removal;
+mod reopen;
 mod replays;
 mod rows;
 mod schedule;
