@@ -299,7 +299,9 @@ fn list_sql(state: Option<DeliveryState>) -> String {
          FROM esl.organizations g
          JOIN esl.subscriptions s ON s.organization = g.key
          LEFT JOIN esl.lanes l ON l.lane = s.lane
-         LEFT JOIN LATERAL ({parts} ORDER BY seq DESC LIMIT $4) d ON true
+         LEFT JOIN LATERAL (
+             SELECT part.* FROM ({parts}) part ORDER BY part.seq DESC LIMIT $4
+         ) d ON true
          {OF_EVENT}
          WHERE g.id = $1 AND g.deleted_at IS NULL AND s.id = $2
          ORDER BY d.seq DESC"

@@ -39,11 +39,16 @@ fn health_sql() -> String {
     format!(
         "SELECT {LANE_STATE},
              (SELECT count(*) FROM (
-                 SELECT FROM esl.open a WHERE a.lane = s.lane LIMIT $3
+                 SELECT FROM esl.open a WHERE a.lane = s.lane
+                 ORDER BY a.due_at, a.seq LIMIT $3
              ) counted),
              (
                  SELECT coalesce(a.created_at, e.timestamp)
-                 FROM esl.open a JOIN esl.events e ON e.organization = g.key AND e.seq = a.seq
+                 FROM esl.open a
+                 CROSS JOIN LATERAL (
+                     SELECT v.timestamp FROM esl.events v
+                     WHERE v.organization = g.key AND v.seq = a.seq LIMIT 1
+                 ) e
                  WHERE a.lane = s.lane AND a.due_at = 0 ORDER BY a.seq LIMIT 1
              ),
              (

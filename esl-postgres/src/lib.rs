@@ -40,6 +40,7 @@
 #![expect(dead_code, reason = "what is not there yet will use it")]
 
 mod audit;
+mod candidates;
 mod changes;
 mod claim;
 mod commit;

@@ -8,7 +8,7 @@
 //! | `Lanes` | `lanes.rs` | `claim.rs`, `fan_out.rs`, `reopen.rs`, `intake.rs`, `sweep.rs`, `changes.rs` |
 //! | `Subscriptions` | `subscriptions.rs` | `subscription_row.rs` |
 //! | `Records` | `records.rs` | `deliveries.rs`, `health.rs`, `audit.rs` |
-//! | `Replays` | `replays.rs` | |
+//! | `Replays` | `replays.rs` | `candidates.rs` |
 //! | `Removal` | `removal.rs` | `retention.rs`, `erasure.rs`, `deletion.rs`, `blobs.rs`, `link_keys.rs` |
 //! | `Schedule` | `schedule.rs` | |
 //! | `Tenancy` | `tenancy.rs` | `clients.rs`, `tokens.rs` |
@@ -28,6 +28,7 @@ use crate::{
     schema::{Schema, migrate},
     secrets::Secrets,
     session::Session,
+    sweep::ExpiryMark,
 };
 
 /// Storage in PostgreSQL: the whole of [`Storage`](esl_core::storage::Storage), for as many engines as there
@@ -47,6 +48,7 @@ struct Inner {
     time: Option<Arc<StorageTime>>,
     changes: Changes,
     committer: Committer,
+    expiry_mark: ExpiryMark,
     damages: Damages,
     secrets: Secrets,
 }
@@ -98,6 +100,7 @@ impl PostgresStorage {
             time,
             changes: Changes::default(),
             committer,
+            expiry_mark: ExpiryMark::default(),
             damages: Damages::default(),
             secrets,
         };
@@ -118,6 +121,10 @@ impl PostgresStorage {
 
     pub(crate) fn changes(&self) -> &Changes {
         &self.inner.changes
+    }
+
+    pub(crate) fn expiry_mark(&self) -> &ExpiryMark {
+        &self.inner.expiry_mark
     }
 
     pub(crate) fn damages(&self) -> &Damages {
