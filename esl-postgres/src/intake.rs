@@ -101,6 +101,7 @@ pub(crate) async fn enqueue(
     ];
     storage.database().execute("enqueue events", ENQUEUE, values).await?;
     storage.changes().tell(Change::Intake);
+    storage.notifier().look();
     Ok(())
 }
 

@@ -145,8 +145,12 @@ impl<'c> Session<'c> {
             let values = parameters![author, kind, organization, self.now.as_millis()];
             self.execute(TELL, values).await?;
         }
-        let Self { storage, operation, transaction, watch, .. } = self;
-        storage.database().in_time(operation, &watch, transaction.commit()).await
+        let Self { storage, operation, transaction, watch, news, .. } = self;
+        storage.database().in_time(operation, &watch, transaction.commit()).await?;
+        if !news.is_empty() {
+            storage.notifier().look();
+        }
+        Ok(())
     }
 
     fn database(&self) -> &'c Database {

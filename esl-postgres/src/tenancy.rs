@@ -157,6 +157,9 @@ async fn create_organization(
     session.execute(ANEW, parameters![id]).await?;
     let is_waited_for = session.query_opt(IS_WAITED_FOR, parameters![id]).await?.is_some();
     session.tell_others(News::Tenancy);
+    if is_waited_for {
+        session.tell_others(News::Intake);
+    }
     session.commit().await?;
     if is_waited_for {
         storage.changes().tell(Change::Intake);

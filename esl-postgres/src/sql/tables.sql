@@ -13,7 +13,9 @@ CREATE TABLE esl.settings (
     -- What esl.publish goes by. Engines write it when they start.
     payload_bytes_max int NOT NULL DEFAULT 262144,
     erasures_begun bigint NOT NULL DEFAULT 0,
-    erasures_cleaned bigint NOT NULL DEFAULT 0
+    erasures_cleaned bigint NOT NULL DEFAULT 0,
+    -- Up to here rows of `changes` are gone.
+    changes_removed_to bigint NOT NULL DEFAULT 0
 );
 INSERT INTO esl.settings DEFAULT VALUES;
 
@@ -60,10 +62,11 @@ CREATE TABLE esl.handles (
     answer_switched_off uuid[]
 );
 
--- What others are told, by `kind`: see `changes.rs`.
+-- What others are told, by `kind`: see `changes.rs`. The transaction has its number before the row has one:
+-- so a row that is seen says that all transactions of lower rows have begun.
 CREATE TABLE esl.changes (
-    number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     tx xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     author uuid,
     kind smallint NOT NULL,
     organization uuid,
