@@ -186,6 +186,9 @@ async fn advance(
     ];
     let row = storage.database().query_opt(ADVANCE, &advance_sql(), values).await?;
     let row = row.ok_or_else(|| refused(StorageErrorKind::Conflict, ADVANCE))?;
+    if !step.seqs.is_empty() {
+        storage.notifier().look();
+    }
     whole(ADVANCE, replay(&row))
 }
 

@@ -64,6 +64,7 @@ impl Schedule for PostgresStorage {
         let released = self.database().execute("release what is due", RELEASE, values).await?;
         if released > 0 {
             self.changes().tell(Change::Intake);
+            self.notifier().look();
         }
         Ok(usize::try_from(released).unwrap_or(usize::MAX))
     }

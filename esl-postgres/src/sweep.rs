@@ -36,6 +36,9 @@ pub(crate) async fn sweep(
     let row = storage.database().query_one(operation, SWEEP, values).await?;
     let (swept, after) = whole(operation, read(&row))?;
     storage.expiry_mark().set(after);
+    if !swept.ready.is_empty() {
+        storage.notifier().look();
+    }
     Ok(swept)
 }
 
