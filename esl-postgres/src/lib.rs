@@ -41,6 +41,7 @@
 
 mod audit;
 mod blobs;
+mod candidates;
 mod changes;
 mod claim;
 mod commit;
@@ -50,11 +51,13 @@ mod connect;
 mod damage;
 mod decode;
 mod deletion;
+mod deliveries;
 mod encryption_keys;
 mod erasure;
 mod error;
 mod fan_out;
 mod flatten;
+mod health;
 mod id;
 mod intake;
 mod lanes;

@@ -21,6 +21,8 @@ const MIGRATIONS: &[Migration] = &[Migration {
         include_str!("sql/lanes.sql"),
         include_str!("sql/commit.sql"),
         include_str!("sql/removal.sql"),
+        include_str!("sql/replays.sql"),
+        include_str!("sql/sweep.sql"),
     ],
     oldest_reader: 1,
 }];

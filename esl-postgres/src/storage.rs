@@ -8,7 +8,7 @@
 //! | `Lanes` | `lanes.rs` | `claim.rs`, `fan_out.rs`, `reopen.rs`, `intake.rs`, `sweep.rs`, `changes.rs`, `listen.rs`, `notify.rs` |
 //! | `Subscriptions` | `subscriptions.rs` | `subscription_row.rs` |
 //! | `Records` | `records.rs` | `deliveries.rs`, `health.rs`, `audit.rs` |
-//! | `Replays` | `replays.rs` | |
+//! | `Replays` | `replays.rs` | `candidates.rs` |
 //! | `Removal` | `removal.rs` | `retention.rs`, `strays.rs`, `deletion.rs`, `erasure.rs`, `blobs.rs`, `link_keys.rs` |
 //! | `Schedule` | `schedule.rs` | |
 //! | `Tenancy` | `tenancy.rs` | `clients.rs`, `tokens.rs` |
@@ -32,6 +32,7 @@ use crate::{
     schema::{Schema, migrate},
     secrets::Secrets,
     session::Session,
+    sweep::ExpiryMark,
     wake::PostgresWake,
 };
 
@@ -54,6 +55,7 @@ struct Inner {
     notifier: Arc<Notifier>,
     listener: JoinHandle<()>,
     committer: Committer,
+    expiry_mark: ExpiryMark,
     damages: Damages,
     secrets: Secrets,
     removal: Mutex<Progress>,
@@ -130,6 +132,7 @@ impl PostgresStorage {
             notifier,
             listener: tokio::spawn(listener.run()),
             committer,
+            expiry_mark: ExpiryMark::default(),
             damages: Damages::default(),
             secrets,
             removal: Mutex::default(),
@@ -151,6 +154,10 @@ impl PostgresStorage {
 
     pub(crate) fn changes(&self) -> &Changes {
         &self.inner.changes
+    }
+
+    pub(crate) fn expiry_mark(&self) -> &ExpiryMark {
+        &self.inner.expiry_mark
     }
 
     pub(crate) fn notifier(&self) -> &Notifier {
