@@ -134,6 +134,8 @@ impl Listener {
         heard: &Heard,
         is_deaf: &mut bool,
     ) -> Result<Infallible, StorageError> {
+        // Nobody has kept the hints that went out before this connection listened.
+        self.changes.tell(Change::Lanes);
         let mut echo = Echo::new(self.notifier.echo_given());
         let mut intake_at = Instant::now();
         let mut shown_at: Option<Instant> = None;
@@ -142,6 +144,8 @@ impl Listener {
                 self.call(line, SHOW, parameters![self.handle]).await?;
                 shown_at = Some(Instant::now());
             }
+            // However many notify, others have their turn between two looks.
+            sleep_until((self.position.moment.at + BETWEEN).into()).await;
             if self.look(line).await? {
                 intake_at = Instant::now();
             }
@@ -326,6 +330,8 @@ const ORGANIZATIONS: &str = "SELECT id FROM esl.organizations WHERE deleted_at I
 
 /// Rows of the intake that are told apart.
 const WINDOW: i64 = 1000;
+
+const BETWEEN: Duration = Duration::from_millis(5);
 
 /// The net beneath the notifications.
 const POLL: Duration = Duration::from_secs(1);
