@@ -66,7 +66,9 @@ fn found(rows: &[Row], replay: &Replay, limit: usize) -> Result<Candidates, Dama
 /// look at, up to which, and, if that is too much for one call, up to which was looked.
 fn candidates_sql(of: &ReplayOf) -> String {
     let among_events = |condition| {
-        format!("SELECT e.* FROM ({EVENTS}) e WHERE e.erased_at IS NULL AND {IS_FOR_IT} AND {condition}")
+        format!(
+            "SELECT e.* FROM ({EVENTS}) e WHERE e.erased_at IS NULL AND {IS_FOR_IT} AND {condition}"
+        )
     };
     let (looked_at, found) = match of {
         ReplayOf::Missing => (EVENTS.to_owned(), among_events(IS_MISSING)),

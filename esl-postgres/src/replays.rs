@@ -21,8 +21,8 @@ use crate::{
     pages::PageReader,
     parameters::parameters,
     rows::{
-        count, get, id, lane, lane_number, limit_number, optional_time, saturated, seq,
-        seq_number, time, whole,
+        count, get, id, lane, lane_number, limit_number, optional_time, saturated, seq, seq_number,
+        time, whole,
     },
 };
 
@@ -334,9 +334,10 @@ mod tests {
             kind_number(&ReplayOf::Deliveries { exhausted, expired, delivered })
         };
         assert_eq!(kind_number(&ReplayOf::Missing), 8);
-        assert_eq!([of(true, false, false), of(false, true, false), of(false, false, true)], [
-            1, 2, 4
-        ]);
+        assert_eq!(
+            [of(true, false, false), of(false, true, false), of(false, false, true)],
+            [1, 2, 4]
+        );
         assert_eq!([of(false, false, false), of(true, true, true)], [0, 7]);
     }
 }
