@@ -42,6 +42,7 @@
 mod audit;
 mod changes;
 mod claim;
+mod clients;
 mod commit;
 mod committer;
 mod config;
@@ -73,6 +74,7 @@ mod subscriptions;
 mod sweep;
 mod tenancy;
 mod tls;
+mod tokens;
 
 pub use config::PostgresOptions;
 pub use storage::PostgresStorage;
