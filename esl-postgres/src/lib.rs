@@ -43,6 +43,7 @@ mod audit;
 mod candidates;
 mod changes;
 mod claim;
+mod clients;
 mod commit;
 mod committer;
 mod config;
@@ -79,6 +80,7 @@ mod subscriptions;
 mod sweep;
 mod tenancy;
 mod tls;
+mod tokens;
 mod wake;
 
 pub use config::PostgresOptions;

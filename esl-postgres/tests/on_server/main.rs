@@ -3,6 +3,7 @@
 mod chores;
 mod cluster;
 mod conformance;
+mod keys;
 mod listening;
 mod opening;
 mod reading;
