@@ -136,7 +136,12 @@ impl Listener {
     ) -> Result<Infallible, StorageError> {
         let mut echo = Echo::new(self.notifier.echo_given());
         let mut intake_at = Instant::now();
+        let mut shown_at: Option<Instant> = None;
         loop {
+            if shown_at.is_none_or(|at| at.elapsed() >= SHOW_EVERY) {
+                self.call(line, SHOW, parameters![self.handle]).await?;
+                shown_at = Some(Instant::now());
+            }
             if self.look(line).await? {
                 intake_at = Instant::now();
             }
@@ -312,6 +317,10 @@ SELECT s.now::text, pg_snapshot_xmin(s.now)::text::bigint, pg_snapshot_xmax(s.no
     (SELECT n.id FROM esl.intake n WHERE n.id > $3 ORDER BY n.id DESC LIMIT 1),
     c.number, c.kind, c.organization, c.is_foreign
 FROM s CROSS JOIN i LEFT JOIN c ON true";
+
+/// A handle that nobody uses for a week is forgotten.
+const SHOW: &str = "UPDATE esl.handles SET used_at = esl.now_1(NULL) WHERE id = $1";
+const SHOW_EVERY: Duration = Duration::from_secs(6 * 60 * 60);
 
 const ORGANIZATIONS: &str = "SELECT id FROM esl.organizations WHERE deleted_at IS NULL";
 

@@ -22,6 +22,7 @@ const MIGRATIONS: &[Migration] = &[Migration {
         include_str!("sql/tokens.sql"),
         include_str!("sql/lanes.sql"),
         include_str!("sql/commit.sql"),
+        include_str!("sql/removal.sql"),
         include_str!("sql/replays.sql"),
         include_str!("sql/sweep.sql"),
     ],

@@ -5,18 +5,18 @@
 //! | trait | file | and what it hands on to |
 //! |---|---|---|
 //! | `Commit` | `commit.rs` | `committer.rs`, `flatten.rs`, `decode.rs` |
-//! | `Lanes` | `lanes.rs` | `claim.rs`, `fan_out.rs`, `reopen.rs`, `intake.rs`, `sweep.rs`, `changes.rs` |
+//! | `Lanes` | `lanes.rs` | `claim.rs`, `fan_out.rs`, `reopen.rs`, `intake.rs`, `sweep.rs`, `changes.rs`, `listen.rs`, `notify.rs` |
 //! | `Subscriptions` | `subscriptions.rs` | `subscription_row.rs` |
 //! | `Records` | `records.rs` | `deliveries.rs`, `health.rs`, `audit.rs` |
 //! | `Replays` | `replays.rs` | `candidates.rs` |
-//! | `Removal` | `removal.rs` | `retention.rs`, `erasure.rs`, `deletion.rs`, `blobs.rs`, `link_keys.rs` |
+//! | `Removal` | `removal.rs` | `retention.rs`, `strays.rs`, `deletion.rs`, `erasure.rs`, `blobs.rs`, `link_keys.rs` |
 //! | `Schedule` | `schedule.rs` | |
 //! | `Tenancy` | `tenancy.rs` | `clients.rs`, `tokens.rs` |
 
 use std::{fmt, sync::Arc};
 
 use esl_core::storage::{StorageError, StorageErrorKind, StorageTime};
-use tokio::task::JoinHandle;
+use tokio::{sync::Mutex, task::JoinHandle};
 
 use crate::{
     changes::Changes,
@@ -28,6 +28,7 @@ use crate::{
     id::Id16,
     listen::{Listener, Position},
     notify::Notifier,
+    removal::Progress,
     schema::{Schema, migrate},
     secrets::Secrets,
     session::Session,
@@ -57,6 +58,7 @@ struct Inner {
     expiry_mark: ExpiryMark,
     damages: Damages,
     secrets: Secrets,
+    removal: Mutex<Progress>,
 }
 
 impl PostgresStorage {
@@ -133,6 +135,7 @@ impl PostgresStorage {
             expiry_mark: ExpiryMark::default(),
             damages: Damages::default(),
             secrets,
+            removal: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -163,6 +166,10 @@ impl PostgresStorage {
 
     pub(crate) fn damages(&self) -> &Damages {
         &self.inner.damages
+    }
+
+    pub(crate) fn removal(&self) -> &Mutex<Progress> {
+        &self.inner.removal
     }
 
     pub(crate) fn secrets(&self) -> &Secrets {

@@ -350,7 +350,7 @@ CREATE INDEX audit_by_organization ON esl.audit (organization, number);
 CREATE INDEX audit_by_age ON esl.audit (at);
 
 CREATE TABLE esl.link_keys (
-    number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    number bigint PRIMARY KEY,
     key bytea NOT NULL,
     sealed bool NOT NULL,
     made_at bigint NOT NULL
