@@ -28,12 +28,17 @@
 //! - **The server has the time**, which all engines go by.
 //! - **Nothing depends on a session**: no settings, no prepared statements, no locks beyond a transaction. A
 //!   pooler in transaction mode may be in between.
+//! - **Changes are rows**, and a notification only says that it is time to look: one that is lost costs a
+//!   second. Behind a pooler in transaction mode none come through; then others' changes are looked for four
+//!   times a second, or listened for [by another way](PostgresOptions::listen_on).
 //! - **TLS is verified**, always, and used unless somebody says no for what leaves the machine.
 //!
 //! # What it does not do
 //!
 //! - A server whose `fsync` or `full_page_writes` is off is refused. Of a standby that follows asynchronously
 //!   the last moments are lost when it takes over: `synchronous_standby_names` is the operator's to set.
+//! - What was erased no statement finds any more, and `VACUUM` frees its rows; but the server overwrites them
+//!   when it needs the place. Its pages, its log, standbys and backups are not ESL's to reach.
 //! - Without a [keyring](PostgresOptions::keyring), the webhook secrets of subscriptions are in the database
 //!   as they are: whoever signs needs them, and whoever can read the tables can sign.
 

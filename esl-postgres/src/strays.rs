@@ -48,8 +48,9 @@ impl Strays {
         slice: &mut Slice,
     ) -> Result<bool, StorageError> {
         while !self.is_done && slice.left > 0 {
-            let next = storage.database().query_opt(OPERATION, NEXT, parameters![self.after]);
-            let Some(row) = next.await? else {
+            let values = parameters![self.after];
+            let next = storage.database().query_opt(OPERATION, NEXT, values).await?;
+            let Some(row) = next else {
                 self.is_done = true;
                 break;
             };
