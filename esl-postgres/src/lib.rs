@@ -51,6 +51,7 @@ mod blobs;
 mod candidates;
 mod changes;
 mod claim;
+mod clients;
 mod commit;
 mod committer;
 mod config;
@@ -92,6 +93,7 @@ mod subscriptions;
 mod sweep;
 mod tenancy;
 mod tls;
+mod tokens;
 mod wake;
 
 pub use config::PostgresOptions;

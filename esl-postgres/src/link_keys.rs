@@ -28,7 +28,6 @@ pub(crate) async fn link_keys(
     }
     if is_time(&rows, &session)? {
         encryption_keys::demand_known(&session).await?;
-        encryption_keys::note(&session).await?;
         // The newest one is never forgotten, so no number comes twice.
         let newest = rows.first().map(|row| get::<i64>(row, 0)).transpose();
         let number = whole(READ, newest)?.map_or(1, |number| number + 1);

@@ -5,7 +5,14 @@
 CREATE FUNCTION esl.close_1(
     p_lane bigint, p_due_at bigint[], p_seq bigint[], p_state smallint, p_finished_at bigint
 )
-RETURNS bigint LANGUAGE plpgsql AS $$
+RETURNS bigint
+LANGUAGE plpgsql
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
+SET plan_cache_mode = force_generic_plan
+AS $$
 DECLARE
     v_count bigint;
 BEGIN
@@ -263,16 +270,6 @@ BEGIN
 
     SELECT c.cancelled, c.is_all INTO cancelled, v_is_cancelled FROM esl.cancel_1(v_left) c;
     v_left := v_left - cancelled;
-
-    -- What engines have left that are no more: few rows, which nobody waits for.
-    DELETE FROM esl.workers w WHERE w.ctid = ANY (ARRAY(
-        SELECT q.ctid FROM esl.workers q WHERE q.lapses_at <= v_now - v_day
-        LIMIT p_limit FOR UPDATE SKIP LOCKED
-    ));
-    DELETE FROM esl.handles h WHERE h.ctid = ANY (ARRAY(
-        SELECT q.ctid FROM esl.handles q WHERE q.used_at <= v_now - 7 * v_day
-        LIMIT p_limit FOR UPDATE SKIP LOCKED
-    ));
 
     -- A lane that is yet to be swept counts whether or not something is open in it: of very many lanes,
     -- finding that out for each would cost more than sweeping some.

@@ -313,7 +313,7 @@ CREATE UNIQUE INDEX scheduled_by_event ON esl.scheduled (organization, event_id)
 -- Who may, and who did
 
 CREATE TABLE esl.clients (
-    id text COLLATE "C" PRIMARY KEY,
+    id bytea PRIMARY KEY,
     organization int NOT NULL,
     secret bytea NOT NULL,
     scopes text NOT NULL,
@@ -324,7 +324,7 @@ CREATE INDEX clients_by_organization ON esl.clients (organization, id);
 CREATE TABLE esl.tokens (
     digest bytea PRIMARY KEY,
     kind smallint NOT NULL,
-    client text COLLATE "C" NOT NULL,
+    client bytea NOT NULL,
     organization int NOT NULL,
     family bytea NOT NULL,
     scopes text NOT NULL,
