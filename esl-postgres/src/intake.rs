@@ -18,7 +18,7 @@ use crate::{
     error::Damage,
     id::Id16,
     parameters::parameters,
-    rows::{self, get, limit_number, sealed_event, whole},
+    rows::{self, SealedEvents, get, limit_number, sealed_event, whole},
 };
 
 /// The first rows after `after` of organizations that exist.
@@ -88,27 +88,20 @@ pub(crate) async fn enqueue(
     if events.is_empty() {
         return Ok(());
     }
-    let each = || events.iter();
-    let organizations: Vec<Id16> = each().map(|event| event.organization.into()).collect();
-    let ids: Vec<Id16> = each().map(|event| event.id.into()).collect();
-    let types: Vec<&str> = each().map(|event| event.event_type.as_str()).collect();
-    let times: Vec<i64> = each().map(|event| event.timestamp.as_millis()).collect();
-    let digests: Vec<Option<&[u8]>> =
-        each().map(|event| event.digest.as_ref().map(|digest| &digest[..])).collect();
-    let bodies: Vec<&[u8]> = each().map(|event| &*event.body).collect();
-    let changes: Vec<Option<&[u8]>> = each().map(|event| event.changes.as_deref()).collect();
+    let columns = SealedEvents::of(events.iter().map(AsRef::as_ref));
     let values = parameters![
         storage.suite_time(),
-        organizations,
-        ids,
-        types,
-        times,
-        digests,
-        bodies,
-        changes,
+        columns.organizations,
+        columns.ids,
+        columns.types,
+        columns.times,
+        columns.digests,
+        columns.bodies,
+        columns.changes,
     ];
     storage.database().execute("enqueue events", ENQUEUE, values).await?;
     storage.changes().tell(Change::Intake);
+    storage.notifier().look();
     Ok(())
 }
 

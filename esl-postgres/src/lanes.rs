@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use esl_core::{
     LaneId, OrganizationId, SealedEvent, Seq, WorkerId,
     storage::{
-        Change, Claimed, EPOCH, FanOut, IntakeRow, Lanes, StorageError, Swept, Taken, Waiting,
-        Want, Worker, due_time,
+        Change, Claimed, EPOCH, FanOut, IntakeRow, Lanes, StorageError, StorageErrorKind, Swept,
+        Taken, Waiting, Want, Worker, due_time,
     },
 };
 use tokio_postgres::Row;
@@ -38,13 +38,29 @@ impl Lanes for PostgresStorage {
     async fn renew(&self, worker: &Worker) -> Result<(), StorageError> {
         let (id, epoch) = (Id16::from(worker.id), epoch_number(worker));
         let values = parameters![self.suite_time(), id, epoch, EPOCH_MS, CHORES];
-        self.database().query("renew the epoch", RENEW, values).await.map(drop)
+        match self.database().query_one("renew the epoch", RENEW, values).await {
+            Ok(row) => {
+                self.changes().lead(whole("renew the epoch", get(&row, 0))?);
+                Ok(())
+            }
+            Err(error) => {
+                if error.kind() == StorageErrorKind::Fenced {
+                    self.changes().own_nothing();
+                }
+                Err(error)
+            }
+        }
     }
 
     async fn resign(&self, worker: &Worker) -> Result<(), StorageError> {
         let (id, epoch) = (Id16::from(worker.id), epoch_number(worker));
         let values = parameters![self.suite_time(), self.handle(), id, epoch];
-        self.database().query("end the epoch", RESIGN, values).await.map(drop)
+        let row = self.database().query_one("end the epoch", RESIGN, values).await?;
+        self.changes().own_nothing();
+        if whole("end the epoch", get(&row, 0))? {
+            self.notifier().look();
+        }
+        Ok(())
     }
 
     async fn take(&self, worker: &Worker, lanes: &[LaneId]) -> Result<Vec<Taken>, StorageError> {
@@ -128,11 +144,13 @@ async fn enlist(storage: &PostgresStorage, worker: WorkerId) -> Result<Worker, S
     let values = parameters![storage.suite_time(), id, EPOCH_MS, true, CHORES, key_ids];
     let row = storage.database().query_one(operation, ENLIST, values).await?;
     let epoch: i32 = whole(operation, get(&row, 0))?;
+    storage.changes().own_nothing();
+    storage.changes().lead(whole(operation, get(&row, 1))?);
     Ok(Worker { id: worker, epoch: epoch.unsigned_abs().into() })
 }
 
-const ENLIST: &str = "SELECT epoch FROM esl.enlist_1($1, $2, $3, $4, $5, $6)";
-const RENEW: &str = "SELECT FROM esl.renew_1($1, $2, $3, $4, $5)";
+const ENLIST: &str = "SELECT epoch, leads FROM esl.enlist_1($1, $2, $3, $4, $5, $6)";
+const RENEW: &str = "SELECT leads FROM esl.renew_1($1, $2, $3, $4, $5)";
 const RESIGN: &str = "SELECT esl.resign_1($1, $2, $3, $4)";
 
 async fn take(
@@ -153,7 +171,9 @@ async fn take(
         let place = Place::Subscription(get(row, 0).unwrap_or_default());
         storage.damages().readable(place, taken(storage, row))
     });
-    Ok(taken.collect())
+    let taken: Vec<Taken> = taken.collect();
+    storage.changes().own(taken.iter().map(|taken| taken.subscription.lane));
+    Ok(taken)
 }
 
 const TAKE: &str = "SELECT esl.take_1($1, $2, $3, $4)";

@@ -13,7 +13,9 @@ CREATE TABLE esl.settings (
     -- What esl.publish goes by. Engines write it when they start.
     payload_bytes_max int NOT NULL DEFAULT 262144,
     erasures_begun bigint NOT NULL DEFAULT 0,
-    erasures_cleaned bigint NOT NULL DEFAULT 0
+    erasures_cleaned bigint NOT NULL DEFAULT 0,
+    -- Up to here rows of `changes` are gone.
+    changes_removed_to bigint NOT NULL DEFAULT 0
 );
 INSERT INTO esl.settings DEFAULT VALUES;
 
@@ -60,10 +62,11 @@ CREATE TABLE esl.handles (
     answer_switched_off uuid[]
 );
 
--- What others are told, by `kind`: see `changes.rs`.
+-- What others are told, by `kind`: see `changes.rs`. The transaction has its number before the row has one:
+-- so a row that is seen says that all transactions of lower rows have begun.
 CREATE TABLE esl.changes (
-    number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     tx xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     author uuid,
     kind smallint NOT NULL,
     organization uuid,
@@ -312,7 +315,7 @@ CREATE UNIQUE INDEX scheduled_by_event ON esl.scheduled (organization, event_id)
 -- Who may, and who did
 
 CREATE TABLE esl.clients (
-    id text COLLATE "C" PRIMARY KEY,
+    id bytea PRIMARY KEY,
     organization int NOT NULL,
     secret bytea NOT NULL,
     scopes text NOT NULL,
@@ -323,7 +326,7 @@ CREATE INDEX clients_by_organization ON esl.clients (organization, id);
 CREATE TABLE esl.tokens (
     digest bytea PRIMARY KEY,
     kind smallint NOT NULL,
-    client text COLLATE "C" NOT NULL,
+    client bytea NOT NULL,
     organization int NOT NULL,
     family bytea NOT NULL,
     scopes text NOT NULL,
@@ -349,7 +352,7 @@ CREATE INDEX audit_by_organization ON esl.audit (organization, number);
 CREATE INDEX audit_by_age ON esl.audit (at);
 
 CREATE TABLE esl.link_keys (
-    number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    number bigint PRIMARY KEY,
     key bytea NOT NULL,
     sealed bool NOT NULL,
     made_at bigint NOT NULL
