@@ -1,9 +1,12 @@
 //! Units: what is new, in the order of their coming.
 
 use async_trait::async_trait;
-use esl_core::storage::{Commit, Committed, Refused, StorageError, Unit};
+use esl_core::{
+    LaneId,
+    storage::{Commit, Committed, FAN_OUT_ABOVE, Refused, StorageError, Unit},
+};
 
-use crate::PostgresStorage;
+use crate::{PostgresStorage, changes::Changes};
 
 #[async_trait]
 impl Commit for PostgresStorage {
@@ -14,6 +17,46 @@ impl Commit for PostgresStorage {
         if units.is_empty() {
             return Ok(Vec::new());
         }
-        self.committer().commit(units).await
+        let tellings: Vec<_> = units.iter().map(|unit| Telling::of(unit, self.changes())).collect();
+        let results = self.committer().commit(units).await?;
+        for (result, telling) in results.iter().zip(tellings) {
+            if result.is_ok() {
+                telling.tell(self);
+            }
+        }
+        Ok(results)
+    }
+}
+
+/// What others are to be told of a unit that stands.
+struct Telling {
+    /// Of others, or of nobody, that get something.
+    lanes: Vec<LaneId>,
+    switches_off: bool,
+}
+
+impl Telling {
+    fn of(unit: &Unit, changes: &Changes) -> Self {
+        let switches_off =
+            unit.settle.as_ref().is_some_and(|settle| !settle.switch_offs.is_empty());
+        // Whoever takes hints gives some, too: its engine knows best whom.
+        if changes.takes_hints() {
+            return Self { lanes: Vec::new(), switches_off };
+        }
+        let events = unit.publish.iter().flat_map(|publish| &publish.events);
+        // What is fanned out is owed to nobody yet.
+        let owed = events.filter(|event| event.lanes.len() <= FAN_OUT_ABOVE);
+        let owed = owed.flat_map(|event| event.lanes.iter());
+        let expanded = unit.expand.iter().flat_map(|expand| expand.lanes.iter());
+        Self { lanes: changes.foreign(owed.chain(expanded).copied()), switches_off }
+    }
+
+    fn tell(self, storage: &PostgresStorage) {
+        if !self.lanes.is_empty() {
+            storage.notifier().lanes(self.lanes);
+        }
+        if self.switches_off {
+            storage.notifier().look();
+        }
     }
 }

@@ -30,6 +30,7 @@ use crate::{PostgresStorage, schema::Schema, secrets::Secrets};
 pub struct PostgresOptions {
     pub(crate) schema: String,
     pub(crate) connections: usize,
+    pub(crate) listen_url: Option<Url>,
     pub(crate) secrets: Secrets,
     pub(crate) clock: Option<Arc<dyn Clock>>,
     pub(crate) may_lose: bool,
@@ -40,6 +41,7 @@ impl PostgresOptions {
         Self {
             schema: Schema::DEFAULT.to_owned(),
             connections: CONNECTIONS,
+            listen_url: None,
             secrets: Secrets::default(),
             clock: None,
             may_lose: false,
@@ -57,6 +59,14 @@ impl PostgresOptions {
     /// their own. They are made when they are needed. Defaults to 8: more of them wait for the same disk.
     pub fn connections(mut self, connections: usize) -> Self {
         self.connections = connections.max(1);
+        self
+    }
+
+    /// Listens for what other engines change by way of another URL: one that goes past a pooler in transaction
+    /// mode, which keeps notifications for itself. Without it everything works through such a pooler, too,
+    /// but what others change is looked for four times a second.
+    pub fn listen_on(mut self, url: impl Into<String>) -> Self {
+        self.listen_url = Some(Url(url.into()));
         self
     }
 
@@ -104,6 +114,16 @@ impl PostgresOptions {
     /// See [`PostgresStorage::open`].
     pub async fn open(self, url: &str) -> Result<PostgresStorage, StorageError> {
         PostgresStorage::open_with(url, self).await
+    }
+}
+
+/// A URL, which may have a password in it.
+#[derive(Clone)]
+pub(crate) struct Url(pub(crate) String);
+
+impl fmt::Debug for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Url(…)")
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     borrow::Cow,
     fmt,
-    future::Future,
+    future::{Future, poll_fn},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -15,9 +15,13 @@ use deadpool_postgres::{
     Manager, ManagerConfig, Object, Pool, PoolBuilder, RecyclingMethod, Runtime,
 };
 use esl_core::storage::{StorageError, StorageErrorKind};
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    task::JoinHandle,
+    time::timeout,
+};
 use tokio_postgres::{
-    CancelToken, Client, Config, NoTls, Row,
+    AsyncMessage, CancelToken, Client, Config, Connection, NoTls, Row,
     types::{ToSql, Type},
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -60,6 +64,24 @@ impl Connector {
         }
     }
 
+    /// One that says what is notified, as channel and payload, and at last that it has ended. `heard` is
+    /// called by whoever moves the connection's bytes, so it must not wait.
+    pub(crate) async fn connect_listening(
+        &self,
+        heard: impl FnMut(Option<(&str, &str)>) + Send + 'static,
+    ) -> Result<Line, tokio_postgres::Error> {
+        match &self.tls {
+            Some(tls) => {
+                let (client, connection) = self.config.connect(tls.clone()).await?;
+                Ok(Line::new(client, hear(connection, heard)))
+            }
+            None => {
+                let (client, connection) = self.config.connect(NoTls).await?;
+                Ok(Line::new(client, hear(connection, heard)))
+            }
+        }
+    }
+
     /// Has the server give up what it does on a connection, whose answer nobody waits for any more.
     pub(crate) async fn cancel(&self, token: &CancelToken) {
         let cancelled = async {
@@ -93,6 +115,30 @@ impl fmt::Debug for Connector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connector").finish_non_exhaustive()
     }
+}
+
+/// Moves a connection's bytes, and says what comes unasked.
+async fn hear<S, T>(
+    mut connection: Connection<S, T>,
+    mut heard: impl FnMut(Option<(&str, &str)>),
+) -> Result<(), tokio_postgres::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let ended = loop {
+        match poll_fn(|context| connection.poll_message(context)).await {
+            Some(Ok(AsyncMessage::Notification(said))) => {
+                heard(Some((said.channel(), said.payload())));
+            }
+            // What the server remarks.
+            Some(Ok(_)) => {}
+            Some(Err(error)) => break Err(error),
+            None => break Ok(()),
+        }
+    };
+    heard(None);
+    ended
 }
 
 /// A connection, and the task that moves its bytes. Dropped, it is closed at once.

@@ -8,7 +8,6 @@ use esl_core::{
     KeyId, Keyring,
     storage::{StorageError, StorageErrorKind},
 };
-use tokio_postgres::Row;
 
 use crate::{
     connect::Database,
@@ -38,31 +37,22 @@ pub(crate) fn ids(keyring: Option<&Keyring>) -> Option<Vec<u8>> {
     keyring.map(|keyring| keyring.ids().flat_map(KeyId::to_bytes).collect())
 }
 
-/// Refuses to seal with a key that an engine does not have: it could not sign.
+/// Refuses to seal with a key that an engine does not have, for it could not sign; and notes the key, since
+/// secrets are about to be sealed with it.
+///
+/// Until this transaction ends no engine begins, which would not have heard of the key.
 pub(crate) async fn demand_known(session: &Session<'_>) -> Result<(), StorageError> {
     let Some(keyring) = &session.storage().secrets().keyring else { return Ok(()) };
     let first = keyring.first();
-    let engines = session.query(ENGINES, parameters![session.now().as_millis()]).await?;
-    if engines.iter().all(|engine| has(engine, first)) {
+    let values = parameters![session.now().as_millis(), first.to_bytes().to_vec()];
+    let row = session.query_one(SEAL, values).await?;
+    if whole("seal a secret", get(&row, 0))? {
         return Ok(());
     }
     let message = format!(
         "an engine runs on it, or did half a minute ago, that does not have the key {first}"
     );
     Err(session.refused(StorageErrorKind::KeyMissing).with_source(message))
-}
-
-/// What cannot be read has no key.
-fn has(engine: &Row, key: KeyId) -> bool {
-    let ids = get::<Option<&[u8]>>(engine, 0).ok().flatten().unwrap_or_default();
-    ids.as_chunks().0.iter().any(|id| KeyId::from_bytes(*id) == key)
-}
-
-/// Notes the key that secrets are about to be sealed with.
-pub(crate) async fn note(session: &Session<'_>) -> Result<(), StorageError> {
-    let Some(keyring) = &session.storage().secrets().keyring else { return Ok(()) };
-    let id = keyring.first().to_bytes().to_vec();
-    session.execute(NOTE, parameters![id]).await.map(drop)
 }
 
 fn key_missing(operation: &'static str, id: KeyId, keyring: Option<&Keyring>) -> StorageError {
@@ -77,8 +67,4 @@ fn key_missing(operation: &'static str, id: KeyId, keyring: Option<&Keyring>) ->
 
 const ALL: &str = "SELECT id FROM esl.encryption_keys";
 
-const ENGINES: &str = "SELECT key_ids FROM esl.workers WHERE lapses_at > $1";
-
-const NOTE: &str = "
-INSERT INTO esl.encryption_keys (id, is_used) VALUES ($1, true)
-ON CONFLICT (id) DO UPDATE SET is_used = true WHERE NOT encryption_keys.is_used";
+const SEAL: &str = "SELECT esl.seal_with_1($1, $2)";

@@ -79,6 +79,7 @@ fn kind(error: &tokio_postgres::Error) -> StorageErrorKind {
 fn kind_of_code(code: &str) -> StorageErrorKind {
     match (code, code.get(..2).unwrap_or_default()) {
         ("ESL01", _) => StorageErrorKind::Fenced,
+        ("ESL04", _) => StorageErrorKind::KeyMissing,
         // Serialization, deadlock, a lock that was not free in time, a query that was cancelled.
         ("40001" | "40P01" | "55P03" | "57014", _) => StorageErrorKind::Busy,
         // No right to it, which a person can grant.
@@ -174,6 +175,7 @@ mod tests {
     fn each_code_has_the_kind_that_says_what_to_do() {
         for (code, expected) in [
             ("ESL01", StorageErrorKind::Fenced),
+            ("ESL04", StorageErrorKind::KeyMissing),
             ("40001", StorageErrorKind::Busy),
             ("40P01", StorageErrorKind::Busy),
             ("55P03", StorageErrorKind::Busy),

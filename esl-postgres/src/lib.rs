@@ -13,7 +13,9 @@
 //!
 //! # async fn start() -> Result<(), Box<dyn std::error::Error>> {
 //! let storage = PostgresStorage::open("postgres://esl:secret@db.internal/app").await?;
-//! let esl = Esl::builder(storage).build().await?;
+//! // Where several engines run, each tells the others which lanes there is something for.
+//! let wake = storage.wake();
+//! let esl = Esl::builder(storage).wake(wake).build().await?;
 //! # Ok(())
 //! # }
 //! ```
@@ -28,46 +30,72 @@
 //! - **The server has the time**, which all engines go by.
 //! - **Nothing depends on a session**: no settings, no prepared statements, no locks beyond a transaction. A
 //!   pooler in transaction mode may be in between.
+//! - **Changes are rows**, and a notification only says that it is time to look: one that is lost costs a
+//!   second. Behind a pooler in transaction mode none come through; then others' changes are looked for four
+//!   times a second, or listened for [by another way](PostgresOptions::listen_on).
 //! - **TLS is verified**, always, and used unless somebody says no for what leaves the machine.
 //!
 //! # What it does not do
 //!
 //! - A server whose `fsync` or `full_page_writes` is off is refused. Of a standby that follows asynchronously
 //!   the last moments are lost when it takes over: `synchronous_standby_names` is the operator's to set.
+//! - What was erased no statement finds any more, and `VACUUM` frees its rows; but the server overwrites them
+//!   when it needs the place. Its pages, its log, standbys and backups are not ESL's to reach.
 //! - Without a [keyring](PostgresOptions::keyring), the webhook secrets of subscriptions are in the database
 //!   as they are: whoever signs needs them, and whoever can read the tables can sign.
 
 #![expect(dead_code, reason = "what is not there yet will use it")]
 
 mod audit;
+mod blobs;
+mod candidates;
 mod changes;
+mod claim;
+mod clients;
 mod commit;
 mod committer;
 mod config;
 mod connect;
 mod damage;
 mod decode;
+mod deletion;
+mod deliveries;
 mod encryption_keys;
+mod erasure;
 mod error;
+mod fan_out;
 mod flatten;
+mod health;
 mod id;
+mod intake;
 mod lanes;
+mod link_keys;
+mod listen;
+mod notify;
+mod pages;
 mod parameters;
 mod plan;
+mod position;
 mod records;
 mod removal;
+mod reopen;
 mod replays;
+mod retention;
 mod rows;
 mod schedule;
 mod schema;
 mod secrets;
 mod session;
 mod storage;
+mod strays;
 mod subscription_row;
 mod subscriptions;
 mod sweep;
 mod tenancy;
 mod tls;
+mod tokens;
+mod wake;
 
 pub use config::PostgresOptions;
 pub use storage::PostgresStorage;
+pub use wake::PostgresWake;

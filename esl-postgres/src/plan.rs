@@ -1,10 +1,13 @@
 //! What organizations may use, as it is stored.
 
-use esl_core::{Limit, Plan};
+use esl_core::{Action, Actor, Limit, OrganizationId, Plan, storage::StorageError};
 use tokio_postgres::Row;
 
 use crate::{
+    PostgresStorage, audit,
+    changes::News,
     error::Damage,
+    parameters::parameters,
     rows::{get, optional_count, parsed},
 };
 
@@ -47,3 +50,40 @@ impl PlanColumns {
         }
     }
 }
+
+/// Gives an organization another plan.
+pub(crate) async fn set_plan(
+    storage: &PostgresStorage,
+    id: OrganizationId,
+    plan: Option<Plan>,
+    by: &Actor,
+) -> Result<(), StorageError> {
+    let operation = "set a plan";
+    let mut lease = storage.database().lease(operation).await?;
+    let mut session = storage.begin(&mut lease, operation).await?;
+    let (row, known) = session.organization_with_plan(id).await?;
+    if known.as_ref().is_ok_and(|known| *known == plan) {
+        return Ok(());
+    }
+    // One that cannot be read as it was written is another one.
+    let known = known.unwrap_or_default();
+    let columns = PlanColumns::of(plan);
+    let values = parameters![
+        row.key,
+        columns.tier,
+        columns.subscriptions_max,
+        columns.events_per_hour,
+        columns.retries,
+    ];
+    session.execute(SET, values).await?;
+    let (action, fields) = (Action::OrganizationUpdated, Plan::changed(known, plan));
+    audit::note(&session, id, by, action, &id.to_string(), &fields).await?;
+    session.raise_route_version(row).await?;
+    session.tell_others(News::Subscriptions(id));
+    session.commit().await
+}
+
+const SET: &str = "
+UPDATE esl.organizations
+SET tier = $2, subscriptions_max = $3, events_per_hour = $4, retries = $5
+WHERE key = $1";

@@ -105,7 +105,12 @@ pub(crate) fn id<T: From<Id16>>(row: &Row, column: usize) -> Result<T, Damage> {
 }
 
 pub(crate) fn lane(row: &Row, column: usize) -> Result<LaneId, Damage> {
-    forty_bits(get(row, column)?, column).map(LaneId::new)
+    lane_from(get(row, column)?, column)
+}
+
+/// A lane that was found in a column.
+pub(crate) fn lane_from(number: i64, column: usize) -> Result<LaneId, Damage> {
+    forty_bits(number, column).map(LaneId::new)
 }
 
 pub(crate) fn seq(row: &Row, column: usize) -> Result<Seq, Damage> {
@@ -234,6 +239,34 @@ pub(crate) fn sealed_event(
         body: body(row, first + 4)?,
         changes: optional_body(row, first + 5)?,
     }))
+}
+
+/// Events as columns, for statements that write many.
+#[derive(Debug, Default)]
+pub(crate) struct SealedEvents<'e> {
+    pub(crate) organizations: Vec<Id16>,
+    pub(crate) ids: Vec<Id16>,
+    pub(crate) types: Vec<&'e str>,
+    pub(crate) times: Vec<i64>,
+    pub(crate) digests: Vec<Option<&'e [u8]>>,
+    pub(crate) bodies: Vec<&'e [u8]>,
+    pub(crate) changes: Vec<Option<&'e [u8]>>,
+}
+
+impl<'e> SealedEvents<'e> {
+    pub(crate) fn of(events: impl IntoIterator<Item = &'e SealedEvent>) -> Self {
+        let mut columns = Self::default();
+        for event in events {
+            columns.organizations.push(event.organization.into());
+            columns.ids.push(event.id.into());
+            columns.types.push(event.event_type.as_str());
+            columns.times.push(event.timestamp.as_millis());
+            columns.digests.push(event.digest.as_ref().map(|digest| &digest[..]));
+            columns.bodies.push(&event.body);
+            columns.changes.push(event.changes.as_deref());
+        }
+        columns
+    }
 }
 
 /// The columns that [`stored_event`] reads.

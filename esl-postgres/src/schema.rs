@@ -18,8 +18,13 @@ const MIGRATIONS: &[Migration] = &[Migration {
         include_str!("sql/vacuum.sql"),
         include_str!("sql/time.sql"),
         include_str!("sql/ulids.sql"),
+        include_str!("sql/keys.sql"),
+        include_str!("sql/tokens.sql"),
         include_str!("sql/lanes.sql"),
         include_str!("sql/commit.sql"),
+        include_str!("sql/removal.sql"),
+        include_str!("sql/replays.sql"),
+        include_str!("sql/sweep.sql"),
     ],
     oldest_reader: 1,
 }];

@@ -40,7 +40,6 @@ pub(crate) struct OrganizationRow {
     pub(crate) route_version: RouteVersion,
     /// Up to here deliveries were removed, and events, but for those that are still owed.
     pub(crate) removed_to: Seq,
-    pub(crate) plan: Option<Plan>,
 }
 
 impl<'c> Session<'c> {
@@ -74,11 +73,19 @@ impl<'c> Session<'c> {
         &mut self,
         id: OrganizationId,
     ) -> Result<OrganizationRow, StorageError> {
+        Ok(self.organization_with_plan(id).await?.0)
+    }
+
+    /// The same, and what it may use, as far as that can be read.
+    pub(crate) async fn organization_with_plan(
+        &mut self,
+        id: OrganizationId,
+    ) -> Result<(OrganizationRow, Result<Option<Plan>, Damage>), StorageError> {
         let values = parameters![self.storage.suite_time(), Id16::from(id)];
         let row = self.query_opt(LOCK, values).await?;
         let row = row.ok_or_else(|| refused(StorageErrorKind::NotFound, self.operation))?;
         self.now = rows::whole(self.operation, time(&row, 0))?;
-        rows::whole(self.operation, organization(&row))
+        Ok((rows::whole(self.operation, organization(&row))?, plan(&row, 5)))
     }
 
     /// Raises the version that routing goes by, of an organization that is locked.
@@ -145,8 +152,12 @@ impl<'c> Session<'c> {
             let values = parameters![author, kind, organization, self.now.as_millis()];
             self.execute(TELL, values).await?;
         }
-        let Self { storage, operation, transaction, watch, .. } = self;
-        storage.database().in_time(operation, &watch, transaction.commit()).await
+        let Self { storage, operation, transaction, watch, news, .. } = self;
+        storage.database().in_time(operation, &watch, transaction.commit()).await?;
+        if !news.is_empty() {
+            storage.notifier().look();
+        }
+        Ok(())
     }
 
     fn database(&self) -> &'c Database {
@@ -161,7 +172,6 @@ fn organization(row: &Row) -> Result<OrganizationRow, Damage> {
         last_seq: seq(row, 2)?,
         route_version: RouteVersion(get::<i64>(row, 3)?.cast_unsigned()),
         removed_to: seq(row, 4)?,
-        plan: plan(row, 5)?,
     })
 }
 

@@ -5,29 +5,35 @@
 //! | trait | file | and what it hands on to |
 //! |---|---|---|
 //! | `Commit` | `commit.rs` | `committer.rs`, `flatten.rs`, `decode.rs` |
-//! | `Lanes` | `lanes.rs` | `claim.rs`, `fan_out.rs`, `intake.rs`, `sweep.rs`, `changes.rs` |
+//! | `Lanes` | `lanes.rs` | `claim.rs`, `fan_out.rs`, `reopen.rs`, `intake.rs`, `sweep.rs`, `changes.rs`, `listen.rs`, `notify.rs` |
 //! | `Subscriptions` | `subscriptions.rs` | `subscription_row.rs` |
 //! | `Records` | `records.rs` | `deliveries.rs`, `health.rs`, `audit.rs` |
-//! | `Replays` | `replays.rs` | |
-//! | `Removal` | `removal.rs` | `retention.rs`, `erasure.rs`, `deletion.rs`, `blobs.rs`, `link_keys.rs` |
+//! | `Replays` | `replays.rs` | `candidates.rs` |
+//! | `Removal` | `removal.rs` | `retention.rs`, `strays.rs`, `deletion.rs`, `erasure.rs`, `blobs.rs`, `link_keys.rs` |
 //! | `Schedule` | `schedule.rs` | |
 //! | `Tenancy` | `tenancy.rs` | `clients.rs`, `tokens.rs` |
 
 use std::{fmt, sync::Arc};
 
 use esl_core::storage::{StorageError, StorageErrorKind, StorageTime};
+use tokio::{sync::Mutex, task::JoinHandle};
 
 use crate::{
     changes::Changes,
     committer::Committer,
     config::{OPEN, PostgresOptions, Target},
-    connect::{Database, Lease},
+    connect::{Connector, Database, Lease},
     damage::Damages,
     encryption_keys,
     id::Id16,
+    listen::{Listener, Position},
+    notify::Notifier,
+    removal::Progress,
     schema::{Schema, migrate},
     secrets::Secrets,
     session::Session,
+    sweep::ExpiryMark,
+    wake::PostgresWake,
 };
 
 /// Storage in PostgreSQL: the whole of [`Storage`](esl_core::storage::Storage), for as many engines as there
@@ -45,10 +51,14 @@ struct Inner {
     database: Arc<Database>,
     /// The suite's, in place of the server's.
     time: Option<Arc<StorageTime>>,
-    changes: Changes,
+    changes: Arc<Changes>,
+    notifier: Arc<Notifier>,
+    listener: JoinHandle<()>,
     committer: Committer,
+    expiry_mark: ExpiryMark,
     damages: Damages,
     secrets: Secrets,
+    removal: Mutex<Progress>,
 }
 
 impl PostgresStorage {
@@ -75,12 +85,20 @@ impl PostgresStorage {
         PostgresOptions::new()
     }
 
+    /// Hints between the engines on this database, for
+    /// [`EslBuilder::wake`](esl_core::EslBuilder::wake): which lanes there is something for. Where several
+    /// engines run, each should have it. To be asked for before the engine is built.
+    pub fn wake(&self) -> PostgresWake {
+        PostgresWake::new(self.clone())
+    }
+
     pub(crate) async fn open_with(
         url: &str,
         options: PostgresOptions,
     ) -> Result<Self, StorageError> {
-        let PostgresOptions { schema, connections, secrets, clock, may_lose } = options;
+        let PostgresOptions { schema, connections, listen_url, secrets, clock, may_lose } = options;
         let (target, schema) = (Target::parse(url)?, Schema::new(&schema)?);
+        let listen_on = listen_url.map(|url| Target::parse(&url.0)).transpose()?;
         let time = clock.map(|clock| Arc::new(StorageTime::new(clock)));
         let handle = new_handle()?;
         let database = Arc::new(Database::new(&target, schema, connections)?);
@@ -91,15 +109,33 @@ impl PostgresStorage {
         encryption_keys::demand_all(&database, secrets.keyring.as_ref(), OPEN).await?;
         let now = time.as_ref().map(|time| time.now().as_millis());
         database.note_handle(handle, now).await?;
+        let position = Position::now(&database).await?;
         let committer = Committer::start(handle, Arc::clone(&database), time.clone());
+        let changes = Arc::new(Changes::default());
+        let notifier = Arc::new(Notifier::start(handle, Arc::clone(&database)));
+        let listener = Listener {
+            handle,
+            connector: match &listen_on {
+                Some(target) => Connector::new(target)?,
+                None => database.connector().clone(),
+            },
+            database: Arc::clone(&database),
+            changes: Arc::clone(&changes),
+            notifier: Arc::clone(&notifier),
+            position,
+        };
         let inner = Inner {
             handle,
             database,
             time,
-            changes: Changes::default(),
+            changes,
+            notifier,
+            listener: tokio::spawn(listener.run()),
             committer,
+            expiry_mark: ExpiryMark::default(),
             damages: Damages::default(),
             secrets,
+            removal: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -120,8 +156,20 @@ impl PostgresStorage {
         &self.inner.changes
     }
 
+    pub(crate) fn expiry_mark(&self) -> &ExpiryMark {
+        &self.inner.expiry_mark
+    }
+
+    pub(crate) fn notifier(&self) -> &Notifier {
+        &self.inner.notifier
+    }
+
     pub(crate) fn damages(&self) -> &Damages {
         &self.inner.damages
+    }
+
+    pub(crate) fn removal(&self) -> &Mutex<Progress> {
+        &self.inner.removal
     }
 
     pub(crate) fn secrets(&self) -> &Secrets {
@@ -140,6 +188,12 @@ impl PostgresStorage {
         operation: &'static str,
     ) -> Result<Session<'c>, StorageError> {
         Session::begin(self, lease, operation).await
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.listener.abort();
     }
 }
 

@@ -10,7 +10,6 @@ use esl_core::{
 use tokio_postgres::Row;
 
 use crate::{
-    encryption_keys,
     error::{Damage, without_randomness},
     id::Id16,
     parameters::{Value, borrowed, value},
@@ -88,7 +87,8 @@ fn values(
     ])
 }
 
-/// Stores a new subscription of an organization that is locked, and says the lane that it got.
+/// Stores a new subscription of an organization that is locked, and says the lane that it got. The key of its
+/// secrets must be [known](crate::encryption_keys::demand_known).
 pub(crate) async fn insert(
     session: &Session<'_>,
     organization: i32,
@@ -104,7 +104,6 @@ pub(crate) async fn insert(
             places.join(", ")
         )
     });
-    encryption_keys::note(session).await?;
     let fixed = [
         value(Id16::from(subscription.id)),
         value(organization),
@@ -117,7 +116,8 @@ pub(crate) async fn insert(
     rows::whole(operation, rows::lane(&row, 0))
 }
 
-/// Writes a subscription that is there, of an organization that is locked.
+/// Writes a subscription that is there, of an organization that is locked. The key of its secrets must be
+/// [known](crate::encryption_keys::demand_known).
 pub(crate) async fn update(
     session: &Session<'_>,
     organization: i32,
@@ -133,7 +133,6 @@ pub(crate) async fn update(
             places.join(", ")
         )
     });
-    encryption_keys::note(session).await?;
     let fixed = [value(lane_number(subscription.lane)), value(organization)];
     let values = values(subscription, session.storage().secrets())
         .map_err(|error| without_randomness(operation, error))?;

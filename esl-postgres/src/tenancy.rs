@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 use esl_core::{
-    Action, Actor, Client, Digest, Organization, OrganizationId, Plan, Revoked, Rotated, Rotation,
-    Token, Usage,
+    Action, Actor, Client, Digest, Hour, Organization, OrganizationId, Plan, Revoked, Rotated,
+    Rotation, Token, Usage,
     storage::{Change, Page, PageOf, StorageError, StorageErrorKind, Tenancy},
 };
 use tokio_postgres::Row;
@@ -11,11 +11,14 @@ use tokio_postgres::Row;
 use crate::{
     PostgresStorage, audit,
     changes::News,
-    error::Damage,
+    clients,
+    damage::Place,
+    error::{Damage, refused},
     id::Id16,
     parameters::parameters,
-    plan::{PLAN, PlanColumns, plan},
+    plan::{PLAN, PlanColumns, plan, set_plan},
     rows::{self, strangers_text, time, whole},
+    tokens,
 };
 
 #[async_trait]
@@ -40,90 +43,93 @@ impl Tenancy for PostgresStorage {
 
     async fn set_plan(
         &self,
-        _organization: OrganizationId,
-        _plan: Option<Plan>,
-        _by: &Actor,
+        organization: OrganizationId,
+        plan: Option<Plan>,
+        by: &Actor,
     ) -> Result<(), StorageError> {
-        unimplemented!("a plan is set")
+        set_plan(self, organization, plan, by).await
     }
 
     async fn usage(
         &self,
-        _organization: OrganizationId,
+        organization: OrganizationId,
     ) -> Result<Option<(Option<Plan>, Usage)>, StorageError> {
-        unimplemented!("usage is read")
+        let operation = "read an organization's usage";
+        let text = format!(
+            "SELECT g.used_hour, g.used_events, esl.now_1($1), {PLAN} FROM esl.organizations g
+             WHERE g.id = $2 AND g.deleted_at IS NULL"
+        );
+        let values = parameters![self.suite_time(), Id16::from(organization)];
+        let row = self.database().query_opt(operation, &text, values).await?;
+        whole(operation, row.map(|row| usage(&row)).transpose())
     }
 
     async fn organizations(&self) -> Result<Vec<Organization>, StorageError> {
-        unimplemented!("organizations are listed")
+        organizations(self).await
     }
 
-    async fn create_client(&self, _client: Client, _by: &Actor) -> Result<(), StorageError> {
-        unimplemented!("a client is created")
+    async fn create_client(&self, client: Client, by: &Actor) -> Result<(), StorageError> {
+        clients::create(self, &client, by).await
     }
 
-    async fn client(&self, _id: &str) -> Result<Option<Client>, StorageError> {
-        unimplemented!("a client is read")
+    async fn client(&self, id: &str) -> Result<Option<Client>, StorageError> {
+        clients::by_id(self, id).await
     }
 
     async fn client_of(
         &self,
-        _organization: OrganizationId,
-        _id: &str,
+        organization: OrganizationId,
+        id: &str,
     ) -> Result<Option<Client>, StorageError> {
-        unimplemented!("a client is read")
+        clients::of_organization(self, organization, id).await
     }
 
     async fn clients(
         &self,
-        _organization: OrganizationId,
-        _page: Page<String>,
+        organization: OrganizationId,
+        page: Page<String>,
     ) -> Result<PageOf<Client>, StorageError> {
-        unimplemented!("clients are listed")
+        clients::list(self, organization, page).await
     }
 
     async fn rotate_client(
         &self,
-        _organization: OrganizationId,
-        _id: &str,
-        _secret: Digest,
-        _by: &Actor,
+        organization: OrganizationId,
+        id: &str,
+        secret: Digest,
+        by: &Actor,
     ) -> Result<Client, StorageError> {
-        unimplemented!("a client is rotated")
+        clients::rotate(self, organization, id, secret, by).await
     }
 
     async fn delete_client(
         &self,
-        _organization: OrganizationId,
-        _id: &str,
-        _by: &Actor,
+        organization: OrganizationId,
+        id: &str,
+        by: &Actor,
     ) -> Result<(), StorageError> {
-        unimplemented!("a client is deleted")
+        clients::delete(self, organization, id, by).await
     }
 
-    async fn store_tokens(
-        &self,
-        _secret: &Digest,
-        _tokens: Vec<Token>,
-    ) -> Result<(), StorageError> {
-        unimplemented!("tokens are stored")
+    async fn store_tokens(&self, secret: &Digest, tokens: Vec<Token>) -> Result<(), StorageError> {
+        tokens::store(self, secret, &tokens).await
     }
 
-    async fn token(&self, _digest: &Digest) -> Result<Option<Token>, StorageError> {
-        unimplemented!("a token is read")
+    async fn token(&self, digest: &Digest) -> Result<Option<Token>, StorageError> {
+        tokens::read(self, digest).await
     }
 
-    async fn rotate_token(&self, _rotation: Rotation) -> Result<Rotated, StorageError> {
-        unimplemented!("a token is rotated")
+    async fn rotate_token(&self, rotation: Rotation) -> Result<Rotated, StorageError> {
+        tokens::rotate(self, &rotation).await
     }
 
     async fn revoke_token(
         &self,
-        _organization: OrganizationId,
-        _client: &str,
-        _digest: &Digest,
+        organization: OrganizationId,
+        client: &str,
+        digest: &Digest,
     ) -> Result<Revoked, StorageError> {
-        unimplemented!("a token is revoked")
+        tokens::revoke(self, organization, client, digest).await
     }
 }
 
@@ -157,6 +163,9 @@ async fn create_organization(
     session.execute(ANEW, parameters![id]).await?;
     let is_waited_for = session.query_opt(IS_WAITED_FOR, parameters![id]).await?.is_some();
     session.tell_others(News::Tenancy);
+    if is_waited_for {
+        session.tell_others(News::Intake);
+    }
     session.commit().await?;
     if is_waited_for {
         storage.changes().tell(Change::Intake);
@@ -173,6 +182,36 @@ ON CONFLICT DO NOTHING";
 const ANEW: &str = "DELETE FROM esl.deleted_organizations WHERE id = $1";
 
 const IS_WAITED_FOR: &str = "SELECT 1 FROM esl.intake WHERE organization = $1 LIMIT 1";
+
+/// All that can be read. If there are some and none can, that is an error: an empty list would say that
+/// nothing was set up yet.
+async fn organizations(storage: &PostgresStorage) -> Result<Vec<Organization>, StorageError> {
+    let operation = "list organizations";
+    let text = format!(
+        "SELECT g.id, g.name, g.created_at, {PLAN}, g.key FROM esl.organizations g
+         WHERE g.deleted_at IS NULL ORDER BY g.key"
+    );
+    let rows = storage.database().query(operation, &text, &[]).await?;
+    let mut all = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let key = whole(operation, rows::get(row, 7))?;
+        let place = Place::Organization(key, rows::id(row, 0).ok());
+        all.extend(storage.damages().readable(place, organization(row)));
+    }
+    if all.is_empty() && !rows.is_empty() {
+        return Err(refused(StorageErrorKind::Corrupt, operation));
+    }
+    Ok(all)
+}
+
+/// Reads `used_hour`, `used_events`, the time and [`PLAN`].
+fn usage(row: &Row) -> Result<(Option<Plan>, Usage), Damage> {
+    let used = Usage {
+        hour: Hour::from_number(rows::get(row, 0)?),
+        events: rows::get::<i64>(row, 1)?.cast_unsigned(),
+    };
+    Ok((plan(row, 3)?, used.at(time(row, 2)?)))
+}
 
 /// Reads id, name, `created_at` and [`PLAN`].
 fn organization(row: &Row) -> Result<Organization, Damage> {

@@ -13,7 +13,9 @@ CREATE TABLE esl.settings (
     -- What esl.publish goes by. Engines write it when they start.
     payload_bytes_max int NOT NULL DEFAULT 262144,
     erasures_begun bigint NOT NULL DEFAULT 0,
-    erasures_cleaned bigint NOT NULL DEFAULT 0
+    erasures_cleaned bigint NOT NULL DEFAULT 0,
+    -- Up to here rows of `changes` are gone.
+    changes_removed_to bigint NOT NULL DEFAULT 0
 );
 INSERT INTO esl.settings DEFAULT VALUES;
 
@@ -60,10 +62,11 @@ CREATE TABLE esl.handles (
     answer_switched_off uuid[]
 );
 
--- What others are told, by `kind`: see `changes.rs`.
+-- What others are told, by `kind`: see `changes.rs`. The transaction has its number before the row has one:
+-- so a row that is seen says that all transactions of lower rows have begun.
 CREATE TABLE esl.changes (
-    number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     tx xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     author uuid,
     kind smallint NOT NULL,
     organization uuid,
@@ -94,7 +97,8 @@ CREATE TABLE esl.organizations (
     deleted_at bigint
 ) WITH (fillfactor = 50);
 CREATE UNIQUE INDEX organizations_id ON esl.organizations (id) WHERE deleted_at IS NULL;
-CREATE UNIQUE INDEX organizations_name ON esl.organizations (name) WHERE deleted_at IS NULL;
+-- Its condition is put so that no plan takes it for a way to an id.
+CREATE UNIQUE INDEX organizations_name ON esl.organizations (name) WHERE (deleted_at IS NULL) IS TRUE;
 CREATE INDEX organizations_deleted ON esl.organizations (key) WHERE deleted_at IS NOT NULL;
 
 -- Whose events in the intake nobody waits for any more.
@@ -173,8 +177,9 @@ CREATE TABLE esl.events (
     changes bytea,
     PRIMARY KEY (organization, seq)
 );
--- With the id first, so that no planner mistakes it for the key.
-CREATE UNIQUE INDEX events_id ON esl.events (id, organization);
+-- Put so that no plan takes it for a way to an organization's events, which a plan that was made when there
+-- were none would stay with.
+CREATE UNIQUE INDEX events_id ON esl.events (id, (organization + 0));
 -- Whatever is large goes out of line as it is: envelopes are not worth the time that packing takes.
 ALTER TABLE esl.events ALTER body SET STORAGE EXTERNAL, ALTER changes SET STORAGE EXTERNAL;
 
@@ -310,7 +315,7 @@ CREATE UNIQUE INDEX scheduled_by_event ON esl.scheduled (organization, event_id)
 -- Who may, and who did
 
 CREATE TABLE esl.clients (
-    id text COLLATE "C" PRIMARY KEY,
+    id bytea PRIMARY KEY,
     organization int NOT NULL,
     secret bytea NOT NULL,
     scopes text NOT NULL,
@@ -321,7 +326,7 @@ CREATE INDEX clients_by_organization ON esl.clients (organization, id);
 CREATE TABLE esl.tokens (
     digest bytea PRIMARY KEY,
     kind smallint NOT NULL,
-    client text COLLATE "C" NOT NULL,
+    client bytea NOT NULL,
     organization int NOT NULL,
     family bytea NOT NULL,
     scopes text NOT NULL,
@@ -347,7 +352,7 @@ CREATE INDEX audit_by_organization ON esl.audit (organization, number);
 CREATE INDEX audit_by_age ON esl.audit (at);
 
 CREATE TABLE esl.link_keys (
-    number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    number bigint PRIMARY KEY,
     key bytea NOT NULL,
     sealed bool NOT NULL,
     made_at bigint NOT NULL

@@ -1,0 +1,490 @@
+//! Hearing of what others change.
+//!
+//! Changes are rows, which are read by what was visible at the last look: so none is missed, in whatever order
+//! their transactions end. A notification only says that it is time to look, and one that is lost costs a
+//! second. Whether any are heard at all is tried every few seconds, since a pooler in between may keep them.
+
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use esl_core::storage::{Change, StorageError, StorageErrorKind};
+use tokio::{
+    sync::Notify,
+    time::{sleep, sleep_until, timeout},
+};
+use tokio_postgres::Row;
+
+use crate::{
+    changes::{Changes, change},
+    connect::{CALL_TIMEOUT, Connector, Database, Line, Parameters},
+    error::{Damage, refused, timed_out, translate},
+    id::Id16,
+    notify::{Note, Notifier},
+    parameters::parameters,
+    position::{Mark, Moment},
+    rows::{get, id, whole},
+};
+
+/// What the task has.
+pub(crate) struct Listener {
+    pub(crate) handle: Id16,
+    pub(crate) connector: Connector,
+    pub(crate) database: Arc<Database>,
+    pub(crate) changes: Arc<Changes>,
+    pub(crate) notifier: Arc<Notifier>,
+    pub(crate) position: Position,
+}
+
+/// Up to where this handle knows of changes.
+#[derive(Debug)]
+pub(crate) struct Position {
+    moment: Moment,
+    changes: Mark,
+    intake: Mark,
+    waiting: Waiting,
+}
+
+/// What is in the intake beyond its mark: if it is something else than before, there is something new.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Waiting {
+    /// Of the first rows.
+    count: i64,
+    first: Option<i64>,
+    last: Option<i64>,
+    /// The last of all.
+    newest: Option<i64>,
+}
+
+impl Position {
+    /// Where a handle begins that is being opened: nothing is news to it.
+    pub(crate) async fn now(database: &Database) -> Result<Self, StorageError> {
+        let row = database.query_one(OPERATION, BEGIN, &[]).await?;
+        whole(OPERATION, Self::begin(&row))
+    }
+
+    fn begin(row: &Row) -> Result<Self, Damage> {
+        let moment = moment(row)?;
+        let changes = Mark::new(get::<Option<i64>>(row, 3)?.unwrap_or_default(), &moment);
+        let intake = Mark::new(0, &moment);
+        // What is in the intake is news to whoever has just begun.
+        Ok(Self { moment, changes, intake, waiting: Waiting::default() })
+    }
+}
+
+impl Listener {
+    /// Listens, as soon as somebody wants to know.
+    pub(crate) async fn run(mut self) {
+        self.changes.wanted().await;
+        let mut is_deaf = false;
+        let mut pause = PAUSE;
+        loop {
+            let (ended, has_looked) = self.listen(&mut is_deaf).await;
+            tracing::debug!(error = &ended as &dyn std::error::Error, "listening begins anew");
+            pause = if has_looked { PAUSE } else { (pause * 2).min(PAUSE_MAX) };
+            sleep(pause).await;
+        }
+    }
+
+    /// Listens on one connection; says what has ended it, and whether it was of use before.
+    async fn listen(&mut self, is_deaf: &mut bool) -> (StorageError, bool) {
+        let heard = Arc::new(Heard::default());
+        let connected = self.connect(&heard).await;
+        let line = match connected {
+            Ok(line) => line,
+            Err(error) => return (error, false),
+        };
+        let began = self.position.moment.at;
+        let Err(ended) = self.follow(&line, &heard, is_deaf).await;
+        (ended, self.position.moment.at > began)
+    }
+
+    async fn connect(&self, heard: &Arc<Heard>) -> Result<Line, StorageError> {
+        let (hears, me) = (Arc::clone(heard), self.handle);
+        let changes = Arc::clone(&self.changes);
+        let channel = self.database.schema().name();
+        let is_ours = channel.to_owned();
+        let line = self.connector.connect_listening(move |said| match said {
+            Some((channel, text)) if channel == is_ours => match Note::read(text, me) {
+                Some(Note::Look) => hears.note(|state| state.look = true),
+                Some(Note::Lanes(lanes)) => changes.hint(lanes),
+                Some(Note::Echo(number)) => hears.note(|state| state.echo = Some(number)),
+                None => {}
+            },
+            Some(_) => {}
+            None => hears.end(),
+        });
+        let line = match timeout(CALL_TIMEOUT, line).await {
+            Ok(connected) => connected.map_err(|error| translate(OPERATION, error))?,
+            Err(_elapsed) => return Err(timed_out(OPERATION)),
+        };
+        self.call(&line, &format!("LISTEN \"{channel}\""), &[]).await?;
+        Ok(line)
+    }
+
+    /// Looks whenever it is time to, until the connection ends.
+    async fn follow(
+        &mut self,
+        line: &Line,
+        heard: &Heard,
+        is_deaf: &mut bool,
+    ) -> Result<Infallible, StorageError> {
+        // Nobody has kept the hints that went out before this connection listened.
+        self.changes.tell(Change::Lanes);
+        let mut echo = Echo::new(self.notifier.echo_given());
+        let mut intake_at = Instant::now();
+        let mut shown_at: Option<Instant> = None;
+        loop {
+            if shown_at.is_none_or(|at| at.elapsed() >= SHOW_EVERY) {
+                self.call(line, SHOW, parameters![self.handle]).await?;
+                shown_at = Some(Instant::now());
+            }
+            // However many notify, others have their turn between two looks.
+            sleep_until((self.position.moment.at + BETWEEN).into()).await;
+            if self.look(line).await? {
+                intake_at = Instant::now();
+            }
+            let wait = match (self.changes.leads(), *is_deaf) {
+                (true, _) if intake_at.elapsed() < BUSY => PROBE_BUSY,
+                (true, _) => PROBE,
+                (false, true) => POLL_DEAF,
+                (false, false) => POLL,
+            };
+            let state = heard.wait(Instant::now() + wait).await?;
+            if let Some(number) = state.echo {
+                *is_deaf &= !echo.hear(number);
+            }
+            match echo.step(self.notifier.echo_given(), Instant::now()) {
+                Step::Wait => {}
+                Step::Ask(number) => self.notifier.echo(number),
+                // It did hear before: the connection is broken, without a word.
+                Step::Missed if echo.was_heard => {
+                    let why = "notifications have ceased";
+                    return Err(refused(StorageErrorKind::Unavailable, OPERATION).with_source(why));
+                }
+                Step::Missed => {
+                    if !*is_deaf {
+                        tracing::warn!(
+                            "notifications do not come through to this connection: is there a pooler \
+                             in transaction mode in between? What others change is looked for {} times \
+                             a second instead",
+                            1000 / POLL_DEAF.as_millis()
+                        );
+                    }
+                    *is_deaf = true;
+                }
+            }
+        }
+    }
+
+    /// Tells what others have changed since the last look, and whether there is news in the intake.
+    async fn look(&mut self, line: &Line) -> Result<bool, StorageError> {
+        let Position { moment, changes, intake, .. } = &self.position;
+        let values = parameters![
+            moment.snapshot.as_str(),
+            changes.low(),
+            intake.low(),
+            self.handle,
+            WINDOW,
+        ];
+        let rows = self.call(line, LOOK, values).await?;
+        let Some(first) = rows.first() else {
+            return Err(
+                refused(StorageErrorKind::Corrupt, OPERATION).with_source("a row is missing")
+            );
+        };
+        let look = whole(OPERATION, Look::read(first))?;
+        let position = &mut self.position;
+        // Rows are gone that were not read, or it is another server's database, as of an earlier time.
+        let is_lost =
+            look.removed_to > position.changes.seen() || look.moment.xmax < position.moment.xmax;
+        let mut seen = Some(look.removed_to);
+        for row in &rows {
+            let Some(number) = whole(OPERATION, get::<Option<i64>>(row, 8))? else { continue };
+            seen = seen.max(Some(number));
+            if whole(OPERATION, get(row, 11))?
+                && let Some(change) = whole(OPERATION, change(row, 9))?
+            {
+                self.changes.tell(change);
+            }
+        }
+        if is_lost {
+            tracing::info!("what others have changed was not read in time: all is read again");
+            self.tell_all(line).await?;
+            self.position.changes = Mark::new(0, &look.moment);
+            self.position.intake = Mark::new(0, &look.moment);
+        }
+        let position = &mut self.position;
+        let is_new = look.waiting.count > 0
+            && (look.waiting != position.waiting || look.waiting.count == WINDOW);
+        if is_new {
+            self.changes.tell(Change::Intake);
+        }
+        position.changes.look(&look.moment, seen);
+        position.intake.look(&look.moment, look.waiting.newest);
+        position.waiting = look.waiting;
+        position.moment = look.moment;
+        Ok(is_new)
+    }
+
+    /// Anything may have changed.
+    async fn tell_all(&self, line: &Line) -> Result<(), StorageError> {
+        for row in self.call(line, ORGANIZATIONS, &[]).await? {
+            let organization = whole(OPERATION, id(&row, 0))?;
+            self.changes.tell(Change::Subscriptions(organization));
+            self.changes.tell(Change::Erased(organization));
+        }
+        for change in
+            [Change::Intake, Change::Lanes, Change::Replays, Change::Schedule, Change::Tenancy]
+        {
+            self.changes.tell(change);
+        }
+        Ok(())
+    }
+
+    async fn call(
+        &self,
+        line: &Line,
+        text: &str,
+        values: Parameters<'_>,
+    ) -> Result<Vec<Row>, StorageError> {
+        let text = self.database.sql(text);
+        match timeout(CALL_TIMEOUT, line.client.query_typed(&text, values)).await {
+            Ok(rows) => rows.map_err(|error| translate(OPERATION, error)),
+            Err(_elapsed) => Err(timed_out(OPERATION)),
+        }
+    }
+}
+
+const OPERATION: &str = "look for what others have changed";
+
+/// What a look says beside the changes.
+struct Look {
+    moment: Moment,
+    removed_to: i64,
+    waiting: Waiting,
+}
+
+impl Look {
+    fn read(row: &Row) -> Result<Self, Damage> {
+        let waiting = Waiting {
+            count: get(row, 4)?,
+            first: get(row, 5)?,
+            last: get(row, 6)?,
+            newest: get(row, 7)?,
+        };
+        Ok(Self { moment: moment(row)?, removed_to: get(row, 3)?, waiting })
+    }
+}
+
+/// Reads the first three columns.
+fn moment(row: &Row) -> Result<Moment, Damage> {
+    Ok(Moment {
+        snapshot: get(row, 0)?,
+        xmin: get(row, 1)?,
+        xmax: get(row, 2)?,
+        at: Instant::now(),
+    })
+}
+
+const BEGIN: &str = "
+WITH s AS MATERIALIZED (SELECT pg_current_snapshot() AS now)
+SELECT s.now::text, pg_snapshot_xmin(s.now)::text::bigint, pg_snapshot_xmax(s.now)::text::bigint,
+    greatest(
+        (SELECT c.number FROM esl.changes c ORDER BY c.number DESC LIMIT 1),
+        (SELECT t.changes_removed_to FROM esl.settings t)
+    )
+FROM s";
+
+/// Each change once, with the highest number of its rows, and whether one of them is of somebody else.
+const LOOK: &str = "
+WITH s AS MATERIALIZED (SELECT pg_current_snapshot() AS now),
+i AS MATERIALIZED (
+    SELECT count(*) AS count, min(t.id) AS first, max(t.id) AS last
+    FROM (SELECT i.id FROM esl.intake i WHERE i.id > $3 ORDER BY i.id LIMIT $5) t
+),
+c AS MATERIALIZED (
+    SELECT max(c.number) AS number, c.kind, c.organization,
+        bool_or(c.author IS DISTINCT FROM $4) AS is_foreign
+    FROM esl.changes c
+    WHERE c.number > $2 AND NOT pg_visible_in_snapshot(c.tx, $1::pg_snapshot)
+    GROUP BY c.kind, c.organization
+)
+SELECT s.now::text, pg_snapshot_xmin(s.now)::text::bigint, pg_snapshot_xmax(s.now)::text::bigint,
+    (SELECT t.changes_removed_to FROM esl.settings t),
+    i.count, i.first, i.last,
+    (SELECT n.id FROM esl.intake n WHERE n.id > $3 ORDER BY n.id DESC LIMIT 1),
+    c.number, c.kind, c.organization, c.is_foreign
+FROM s CROSS JOIN i LEFT JOIN c ON true";
+
+/// A handle that nobody uses for a week is forgotten.
+const SHOW: &str = "UPDATE esl.handles SET used_at = esl.now_1(NULL) WHERE id = $1";
+const SHOW_EVERY: Duration = Duration::from_secs(6 * 60 * 60);
+
+const ORGANIZATIONS: &str = "SELECT id FROM esl.organizations WHERE deleted_at IS NULL";
+
+/// Rows of the intake that are told apart.
+const WINDOW: i64 = 1000;
+
+const BETWEEN: Duration = Duration::from_millis(5);
+
+/// The net beneath the notifications.
+const POLL: Duration = Duration::from_secs(1);
+const POLL_DEAF: Duration = Duration::from_millis(250);
+
+/// Of what applications write into the intake nobody is notified, since they would wait for each other. So who
+/// does the chores looks often, and less so when nothing has come for a while.
+const PROBE_BUSY: Duration = Duration::from_millis(20);
+const BUSY: Duration = Duration::from_secs(10);
+const PROBE: Duration = Duration::from_millis(100);
+
+const PAUSE: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// What a connection has brought, until it is read.
+#[derive(Debug, Default)]
+struct Heard {
+    state: Mutex<State>,
+    news: Notify,
+    has_ended: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    look: bool,
+    echo: Option<u64>,
+}
+
+impl Heard {
+    fn note(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state());
+        self.news.notify_one();
+    }
+
+    fn end(&self) {
+        self.has_ended.store(true, Ordering::Release);
+        self.news.notify_one();
+    }
+
+    /// Waits until there is something, or a time has come.
+    async fn wait(&self, until: Instant) -> Result<State, StorageError> {
+        loop {
+            if self.has_ended.load(Ordering::Acquire) {
+                let why = "the connection was closed";
+                return Err(refused(StorageErrorKind::Unavailable, OPERATION).with_source(why));
+            }
+            let state = std::mem::take(&mut *self.state());
+            if state.look || state.echo.is_some() {
+                return Ok(state);
+            }
+            // Both arms may be dropped: they hold nothing.
+            tokio::select! {
+                () = self.news.notified() => {}
+                () = sleep_until(until.into()) => return Ok(State::default()),
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no code panics while it holds this lock")
+    }
+}
+
+/// Whether this connection hears: what it says to itself, by way of another one, must come back.
+#[derive(Debug)]
+struct Echo {
+    number: u64,
+    state: EchoState,
+    was_heard: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum EchoState {
+    /// Nothing is asked for.
+    Quiet {
+        until: Option<Instant>,
+    },
+    /// It may not have been said yet.
+    Asked,
+    Said {
+        at: Instant,
+    },
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    Wait,
+    Ask(u64),
+    Missed,
+}
+
+impl Echo {
+    /// Numbers go on from that which was said last.
+    const fn new(last: u64) -> Self {
+        Self { number: last, state: EchoState::Quiet { until: None }, was_heard: false }
+    }
+
+    /// True if it is what was asked for.
+    fn hear(&mut self, number: u64) -> bool {
+        if number != self.number {
+            return false;
+        }
+        self.was_heard = true;
+        self.state = EchoState::Quiet { until: Some(Instant::now() + ECHO_EVERY) };
+        true
+    }
+
+    fn step(&mut self, said: u64, now: Instant) -> Step {
+        match self.state {
+            EchoState::Quiet { until } if until.is_some_and(|until| now < until) => Step::Wait,
+            EchoState::Quiet { .. } => {
+                self.number += 1;
+                self.state = EchoState::Asked;
+                Step::Ask(self.number)
+            }
+            EchoState::Asked => {
+                // Whoever says it may be without a connection, and is asked again.
+                if said >= self.number {
+                    self.state = EchoState::Said { at: now };
+                }
+                Step::Wait
+            }
+            EchoState::Said { at } if now.saturating_duration_since(at) < ECHO_WITHIN => Step::Wait,
+            EchoState::Said { .. } => {
+                self.state = EchoState::Quiet { until: Some(now + ECHO_EVERY) };
+                Step::Missed
+            }
+        }
+    }
+}
+
+const ECHO_EVERY: Duration = Duration::from_secs(5);
+const ECHO_WITHIN: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_echo_that_does_not_come_back_is_missed_once_it_was_said() {
+        let begin = Instant::now();
+        let at = |millis| begin + Duration::from_millis(millis);
+        let mut echo = Echo::new(7);
+        assert_eq!(echo.step(7, at(0)), Step::Ask(8));
+        // Nobody has said it yet.
+        assert_eq!(echo.step(7, at(9_000)), Step::Wait);
+        assert_eq!(echo.step(8, at(10_000)), Step::Wait);
+        assert_eq!(echo.step(8, at(11_999)), Step::Wait);
+        assert_eq!(echo.step(8, at(12_000)), Step::Missed);
+        assert_eq!(echo.step(8, at(16_999)), Step::Wait);
+        assert_eq!(echo.step(8, at(17_000)), Step::Ask(9));
+        assert!(!echo.hear(8) && !echo.was_heard, "it came too late");
+        assert!(echo.hear(9) && echo.was_heard);
+        assert_eq!(echo.step(9, Instant::now()), Step::Wait);
+    }
+}
