@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use esl_core::{Clock, Esl, SystemClock};
 use lapin::{Connection, ConnectionProperties};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -42,9 +42,15 @@ async fn connections(parts: &Parts, state: &StateCell, stop: &CancellationToken)
     let mut failures = 0;
     let mut told: Option<BrokerTrouble> = None;
     loop {
+        let began = Instant::now();
         let ended = one_connection(parts, state, &clock, stop).await;
         let Err(trouble) = ended else { break };
-        failures = if state.get().connected_since.is_some() { 0 } else { failures + 1 };
+        let was_connected = state.get().connected_since.is_some();
+        if was_connected {
+            told = None;
+        }
+        // One that ends as soon as it is there is no better than none.
+        failures = if was_connected && began.elapsed() > PATIENCE { 0 } else { failures + 1 };
         let trouble = BrokerTrouble::new(clock.utc(), &trouble);
         state.disconnected(Some(trouble.clone()));
         // While the broker is away, the same is said once a minute.
@@ -107,8 +113,8 @@ async fn work(
             None => None,
         };
         let events = match &parts.events {
-            Some(esl) => Some((Outlet::begin(connection).await?, esl)),
-            None => None,
+            Some(esl) if esl.is_enabled() => Some((Outlet::begin(connection).await?, esl)),
+            _ => None,
         };
         let ingest = match &parts.ingest {
             Some(esl) if esl.is_enabled() => Some((Inlet::begin(connection).await?, esl)),
@@ -117,7 +123,12 @@ async fn work(
         Ok::<_, Trouble>((hints, events, ingest))
     });
     let silence = |_| Trouble::Silence { doing: "declare what is needed", within: PATIENCE };
-    let (hints, events, ingest) = begun.await.map_err(silence)??;
+    // Both arms may be dropped: what is not begun goes with the connection.
+    let (hints, events, ingest) = tokio::select! {
+        biased;
+        () = stop.cancelled() => return Ok(()),
+        begun = begun => begun.map_err(silence)??,
+    };
     state.connected(clock.utc());
     tracing::info!(broker = %parts.url, "connected to the broker");
     tokio::try_join!(

@@ -21,7 +21,6 @@ use futures_util::{
 };
 use lapin::{
     Channel, Connection, Consumer,
-    message::Delivery,
     options::{BasicConsumeOptions, BasicQosOptions, ConfirmSelectOptions},
     types::FieldTable,
 };
@@ -123,29 +122,19 @@ async fn serve(
             () = stop.cancelled(), if work.is_empty() => return Ok(Ended::Stopped),
             delivery = consumer.next(), if !stop.is_cancelled() => {
                 let delivery = delivery.ok_or(Trouble::Cancelled { queue: INGEST_QUEUE })?;
-                take_in(delivery.doing("take in an event")?, &mut lines, &mut work, |batch| {
-                    batch.publish(esl, channel, stop).boxed()
-                }, |delivery, reason| put_aside(channel, delivery, reason).boxed());
+                let delivery = delivery.doing("take in an event")?;
+                match batch::message(&delivery).event() {
+                    Ok(event) => {
+                        if let Some(batch) = lines.add(Received { delivery, event }) {
+                            work.push(batch.publish(esl, channel, stop).boxed());
+                        }
+                    }
+                    Err(malformed) => {
+                        work.push(put_aside(channel, delivery, malformed.to_string()).boxed());
+                    }
+                }
             }
         }
-    }
-}
-
-/// Puts a message in its organization's line, or aside.
-fn take_in<'w>(
-    delivery: Delivery,
-    lines: &mut Lines,
-    work: &mut Work<'w>,
-    publish: impl FnOnce(Batch) -> BoxFuture<'w, Result<Done, Trouble>>,
-    put_aside: impl FnOnce(Delivery, String) -> BoxFuture<'w, Result<Done, Trouble>>,
-) {
-    match batch::message(&delivery).event() {
-        Ok(event) => {
-            if let Some(batch) = lines.add(Received { delivery, event }) {
-                work.push(publish(batch));
-            }
-        }
-        Err(malformed) => work.push(put_aside(delivery, malformed.to_string())),
     }
 }
 

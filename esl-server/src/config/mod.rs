@@ -39,8 +39,6 @@ impl Config {
     /// Everything that is wrong with it, at once.
     pub fn new(written: Written) -> Result<Self, Faults> {
         let values = Values::read(&written).map_err(Faults)?;
-        // What can have one value only, for now.
-        let None = values.broker;
         Ok(Self { values, written })
     }
 
@@ -285,7 +283,7 @@ mod tests {
         let faults = config(&[
             ("ESL_LISTEN", "80 80\n"),
             ("ESL_RETRY_ATTEMPTS", "many"),
-            ("ESL_BROKER_URL", "amqp://user:password@localhost"),
+            ("ESL_BROKER_URL", "http://user:password@localhost"),
             ("ESL_BOOTSTRAP_CLIENT", "id:password"),
             ("ESL_LOG", "info"),
         ]);
@@ -294,7 +292,7 @@ mod tests {
         assert_eq!(lines.len(), 5, "{message}");
         assert!(lines[1].contains("ESL_LISTEN is `80 80\\n`: expected an IP address"), "{message}");
         assert!(lines[2].contains("ESL_BOOTSTRAP_CLIENT is `(hidden)`"), "{message}");
-        assert!(lines[3].contains("ESL_BROKER_URL is `amqp://(hidden)@localhost`"), "{message}");
+        assert!(lines[3].contains("ESL_BROKER_URL is `http://(hidden)@localhost`"), "{message}");
         assert!(lines[4].contains("ESL_RETRY_ATTEMPTS is `many`"), "{message}");
         assert!(!message.contains("password"), "{message}");
     }
