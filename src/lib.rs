@@ -33,6 +33,7 @@
 //!   API as a service to mount in a router.
 //! - Feature `blob`: [`blob`](https://docs.rs/esl-blob), which keeps large payloads in a folder; its
 //!   own features add object stores.
+//! - Feature `amqp`: [`amqp`](https://docs.rs/esl-amqp), which joins an engine to RabbitMQ.
 //! - Without any feature, the crate is what a receiver needs: [`Verifier`] and [`Envelope`], with
 //!   neither tokio nor a database.
 //!
@@ -42,6 +43,8 @@
 //! again, with the same id. It keeps the order of *starting* sends in a lane, while several may be
 //! under way at a time. It transforms nothing: receivers get the bytes that were published.
 
+#[cfg(feature = "amqp")]
+pub use esl_amqp as amqp;
 #[cfg(feature = "blob")]
 pub use esl_blob as blob;
 pub use esl_core::*;

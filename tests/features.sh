@@ -15,10 +15,13 @@ check -p esl --no-default-features --features engine
 check -p esl --no-default-features --features http
 check -p esl --no-default-features --features sqlite
 check -p esl --no-default-features --features blob
+check -p esl --no-default-features --features amqp
 check -p esl-sqlite
 check -p esl-postgres
 check -p esl-server
 check -p esl-server --no-default-features
+check -p esl-amqp
+check -p esl-amqp --features tls
 for cloud in s3 gcs azure; do check -p esl-blob --features "$cloud"; done
 
 forbid() {
@@ -39,4 +42,7 @@ forbid "a receiver's esl" "tokio|hyper|axum|reqwest|$databases" -p esl --no-defa
 forbid "core" "esl-sqlite|esl-postgres|esl-http|esl-server|hyper|axum|$databases" -p esl-core --all-features
 forbid "esl-sqlite" "esl-http|esl-server|hyper|axum" -p esl-sqlite
 forbid "esl-postgres" "esl-sqlite|esl-http|esl-server|hyper|axum|libsqlite3-sys|openssl-sys|ring" -p esl-postgres
+forbid "core" "esl-amqp|esl-sqlite|esl-http|esl-server|hyper|axum|$databases" -p esl-core --all-features
+forbid "esl-sqlite" "esl-http|esl-server|hyper|axum" -p esl-sqlite
+forbid "esl-amqp" "esl-sqlite|esl-http|esl-server|hyper|axum|$databases" -p esl-amqp --all-features
 forbid "esl-http" "esl-sqlite|esl-server|$databases" -p esl-http --all-features

@@ -64,6 +64,7 @@ mod encryption_keys;
 mod erasure;
 mod error;
 mod fan_out;
+mod feed;
 mod flatten;
 mod health;
 mod id;

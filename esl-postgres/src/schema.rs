@@ -25,6 +25,7 @@ const MIGRATIONS: &[Migration] = &[Migration {
         include_str!("sql/removal.sql"),
         include_str!("sql/replays.sql"),
         include_str!("sql/sweep.sql"),
+        include_str!("sql/feed.sql"),
     ],
     oldest_reader: 1,
 }];

@@ -10,6 +10,7 @@
 //! | `Records` | `records.rs` | `deliveries.rs`, `health.rs`, `audit.rs` |
 //! | `Replays` | `replays.rs` | `candidates.rs` |
 //! | `Removal` | `removal.rs` | `retention.rs`, `strays.rs`, `deletion.rs`, `erasure.rs`, `blobs.rs`, `link_keys.rs` |
+//! | `Feed` | `feed.rs` | |
 //! | `Schedule` | `schedule.rs` | |
 //! | `Tenancy` | `tenancy.rs` | `clients.rs`, `tokens.rs` |
 

@@ -28,6 +28,7 @@ pub(crate) async fn run(config: &Config, as_json: bool) -> anyhow::Result<()> {
         ("listen", look_at_address(config).await),
         ("delivery", transport.map(|_| format!("{} at once", shares.sends))),
         ("blobs", blobs.map(|blobs| about_blobs(config, blobs.is_some()))),
+        ("broker", Ok(about_broker(config))),
         ("database", about_database(config, database).await),
         ("client", client.map(|client| about_client(config, client).to_owned())),
     ];
@@ -80,6 +81,13 @@ fn about_blobs(config: &Config, is_there: bool) -> String {
             "set up; whether the store can be reached shows when it is used".to_owned()
         }
         None => "there is none (ESL_BLOB_STORAGE_URL): larger events are refused".to_owned(),
+    }
+}
+
+fn about_broker(config: &Config) -> String {
+    match &config.broker {
+        Some(url) => format!("{url}; the server starts without it, too"),
+        None => "none is asked for (ESL_BROKER_URL)".to_owned(),
     }
 }
 

@@ -3,9 +3,10 @@
 use std::{future::Future, net::SocketAddr, sync::Arc};
 
 use anyhow::Context;
+use esl_amqp::{Broker, BrokerLink};
 use esl_core::{Clock, Esl, SystemClock};
-use esl_http::api::{self, ApiConfig, ServerLimits};
-use tokio::net::TcpListener;
+use esl_http::api::{self, ApiConfig, BrokerPresence, ServerLimits};
+use tokio::{net::TcpListener, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -36,11 +37,13 @@ pub(crate) async fn run(config: &Config) -> anyhow::Result<()> {
     let shares = Shares::of_this_process();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let public_url = config.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
-    let esl = start_engine(config, &shares, &public_url, clock.clone()).await?;
+    let mut broker = config.broker.clone().map(Broker::new);
+    let esl = start_engine(config, &shares, &public_url, clock.clone(), broker.as_mut()).await?;
     if let Err(error) = see_to_client(&esl, config, address, &*clock).await {
         esl.shutdown().await;
         return Err(error);
     }
+    let broker = broker.map(|broker| Arc::new(join(config, broker, &esl)));
     tracing::info!(
         %address,
         public_url,
@@ -50,7 +53,11 @@ pub(crate) async fn run(config: &Config) -> anyhow::Result<()> {
         clients_max = shares.clients,
         "listening"
     );
-    until_stopped(signals, |stop| serve(config, &shares, listener, esl, stop)).await;
+    until_stopped(signals, |stop| {
+        let joined = Joined { esl, broker };
+        serve(config, &shares, listener, joined, stop)
+    })
+    .await;
     Ok(())
 }
 
@@ -73,6 +80,11 @@ fn warn(config: &Config) {
     if config.profiler_enabled {
         tracing::warn!("PROFILER_ENABLED is set, but /_profiler comes with a later version");
     }
+    if config.broker.is_none() && (config.broker_events || config.broker_ingest) {
+        tracing::warn!(
+            "ESL_BROKER_EVENTS and ESL_BROKER_INGEST do nothing without a broker (ESL_BROKER_URL)"
+        );
+    }
     if config.blob_storage.is_none() && matches!(config.database, DatabaseUrl::Postgres(_)) {
         tracing::warn!(
             "ESL_BLOB_STORAGE_URL is unset: events of more than ESL_MAX_PAYLOAD_SIZE are refused"
@@ -90,6 +102,7 @@ async fn start_engine(
     shares: &Shares,
     public_url: &str,
     clock: Arc<dyn Clock>,
+    broker: Option<&mut Broker>,
 ) -> anyhow::Result<Esl> {
     let found = Found::look(config, shares, clock.clone()).await;
     let Parts { transport, blobs, storage } = found.complete(config, clock.clone()).await?;
@@ -112,7 +125,21 @@ async fn start_engine(
     if let Some(blobs) = blobs {
         builder = builder.blobs_in(blobs);
     }
+    if let Some(broker) = broker {
+        builder = builder.wake(broker.wake());
+    }
     builder.build().await.map_err(|error| database::not_started(config, error))
+}
+
+/// Joins the engine to the broker, as far as is asked for; it need not be there.
+fn join(config: &Config, mut broker: Broker, esl: &Esl) -> BrokerLink {
+    if config.broker_events {
+        broker = broker.events(esl.clone());
+    }
+    if config.broker_ingest {
+        broker = broker.ingest(esl.clone());
+    }
+    broker.start()
 }
 
 /// A key alone encrypts nothing that is there already.
@@ -147,23 +174,41 @@ async fn see_to_client(
     Ok(())
 }
 
+/// The engine, and what it is joined to.
+struct Joined {
+    esl: Esl,
+    broker: Option<Arc<BrokerLink>>,
+}
+
 /// Serves until `stop`; then lets requests finish, then deliveries, and frees the database.
 async fn serve(
     config: &Config,
     shares: &Shares,
     listener: TcpListener,
-    esl: Esl,
+    Joined { esl, broker }: Joined,
     stop: CancellationToken,
 ) {
-    let api_config = ApiConfig::default()
+    let mut api_config = ApiConfig::default()
         .with_token_lifetimes(config.access_token_lifetime, config.refresh_token_lifetime)
         .with_blob_redirect(config.blob_redirect)
         .with_trusted_proxies(config.trusted_proxies.clone());
+    if let Some(broker) = broker.clone() {
+        let is_there = move || broker.state().connected_since.is_some();
+        api_config = api_config.with_broker(BrokerPresence::new(is_there));
+    }
     let limits = ServerLimits::default()
         .with_connections_max(shares.clients)
         .with_grace(config.shutdown_grace / 4);
     let router = api::router(esl.clone(), api_config);
-    api::serve(listener, router, stop.cancelled(), limits).await;
+    // What comes from the broker is a request, too, and has as long.
+    let part = async {
+        stop.cancelled().await;
+        if let Some(broker) = broker {
+            // What is cut off comes again.
+            _ = timeout(config.shutdown_grace / 4, broker.shutdown()).await;
+        }
+    };
+    tokio::join!(api::serve(listener, router, stop.cancelled(), limits), part);
     tracing::info!(sends = esl.in_flight(), "requests are answered; finishing deliveries");
     esl.shutdown().await;
     tracing::info!("stopped");

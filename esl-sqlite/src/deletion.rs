@@ -104,6 +104,7 @@ pub(crate) fn remove(session: &Session<'_>, slice: &mut Slice) -> rusqlite::Resu
             continue;
         }
         connection.prepare_cached(ERASURES)?.execute((first, last))?;
+        connection.prepare_cached(CURSORS)?.execute([key])?;
         connection
             .prepare_cached("DELETE FROM esl_organizations WHERE key = ?1")?
             .execute([key])?;
@@ -170,6 +171,9 @@ DELETE FROM esl_fan_outs WHERE (organization, seq) IN (
 /// Few: one for each event that is being erased.
 const ERASURES: &str = "DELETE FROM esl_erasures WHERE event >= ?1 AND event < ?2";
 
+/// One for each feed.
+const CURSORS: &str = "DELETE FROM esl_feed_cursors WHERE organization = ?1";
+
 const SCHEDULED: &str = "
 DELETE FROM esl_scheduled WHERE number IN (
     SELECT number FROM esl_scheduled WHERE organization = ?1 LIMIT ?2
@@ -216,6 +220,7 @@ mod tests {
             (TOKENS, "esl_tokens"),
             (FAN_OUTS, "esl_fan_outs"),
             (ERASURES, "esl_erasures"),
+            (CURSORS, "esl_feed_cursors"),
             (INTAKE, "esl_intake"),
         ] {
             let search = format!("SEARCH {table} USING PRIMARY KEY (");

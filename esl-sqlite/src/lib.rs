@@ -98,6 +98,7 @@ mod erasure;
 mod error;
 mod expiry;
 mod fan_out;
+mod feed;
 mod foreign;
 mod health;
 mod intake;

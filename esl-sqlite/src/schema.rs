@@ -10,6 +10,7 @@
 //!                     ├─ esl_fan_outs  events whose deliveries are made in slices
 //!                     ├─ esl_idempotency
 //!                     └─ esl_clients ── esl_tokens
+//! esl_feeds     what all events are passed on to; esl_feed_cursors: how far that is
 //! esl_intake    events that an embedder has committed and the engine has yet to move
 //! esl_scheduled events that go into the intake at a time of their own
 //! esl_deleted_organizations  whose events in the intake nobody waits for any more
@@ -249,6 +250,19 @@ CREATE TABLE esl_scheduled (
 CREATE INDEX esl_scheduled_by_due ON esl_scheduled (due_at);
 CREATE INDEX esl_scheduled_by_organization ON esl_scheduled (organization, number);
 CREATE UNIQUE INDEX esl_scheduled_by_event ON esl_scheduled (organization, event_id);
+
+CREATE TABLE esl_feeds (
+    name TEXT PRIMARY KEY,
+    begun_at INTEGER NOT NULL
+) WITHOUT ROWID;
+
+-- An organization without a row, made after the feed was begun, is at its beginning.
+CREATE TABLE esl_feed_cursors (
+    organization INTEGER NOT NULL,
+    feed TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    PRIMARY KEY (organization, feed)
+) WITHOUT ROWID;
 
 CREATE TABLE esl_link_keys (
     number INTEGER PRIMARY KEY AUTOINCREMENT,

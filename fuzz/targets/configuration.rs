@@ -146,9 +146,11 @@ fn is_documented(name: &str, value: &[u8]) -> Option<bool> {
     Some(match name {
         "ESL_ENABLED"
         | "ESL_BLOB_REDIRECT"
+        | "ESL_BROKER_EVENTS"
+        | "ESL_BROKER_INGEST"
         | "ESL_ALLOW_PRIVATE_CALLBACKS"
         | "PROFILER_ENABLED" => is_one_of("true 1 yes on false 0 no off"),
-        "ESL_BROKER_URL" | "ESL_CA_FILE" => false,
+        "ESL_CA_FILE" => false,
         "ESL_LOG_FORMAT" => is_one_of("text json"),
         "ESL_MAX_PAYLOAD_SIZE" => is_whole(text, 1024, 16_777_216),
         "ESL_RETENTION" => text == "forever" || is_duration(text, HOUR, 36_500 * 24 * HOUR),

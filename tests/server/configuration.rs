@@ -10,7 +10,7 @@ async fn all_wrong_values_are_reported_at_once_with_what_was_expected() {
         ("ESL_RETRY_ATTEMPTS", "-1"),
         ("ESL_DATABASE_URL", "postgres://user:hunter2@localhost/esl"),
         ("ESL_BOOTSTRAP_CLIENT", "shop:hunter2"),
-        ("ESL_BROKER_URL", "amqp://guest:hunter2@localhost"),
+        ("ESL_BROKER_URL", "http://guest:hunter2@localhost"),
         ("ESL_SIGNATURE_ALGORITHM", "md5"),
         ("ESL_EGRESS_PROXY", "esl:hunter2@proxy.internal:3128"),
         ("ESL_ALLOWED_CALLBACKS", "10.0.0.0/8,10.20.0.1/16"),
@@ -24,7 +24,7 @@ async fn all_wrong_values_are_reported_at_once_with_what_was_expected() {
             "ESL_RETRY_ATTEMPTS is `-1`: expected a whole number from 0 to 100",
             "ESL_DATABASE_URL is `postgres://(hidden)@localhost/esl`: expected sqlite://",
             "ESL_BOOTSTRAP_CLIENT is `(hidden)`: expected a secret of 32 to 256 characters",
-            "ESL_BROKER_URL is `amqp://(hidden)@localhost`: expected it to be unset",
+            "ESL_BROKER_URL is `http://(hidden)@localhost`: expected amqp:// or amqps://",
             "ESL_SIGNATURE_ALGORITHM is `md5`: expected sha256, sha384 or sha512",
             "ESL_EGRESS_PROXY is `(hidden)@proxy.internal:3128`: expected http:// or socks5://",
             "ESL_ALLOWED_CALLBACKS is `10.0.0.0/8,10.20.0.1/16`: `10.20.0.1/16` is not a network: \

@@ -82,6 +82,29 @@ async fn the_blob_storage_can_be_chosen_and_one_that_cannot_be_used_stops_the_st
 }
 
 #[tokio::test]
+async fn a_server_whose_broker_is_away_starts_and_says_so() {
+    let folder = Folder::new();
+    let away = [
+        ("ESL_BROKER_URL", "amqp://esl:hunter2@127.0.0.1:1/events"),
+        ("ESL_BROKER_EVENTS", "true"),
+        ("ESL_BROKER_INGEST", "true"),
+    ];
+    let server = folder.start(&[&WITH_CLIENT[..], &away].concat()).await;
+    let warning = server.logs("no connection to the broker; trying again").await;
+    assert_eq!(warning["level"], "WARN");
+    assert_eq!(warning["broker"], "amqp://127.0.0.1:1/events");
+    let api = Api::new(&server.base).await;
+    let (status, health) = api.get("/health").await;
+    assert_eq!(status, 200, "{health}");
+    assert_eq!(health["status"], "healthy", "{health}");
+    assert_eq!(health["broker"], "away", "{health}");
+    let event = json!({ "type": "person.updated", "data": 1 });
+    let (status, published) = api.post("/api/v1/events", &event).await.expect("the server runs");
+    assert_eq!(status, 202, "{published}");
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn check_fails_wherever_serve_does_not_start_and_both_say_the_same() {
     let folder = Folder::new();
     folder.start(&WITH_CLIENT).await.stop().await;

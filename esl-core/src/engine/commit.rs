@@ -76,8 +76,12 @@ async fn commit(driver: &Arc<Driver>, group: Group) -> Result<(), Vec<SettleRequ
     units.extend(settles.into_iter().map(Unit::settle));
     units.extend(expands.iter().map(|request| Unit::expand(request.expand.clone())));
     units.extend(publishes.iter().map(|request| Unit::publish(request.publish.clone())));
+    let has_events = !publishes.is_empty() || !told.is_empty();
     match driver.storage.commit(units).await {
         Ok(mut results) => {
+            if has_events {
+                driver.committed.notify_one();
+            }
             let committed = results.split_off(told.len() + settle_count + expands.len());
             let expanded = results.split_off(told.len() + settle_count);
             for refused in results.iter().filter_map(|result| result.as_ref().err()) {

@@ -66,6 +66,8 @@ pub(crate) struct Driver {
     pub(crate) chores: Notify,
     /// More could be sent at once than is.
     pub(crate) crowded: Notify,
+    /// Events were committed.
+    pub(crate) committed: Notify,
     trouble_told_at: Mutex<Option<Monotonic>>,
     damage_told_at: Mutex<HashMap<OrganizationId, Monotonic>>,
     /// The sends under way.
@@ -122,6 +124,7 @@ impl Driver {
             replays: Notify::new(),
             chores: Notify::new(),
             crowded: Notify::new(),
+            committed: Notify::new(),
             trouble_told_at: Mutex::default(),
             damage_told_at: Mutex::default(),
             sends: TaskTracker::new(),

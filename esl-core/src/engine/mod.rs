@@ -59,7 +59,7 @@ use crate::{
     Actor, BlobStore, CallbackPolicy, Delivery, DeliveryId, EventId, LinkError, Monotonic,
     NewEvent, NewReplay, Organization, OrganizationId, Origin, Plan, Prepared, Replay, ReplayId,
     RequestId, SubscriptionId, Timestamp,
-    storage::{Erased, Idempotency, Storage, StorageError, StorageErrorKind, StoredEvent},
+    storage::{Erased, Idempotency, Storage, StorageError, StorageErrorKind, StoredEvent, Worker},
 };
 
 /// So many publishes may wait for their commits; more wait for room.
@@ -542,6 +542,28 @@ impl Esl {
     #[must_use]
     pub fn request_id(&self) -> RequestId {
         self.engine.driver.ids.request()
+    }
+
+    /// In whose name this engine does what one of the engines over a storage does for all, such as
+    /// passing on a [feed](crate::storage::Feed): its worker, if its epoch lasts for so long from now on.
+    /// `None` while another engine is to do it.
+    #[must_use]
+    pub fn leads(&self, at_least: Duration) -> Option<Worker> {
+        let now = self.monotonic();
+        let lanes = self.engine.driver.lanes();
+        lanes.worker().filter(|worker| {
+            let left = lanes.time_left(worker, now);
+            !left.is_zero() && left >= at_least
+        })
+    }
+
+    /// Waits until this engine has committed events since the last call; sometimes it has not. For one
+    /// task at a time.
+    ///
+    /// # Cancellation
+    /// A dropped call loses nothing.
+    pub async fn committed(&self) {
+        self.engine.driver.committed.notified().await;
     }
 
     /// How many sends are under way.

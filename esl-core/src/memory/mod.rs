@@ -5,6 +5,7 @@
 
 mod changes;
 mod commit;
+mod feed;
 mod lanes;
 mod records;
 mod removal;
@@ -146,6 +147,8 @@ struct State {
     removals: usize,
     intake: Intake,
     schedule: schedule::ScheduleRows,
+    /// By its name, the cursors of each feed that has begun.
+    feeds: BTreeMap<String, BTreeMap<OrganizationId, Seq>>,
     replays: BTreeMap<ReplayNumber, Replay>,
     workers: BTreeMap<WorkerId, WorkerRow>,
     last_epoch: u64,
@@ -174,6 +177,7 @@ impl State {
             removals: 0,
             intake: Intake::default(),
             schedule: schedule::ScheduleRows::default(),
+            feeds: BTreeMap::new(),
             replays: BTreeMap::new(),
             workers: BTreeMap::new(),
             last_epoch: 0,

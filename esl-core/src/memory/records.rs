@@ -115,7 +115,7 @@ fn below(seq: Option<Seq>) -> (Bound<Seq>, Bound<Seq>) {
     (Bound::Unbounded, seq.map_or(Bound::Unbounded, Bound::Excluded))
 }
 
-fn stored(seq: Seq, row: &EventRow) -> StoredEvent {
+pub(super) fn stored(seq: Seq, row: &EventRow) -> StoredEvent {
     StoredEvent {
         id: row.event.id,
         event_type: row.event.event_type.clone(),

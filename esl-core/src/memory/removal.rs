@@ -120,6 +120,7 @@ impl Removal for MemoryStorage {
         };
         state.deleted_organizations.insert(id);
         state.schedule.remove_all_of(id);
+        state.feeds.values_mut().for_each(|cursors| _ = cursors.remove(&id));
         state.note(id, by, Action::OrganizationDeleted, &id, &[]);
         let events = organization.events.values();
         state.freed_blobs.extend(events.filter_map(|row| BlobKey::named_by(&row.event.body)));

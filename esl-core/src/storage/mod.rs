@@ -13,6 +13,7 @@
 
 mod commit;
 mod error;
+mod feed;
 mod lanes;
 mod records;
 mod removal;
@@ -26,6 +27,7 @@ pub use commit::{
     StoredEvent, SwitchOff, Unit,
 };
 pub use error::{StorageError, StorageErrorKind};
+pub use feed::{Fed, Feed, FeedBatch, FeedStep};
 pub use lanes::{
     Change, Claimed, Due, EPOCH, LaneState, Lanes, Swept, Taken, Waiting, Want, Worker,
 };
@@ -37,11 +39,11 @@ pub use time::{StorageTime, due_time};
 
 /// Everything the engine and the API need of a storage.
 pub trait Storage:
-    Commit + Lanes + Subscriptions + Records + Replays + Removal + Schedule + Tenancy
+    Commit + Feed + Lanes + Subscriptions + Records + Replays + Removal + Schedule + Tenancy
 {
 }
 
-impl<T: Commit + Lanes + Subscriptions + Records + Replays + Removal + Schedule + Tenancy> Storage
-    for T
+impl<T> Storage for T where
+    T: Commit + Feed + Lanes + Subscriptions + Records + Replays + Removal + Schedule + Tenancy
 {
 }

@@ -84,6 +84,26 @@ fn an_engine_that_slept_through_its_epoch_begins_another_and_loses_nothing() {
 }
 
 #[test]
+fn an_engine_leads_as_long_as_its_epoch_lasts() {
+    run_with(
+        |builder| builder,
+        |world| async move {
+            let leads = |seconds| world.esl.leads(Duration::from_secs(seconds));
+            let worker = leads(30).unwrap();
+            assert_eq!(leads(31), None);
+            // Its epoch is renewed.
+            for _ in 0..3 {
+                world.clock.advance(Duration::from_secs(6));
+                settle_down().await;
+            }
+            assert_eq!(leads(25), Some(worker));
+            world.clock.advance(Duration::from_secs(31));
+            assert_eq!(leads(0), None);
+        },
+    );
+}
+
+#[test]
 fn what_another_node_has_expanded_is_not_passed_over_by_the_next_commit() {
     let two = Two::new();
     two.first.publish("person.updated", 2);

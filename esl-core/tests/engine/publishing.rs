@@ -5,7 +5,7 @@ use esl_core::{
     storage::Idempotency, testing::Reply,
 };
 
-use crate::world::{ORGANIZATION, engine, event, run, run_with, until, url};
+use crate::world::{ORGANIZATION, engine, event, run, run_with, settle_down, until, url};
 
 #[test]
 fn the_same_id_is_the_same_event_and_other_content_is_a_conflict() {
@@ -190,5 +190,20 @@ fn headers_carry_both_signatures_and_what_the_documentation_promises() {
         ] {
             assert_eq!(sighting.header(name), Some(&*value), "{name}");
         }
+    });
+}
+
+#[test]
+fn whoever_waits_for_commits_misses_none() {
+    run(|world| async move {
+        world.publish("person.updated", 1).await;
+        // What was committed before it was asked for counts.
+        world.esl.committed().await;
+        let esl = world.esl.clone();
+        let waits = tokio::spawn(async move { esl.committed().await });
+        settle_down().await;
+        assert!(!waits.is_finished());
+        world.publish("person.updated", 2).await;
+        waits.await.unwrap();
     });
 }

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{fmt, sync::Arc, time::Duration};
 
 use super::address::TrustedProxies;
 
@@ -23,6 +23,31 @@ pub struct ApiConfig {
     /// The proxies in front, whose `X-Forwarded-For` says who the client is
     /// (`ESL_TRUSTED_PROXIES`). Defaults to none: anybody can write that header.
     pub trusted_proxies: TrustedProxies,
+    /// The message broker that the engine is joined to, of which `/health` says whether it is there.
+    /// Defaults to none, and then nothing is said of one.
+    pub broker: Option<BrokerPresence>,
+}
+
+/// Whether a message broker is there.
+#[derive(Clone)]
+pub struct BrokerPresence(Arc<dyn Fn() -> bool + Send + Sync>);
+
+impl BrokerPresence {
+    /// By a function that knows it, and does not wait for it.
+    #[must_use]
+    pub fn new(is_there: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(is_there))
+    }
+
+    pub(super) fn is_there(&self) -> bool {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for BrokerPresence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("BrokerPresence").field(&self.is_there()).finish()
+    }
 }
 
 impl Default for ApiConfig {
@@ -34,6 +59,7 @@ impl Default for ApiConfig {
             request_timeout: Duration::from_secs(60),
             blob_redirect: false,
             trusted_proxies: TrustedProxies::default(),
+            broker: None,
         }
     }
 }
@@ -58,6 +84,13 @@ impl ApiConfig {
     #[must_use]
     pub fn with_trusted_proxies(mut self, proxies: TrustedProxies) -> Self {
         self.trusted_proxies = proxies;
+        self
+    }
+
+    /// Says at `/health` whether this broker is there.
+    #[must_use]
+    pub fn with_broker(mut self, broker: BrokerPresence) -> Self {
+        self.broker = Some(broker);
         self
     }
 

@@ -23,7 +23,13 @@ pub(super) async fn health(State(api): State<Api>) -> Response {
         true => (StatusCode::OK, "healthy"),
         false => (StatusCode::SERVICE_UNAVAILABLE, "unhealthy"),
     };
-    let mut response = answer(status, &View { status: word, version: env!("CARGO_PKG_VERSION") });
+    // Without it, events are accepted and delivered all the same.
+    let broker = api.config.broker.as_ref().map(|broker| match broker.is_there() {
+        true => "connected",
+        false => "away",
+    });
+    let view = View { status: word, version: env!("CARGO_PKG_VERSION"), broker };
+    let mut response = answer(status, &view);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
@@ -32,6 +38,8 @@ pub(super) async fn health(State(api): State<Api>) -> Response {
 struct View {
     status: &'static str,
     version: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    broker: Option<&'static str>,
 }
 
 /// The last look at storage. The route is open to everybody, so it looks once a second at most, and

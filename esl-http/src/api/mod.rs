@@ -77,7 +77,7 @@ use self::{
 };
 pub use self::{
     address::{TrustedProxies, TrustedProxiesError},
-    config::ApiConfig,
+    config::{ApiConfig, BrokerPresence},
     serve::{ServerLimits, serve},
 };
 

@@ -16,10 +16,10 @@ use esl_core::{
     SealedEvent, Seq, Subscription, SubscriptionId, SubscriptionUpdate, Tiers, Timestamp, Token,
     Usage, WorkerId,
     storage::{
-        Candidates, Change, Claimed, Commit, Committed, Erased, FanOut, Health, IntakeRow, Lanes,
-        Page, PageOf, Records, Refused, Removal, Removed, ReplayStep, Replays, RouteTable,
-        Schedule, ScheduleNumber, Scheduled, StorageError, StorageErrorKind, StoredEvent,
-        Subscriptions, Swept, Taken, Tenancy, Unit, Waiting, Want, Worker,
+        Candidates, Change, Claimed, Commit, Committed, Erased, FanOut, Fed, Feed, FeedStep,
+        Health, IntakeRow, Lanes, Page, PageOf, Records, Refused, Removal, Removed, ReplayStep,
+        Replays, RouteTable, Schedule, ScheduleNumber, Scheduled, StorageError, StorageErrorKind,
+        StoredEvent, Subscriptions, Swept, Taken, Tenancy, Unit, Waiting, Want, Worker,
     },
 };
 use tokio::sync::{Notify, watch};
@@ -185,6 +185,35 @@ impl Lanes for FaultyStorage {
     async fn sweep(&self, worker: &Worker, limit: usize) -> Result<Swept, StorageError> {
         self.fault.strike().await?;
         self.inner.sweep(worker, limit).await
+    }
+}
+
+#[async_trait]
+impl Feed for FaultyStorage {
+    async fn begin_feed(&self, worker: &Worker, name: &str) -> Result<(), StorageError> {
+        self.fault.strike().await?;
+        self.inner.begin_feed(worker, name).await
+    }
+
+    async fn feed(
+        &self,
+        name: &str,
+        after: Option<OrganizationId>,
+        limit: usize,
+        bytes_max: usize,
+    ) -> Result<Fed, StorageError> {
+        self.fault.strike().await?;
+        self.inner.feed(name, after, limit, bytes_max).await
+    }
+
+    async fn advance_feed(
+        &self,
+        worker: &Worker,
+        name: &str,
+        steps: Vec<FeedStep>,
+    ) -> Result<(), StorageError> {
+        self.fault.strike().await?;
+        self.inner.advance_feed(worker, name, steps).await
     }
 }
 

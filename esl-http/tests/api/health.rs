@@ -1,5 +1,11 @@
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use axum::http::{Method, StatusCode};
-use esl_core::storage::StorageErrorKind;
+use esl_core::{CallbackPolicy, storage::StorageErrorKind};
+use esl_http::api::{ApiConfig, BrokerPresence};
 use serde_json::json;
 
 use crate::{faulty::Mode, world::World};
@@ -22,5 +28,21 @@ async fn a_service_whose_storage_fails_or_hangs_is_not() {
         let reply = world.anonymous(Method::GET, "/health").send().await;
         assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(reply.body, json!({ "status": "unhealthy", "version": "1.0.0" }));
+    }
+}
+
+#[tokio::test]
+async fn a_broker_that_is_away_is_said_and_changes_nothing_else() {
+    let is_there = Arc::new(AtomicBool::new(true));
+    let asked = Arc::clone(&is_there);
+    let broker = BrokerPresence::new(move || asked.load(Ordering::Relaxed));
+    let config = ApiConfig::default().with_broker(broker);
+    let world = World::with(config, CallbackPolicy::public()).await;
+    for (is, said) in [(true, "connected"), (false, "away")] {
+        is_there.store(is, Ordering::Relaxed);
+        let reply = world.anonymous(Method::GET, "/health").send().await;
+        assert_eq!(reply.status, StatusCode::OK);
+        let expected = format!(r#"{{"status":"healthy","version":"1.0.0","broker":"{said}"}}"#);
+        assert_eq!(reply.text, expected);
     }
 }

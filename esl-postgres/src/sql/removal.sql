@@ -446,9 +446,9 @@ BEGIN
         GET DIAGNOSTICS v_count = ROW_COUNT;
         v_left := v_left - v_count;
         IF v_left > 0 THEN
-            -- Few: one for each event that is being erased, and for each exchange.
+            -- Few: one for each event that is being erased, and for each feed.
             DELETE FROM esl.erasures e WHERE e.organization = v_key;
-            DELETE FROM esl.out_cursors o WHERE o.organization = v_key;
+            DELETE FROM esl.feed_cursors o WHERE o.organization = v_key;
             DELETE FROM esl.organizations g WHERE g.key = v_key;
             RETURN QUERY SELECT p_limit - v_left + 1, 0::bigint, 0::bigint, v_deliveries,
                 v_attempts, 1::bigint, v_heads;

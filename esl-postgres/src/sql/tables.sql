@@ -363,10 +363,15 @@ CREATE TABLE esl.encryption_keys (
     is_used bool NOT NULL
 );
 
--- How far each organization's events have gone out to an exchange.
-CREATE TABLE esl.out_cursors (
-    exchange text NOT NULL,
+-- Feeds, and how far each organization's events were passed on in them.
+CREATE TABLE esl.feeds (
+    name text PRIMARY KEY,
+    begun_at bigint NOT NULL
+);
+
+CREATE TABLE esl.feed_cursors (
+    feed text NOT NULL,
     organization int NOT NULL,
     seq bigint NOT NULL,
-    PRIMARY KEY (exchange, organization)
+    PRIMARY KEY (organization, feed)
 );

@@ -35,7 +35,7 @@ async fn owing(schema: &str) -> (PostgresStorage, LaneId, Client) {
     let publish = Publish {
         organization: ORGANIZATION,
         route_version: storage.routes(ORGANIZATION).await.unwrap().unwrap().version,
-        events: vec![Routed::new(event, vec![lane])],
+        events: vec![Routed::new(event, vec![lane].into())],
         idempotency: None,
         metering: None,
     };

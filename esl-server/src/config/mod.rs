@@ -33,10 +33,7 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with it, at once.
     pub fn new(written: Written) -> Result<Self, Faults> {
-        let config = Self::read(written).map_err(Faults)?;
-        // What can have one value only, for now.
-        let None = config.broker;
-        Ok(config)
+        Self::read(written).map_err(Faults)
     }
 
     /// When failed deliveries are tried again.
@@ -296,7 +293,7 @@ mod tests {
         let faults = config(&[
             ("ESL_LISTEN", "80 80\n"),
             ("ESL_RETRY_ATTEMPTS", "many"),
-            ("ESL_BROKER_URL", "amqp://user:password@localhost"),
+            ("ESL_BROKER_URL", "http://user:password@localhost"),
             ("ESL_BOOTSTRAP_CLIENT", "id:password"),
             ("ESL_ALLOWED_CALLBACKS", "10.0.0.0/8,https://user:password@host"),
             ("ESL_TRUSTED_PROXIES", "user:password@host"),
@@ -307,7 +304,7 @@ mod tests {
         assert_eq!(lines.len(), 7, "{message}");
         assert!(lines[1].contains("ESL_LISTEN is `80 80\\n`: expected an IP address"), "{message}");
         assert!(lines[2].contains("ESL_BOOTSTRAP_CLIENT is `(hidden)`"), "{message}");
-        assert!(lines[3].contains("ESL_BROKER_URL is `amqp://(hidden)@localhost`"), "{message}");
+        assert!(lines[3].contains("ESL_BROKER_URL is `http://(hidden)@localhost`"), "{message}");
         assert!(lines[4].contains("ESL_RETRY_ATTEMPTS is `many`"), "{message}");
         assert!(!message.contains("password"), "{message}");
     }

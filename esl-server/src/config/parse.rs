@@ -1,7 +1,6 @@
 //! What a variable's text means. Each parser says what it expected instead.
 
 use std::{
-    convert::Infallible,
     error::Error,
     fmt::{Debug, Display},
     fs,
@@ -11,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use esl_amqp::{BrokerUrl, BrokerUrlError};
 use esl_core::{
     Algorithm, CallbackAllowList, Client, Digest, Keyring, KeyringError, Limit, OrganizationId,
     RetryPolicy,
@@ -147,9 +147,8 @@ pub(super) fn algorithm(text: &str) -> Parsed<Algorithm> {
         .ok_or_else(|| "expected sha256, sha384 or sha512".into())
 }
 
-pub(super) fn broker_url(_text: &str) -> Parsed<Infallible> {
-    Err("expected it to be unset: message brokers come with a later version, and none is needed"
-        .into())
+pub(super) fn broker_url(text: &str) -> Parsed<BrokerUrl> {
+    text.parse().map_err(|error: BrokerUrlError| error.to_string())
 }
 
 /// Whether it names a store that can be set up shows when it is.
@@ -587,7 +586,8 @@ mod tests {
         assert!(header_prefix("Webhook").is_err_and(|error| error.contains("Standard Webhooks")));
         assert!(header_prefix("Content").is_err_and(|error| error.contains("than content")));
         assert!(listen_address("0.0.0.0:8080").is_ok() && listen_address(":8080").is_err());
-        assert!(broker_url("amqp://localhost").is_err());
+        assert!(broker_url("amqps://esl:secret@broker:5671/events").is_ok());
+        assert!(broker_url("http://localhost").is_err());
         for (list, is_right) in [
             ("", true),
             ("10.20.0.0/16, hooks.internal", true),

@@ -1,7 +1,8 @@
 //! The one table of variables: what reads them, `--help` and docs/configuration.md come from here.
 
-use std::{convert::Infallible, net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
+use esl_amqp::BrokerUrl;
 use esl_core::{Algorithm, CallbackAllowList, Keyring, Limit};
 use esl_http::{Proxy, api::TrustedProxies};
 
@@ -188,10 +189,19 @@ variables! {
     "ESL_BOOTSTRAP_CLIENT" Secret, default "" => bootstrap_client: Option<BootstrapClient> =
         parse::optional(parse::bootstrap_client);
 
-    /// Message broker connection URL. Unset means that none is needed. Brokers come with a later
-    /// version, and any value is refused until then.
-    "ESL_BROKER_URL" Url, default "" => broker: Option<Infallible> =
+    /// Message broker connection URL: that of a RabbitMQ, as `amqp://user:password@host:port/vhost` or
+    /// `amqps://…`. Unset means that none is needed. While the broker is away, all else goes on; see
+    /// docs/broker.md.
+    "ESL_BROKER_URL" Url, default "" => broker: Option<BrokerUrl> =
         parse::optional(parse::broker_url);
+
+    /// Whether every event goes to the broker, too, to the exchange `esl.events`: those that are published
+    /// from the first start on with this.
+    "ESL_BROKER_EVENTS" Open, default "false" => broker_events: bool = parse::boolean;
+
+    /// Whether events are taken from the broker, from the queue `esl.ingest`. Whoever may write there
+    /// publishes for every organization.
+    "ESL_BROKER_INGEST" Open, default "false" => broker_ingest: bool = parse::boolean;
 
     /// How often a failed delivery is tried again, 0 to 100 times, for organizations of the tier
     /// Standard, which is what they begin with, and those without a tier.

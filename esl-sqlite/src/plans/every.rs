@@ -162,6 +162,12 @@ const EXCUSES: &[Excuse] = &[
         "SELECT o.id FROM esl_events e JOIN esl_organizations o …",
         "USE TEMP B-TREE",
     ),
+    excuse(
+        "once, when a feed begins",
+        "INSERT INTO esl_feed_cursors (organization, feed, seq) SELECT key, ?1, last_seq FROM \
+         esl_organizations WHERE deleted_at IS NULL",
+        "SCAN esl_organizations",
+    ),
     excuse(CLEANING, "SELECT pgno, data FROM sqlite_dbpage WHERE pgno > 1", "SCAN sqlite_dbpage"),
     excuse(
         "one page, by its number",

@@ -8,8 +8,8 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 use esl_core::{
     DeliveryId, DeliveryState, Limit, OrganizationId, Revoked, Seq, Subscription,
     storage::{
-        Commit, Lanes, Outcome, Page, Records, Removal, Replays, Schedule, Subscriptions, Tenancy,
-        Want,
+        Commit, Feed, FeedBatch, FeedStep, Lanes, Outcome, Page, Records, Removal, Replays,
+        Schedule, Subscriptions, Tenancy, Want,
     },
 };
 
@@ -104,6 +104,11 @@ impl World {
         storage.schedule(due, Limit::Unlimited).await.unwrap();
         assert_eq!(cost!("release what is due", storage.release_due(10)), 10);
         cost!("look for fan-outs", storage.fan_outs(None, 10, 1 << 20));
+        let fed = cost!("read a feed", storage.feed("feed", None, 10, 1 << 20));
+        let FeedBatch { organization: fed_of, from, to, ref events } = fed.batches[0];
+        assert_eq!(events.len(), 10);
+        let steps = vec![FeedStep { organization: fed_of, from, to }];
+        cost!("advance a feed", storage.advance_feed(&self.worker, "feed", steps));
         self.delete_one_that_is_owed(SWEEP + 1).await;
         let swept = cost!("sweep", storage.sweep(&self.worker, SWEEP));
         assert_eq!((swept.cancelled, swept.more), (SWEEP, true));

@@ -94,6 +94,16 @@ macro_rules! storage_suite {
                 what_is_scheduled_survives_a_kill,
                 what_is_unscheduled_never_comes,
                 all_or_none_are_scheduled_and_not_too_many;
+            feed:
+                a_feed_begins_with_what_comes_after_it_was_begun,
+                an_organization_made_later_is_fed_from_its_beginning,
+                a_feed_goes_on_behind_its_cursor_also_after_a_kill,
+                a_cursor_moves_from_where_it_stands_and_in_a_running_epoch_only,
+                feeds_of_two_names_are_apart,
+                what_was_removed_is_passed_over_by_a_feed,
+                no_organization_waits_for_the_feed_of_another,
+                a_feeds_bytes_are_bounded,
+                a_deleted_organization_is_fed_no_more_and_a_new_one_from_its_beginning;
             settle:
                 a_delivered_delivery_is_over,
                 a_retry_is_due_at_its_time,

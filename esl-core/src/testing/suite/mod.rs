@@ -21,6 +21,7 @@ mod erasure;
 mod expiry;
 mod extremes;
 mod fan_out;
+mod feed;
 mod idempotency;
 mod intake;
 mod metering;

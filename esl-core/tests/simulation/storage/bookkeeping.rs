@@ -8,8 +8,8 @@ use esl_core::{
     Digest, EventId, EventType, InstallationId, Limit, LinkKey, Organization, OrganizationId, Plan,
     Revoked, Rotated, Rotation, SealedEvent, Seq, SubscriptionId, Timestamp, Token, Usage,
     storage::{
-        Erased, Health, Page, PageOf, Records, Removal, Removed, Schedule, ScheduleNumber,
-        Scheduled, StorageError, StoredEvent, Tenancy, Worker,
+        Erased, Fed, Feed, FeedStep, Health, Page, PageOf, Records, Removal, Removed, Schedule,
+        ScheduleNumber, Scheduled, StorageError, StoredEvent, Tenancy, Worker,
     },
 };
 
@@ -128,6 +128,33 @@ impl Removal for FaultyStorage {
         by: &Actor,
     ) -> Result<(), StorageError> {
         faulty!(self.delete_organization(id, by))
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Feed for FaultyStorage {
+    async fn begin_feed(&self, worker: &Worker, name: &str) -> Result<(), StorageError> {
+        faulty!(self.begin_feed(worker, name))
+    }
+
+    async fn feed(
+        &self,
+        name: &str,
+        after: Option<OrganizationId>,
+        limit: usize,
+        bytes_max: usize,
+    ) -> Result<Fed, StorageError> {
+        faulty!(self.feed(name, after, limit, bytes_max))
+    }
+
+    async fn advance_feed(
+        &self,
+        worker: &Worker,
+        name: &str,
+        steps: Vec<FeedStep>,
+    ) -> Result<(), StorageError> {
+        faulty!(self.advance_feed(worker, name, steps))
     }
 }
 

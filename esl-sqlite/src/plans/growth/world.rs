@@ -9,8 +9,8 @@ use esl_core::{
     Secret, Seq, Subscription, SubscriptionId, SubscriptionUpdate, Tiers, Timestamp, Timings,
     Token, TokenFamily, TokenKind, WorkerId,
     storage::{
-        Accepted, Commit, Idempotency, Lanes, Outcome, Publish, Replays, Routed, Schedule, Settle,
-        Settlement, Subscriptions, Tenancy, Unit, Worker,
+        Accepted, Commit, Feed, Idempotency, Lanes, Outcome, Publish, Replays, Routed, Schedule,
+        Settle, Settlement, Subscriptions, Tenancy, Unit, Worker,
     },
     testing::ManualClock,
 };
@@ -59,6 +59,7 @@ impl World {
         let client = client(organization, "client");
         storage.create_client(client, BY).await.unwrap();
         let worker = storage.enlist(WorkerId::from_ulid(ulid(7))).await.unwrap();
+        storage.begin_feed(&worker, "feed").await.unwrap();
         let lanes = [quick.lane, failing.lane, backlog.lane];
         storage.take(&worker, &lanes).await.unwrap();
         Self {
