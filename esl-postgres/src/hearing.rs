@@ -77,7 +77,9 @@ enum EchoState {
         until: Option<Instant>,
     },
     /// It may not have been said yet.
-    Asked,
+    Asked {
+        at: Instant,
+    },
     Said {
         at: Instant,
     },
@@ -111,15 +113,18 @@ impl Echo {
             EchoState::Quiet { until } if until.is_some_and(|until| now < until) => Step::Wait,
             EchoState::Quiet { .. } => {
                 self.number += 1;
-                self.state = EchoState::Asked;
+                self.state = EchoState::Asked { at: now };
                 Step::Ask(self.number)
             }
-            EchoState::Asked => {
-                // Whoever says it may be without a connection, and is asked again.
-                if said >= self.number {
-                    self.state = EchoState::Said { at: now };
-                }
+            EchoState::Asked { .. } if said >= self.number => {
+                self.state = EchoState::Said { at: now };
                 Step::Wait
+            }
+            EchoState::Asked { at } if now.saturating_duration_since(at) < ECHO_EVERY => Step::Wait,
+            // Whoever says it was without a connection.
+            EchoState::Asked { .. } => {
+                self.state = EchoState::Asked { at: now };
+                Step::Ask(self.number)
             }
             EchoState::Said { at } if now.saturating_duration_since(at) < ECHO_WITHIN => Step::Wait,
             EchoState::Said { .. } => {
@@ -144,6 +149,8 @@ mod tests {
         let mut echo = Echo::new(7);
         assert_eq!(echo.step(7, at(0)), Step::Ask(8));
         // Nobody has said it yet.
+        assert_eq!(echo.step(7, at(4_999)), Step::Wait);
+        assert_eq!(echo.step(7, at(5_000)), Step::Ask(8));
         assert_eq!(echo.step(7, at(9_000)), Step::Wait);
         assert_eq!(echo.step(8, at(10_000)), Step::Wait);
         assert_eq!(echo.step(8, at(11_999)), Step::Wait);
