@@ -67,6 +67,7 @@ mod fan_out;
 mod feed;
 mod flatten;
 mod health;
+mod hearing;
 mod id;
 mod intake;
 mod lanes;

@@ -1,5 +1,7 @@
 //! What holds on a server of PostgreSQL: these tests start one, or use `ESL_TEST_POSTGRES_URL`.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
 mod chores;
 mod clock;
 mod cluster;
