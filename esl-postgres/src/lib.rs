@@ -66,6 +66,7 @@ mod error;
 mod fan_out;
 mod flatten;
 mod health;
+mod hearing;
 mod id;
 mod intake;
 mod lanes;
