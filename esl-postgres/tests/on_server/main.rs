@@ -6,5 +6,6 @@ mod conformance;
 mod keys;
 mod listening;
 mod opening;
+mod outbox;
 mod reading;
 mod world;
