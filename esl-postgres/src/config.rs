@@ -32,6 +32,7 @@ pub struct PostgresOptions {
     pub(crate) connections: usize,
     pub(crate) listen_url: Option<Url>,
     pub(crate) secrets: Secrets,
+    pub(crate) payload_bytes_max: Option<usize>,
     pub(crate) clock: Option<Arc<dyn Clock>>,
     pub(crate) may_lose: bool,
 }
@@ -43,6 +44,7 @@ impl PostgresOptions {
             connections: CONNECTIONS,
             listen_url: None,
             secrets: Secrets::default(),
+            payload_bytes_max: None,
             clock: None,
             may_lose: false,
         }
@@ -67,6 +69,14 @@ impl PostgresOptions {
     /// but what others change is looked for four times a second.
     pub fn listen_on(mut self, url: impl Into<String>) -> Self {
         self.listen_url = Some(Url(url.into()));
+        self
+    }
+
+    /// The largest envelope, in bytes, that is published by SQL (`esl.publish`), where nothing can be put into
+    /// a blob store. It should be that of the engine, and is kept in the database: 256 KiB until somebody says
+    /// otherwise.
+    pub fn payload_bytes_max(mut self, bytes: usize) -> Self {
+        self.payload_bytes_max = Some(bytes);
         self
     }
 

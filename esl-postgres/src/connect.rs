@@ -29,6 +29,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use crate::{
     config::{OPEN, Target},
     error::{timed_out, translate, translate_pool},
+    id::Id16,
     parameters::parameters,
     schema::Schema,
     tls,
@@ -316,13 +317,20 @@ impl Database {
         Ok(())
     }
 
-    /// Writes the row by which this handle's groups are known again.
+    /// Writes the row by which this handle's groups are known again, and says the database's identity.
     pub(crate) async fn note_handle(
         &self,
-        handle: crate::id::Id16,
+        handle: Id16,
         now: Option<i64>,
-    ) -> Result<(), StorageError> {
-        self.execute(OPEN, NOTE_HANDLE, parameters![handle, now]).await.map(drop)
+    ) -> Result<Id16, StorageError> {
+        let row = self.query_one(OPEN, NOTE_HANDLE, parameters![handle, now]).await?;
+        row.try_get(0).map_err(|error| translate(OPEN, error))
+    }
+
+    /// Writes how large an event may be that is published by SQL.
+    pub(crate) async fn note_payload_bytes_max(&self, bytes: usize) -> Result<(), StorageError> {
+        let bytes = i32::try_from(bytes).unwrap_or(i32::MAX);
+        self.execute(OPEN, NOTE_PAYLOAD_BYTES_MAX, parameters![bytes]).await.map(drop)
     }
 }
 
@@ -331,7 +339,11 @@ SELECT current_setting('server_version_num')::int, current_setting('server_encod
     pg_is_in_recovery(), current_setting('fsync'), current_setting('full_page_writes')";
 
 const NOTE_HANDLE: &str = "
-INSERT INTO esl.handles (id, number, used_at) VALUES ($1, 0, esl.now_1($2))";
+INSERT INTO esl.handles (id, number, used_at) VALUES ($1, 0, esl.now_1($2))
+RETURNING (SELECT s.identity FROM esl.settings s)";
+
+const NOTE_PAYLOAD_BYTES_MAX: &str = "
+UPDATE esl.settings SET payload_bytes_max = $1 WHERE payload_bytes_max <> $1";
 
 /// A connection on loan.
 #[derive(Debug)]

@@ -19,6 +19,7 @@ use crate::{
     id::Id16,
     parameters::parameters,
     rows::{self, SealedEvents, get, limit_number, sealed_event, whole},
+    unsealed::{self, UNSEALED},
 };
 
 /// The first rows after `after` of organizations that exist.
@@ -31,11 +32,11 @@ pub(crate) async fn read(
     let operation = "read the intake";
     let left_out: Vec<Id16> = left_out.iter().copied().map(Id16::from).collect();
     let mut after = after.map_or(i64::MIN, |IntakeRow(row)| row);
-    let mut found = Vec::new();
+    let (mut found, text) = (Vec::new(), read_sql());
     while found.len() < limit {
         let wanted = limit - found.len();
         let values = parameters![after, limit_number(wanted), left_out];
-        let rows = storage.database().query(operation, READ, values).await?;
+        let rows = storage.database().query(operation, &text, values).await?;
         for row in &rows {
             after = whole(operation, get(row, 0))?;
             // A damaged one stays where it is, and those after it pass it: nobody knows when it is mended.
@@ -50,9 +51,18 @@ pub(crate) async fn read(
 }
 
 fn event(row: &Row) -> Result<Arc<SealedEvent>, Damage> {
-    sealed_event(row, 2, rows::id(row, 1)?)
+    let organization = rows::id(row, 1)?;
+    match get::<Option<&[u8]>>(row, 6)? {
+        Some(_body) => sealed_event(row, 2, organization),
+        None => unsealed::sealed(row, 2, organization),
+    }
 }
 
+fn read_sql() -> String {
+    format!("{READ} {UNSEALED} FROM next JOIN esl.intake q ON q.id = next.id ORDER BY q.id")
+}
+
+/// Ends where the columns follow that only what `esl.publish` wrote has.
 const READ: &str = "
 WITH RECURSIVE named AS (
     (SELECT q.organization FROM esl.intake q ORDER BY q.organization LIMIT 1)
@@ -75,10 +85,7 @@ next AS (
     WHERE named.organization <> ALL ($3)
     ORDER BY f.id LIMIT $2
 )
-SELECT q.id, q.organization,
-    q.event_id, q.event_type, q.timestamp, q.digest, q.body, q.changes
-FROM next JOIN esl.intake q ON q.id = next.id
-ORDER BY q.id";
+SELECT q.id, q.organization, q.event_id, q.event_type, q.timestamp, q.digest, q.body, q.changes,";
 
 /// Adds rows, all or none.
 pub(crate) async fn enqueue(

@@ -20,6 +20,7 @@ const MIGRATIONS: &[Migration] = &[Migration {
         include_str!("sql/ulids.sql"),
         include_str!("sql/keys.sql"),
         include_str!("sql/tokens.sql"),
+        include_str!("sql/publish.sql"),
         include_str!("sql/lanes.sql"),
         include_str!("sql/commit.sql"),
         include_str!("sql/removal.sql"),

@@ -49,6 +49,8 @@ pub struct PostgresStorage {
 struct Inner {
     /// Names this handle in the ledger, and as the author of changes.
     handle: Id16,
+    /// The database's, which no other one has.
+    identity: Id16,
     database: Arc<Database>,
     /// The suite's, in place of the server's.
     time: Option<Arc<StorageTime>>,
@@ -97,7 +99,8 @@ impl PostgresStorage {
         url: &str,
         options: PostgresOptions,
     ) -> Result<Self, StorageError> {
-        let PostgresOptions { schema, connections, listen_url, secrets, clock, may_lose } = options;
+        let PostgresOptions { schema, connections, listen_url, secrets, .. } = options;
+        let PostgresOptions { payload_bytes_max, clock, may_lose, .. } = options;
         let (target, schema) = (Target::parse(url)?, Schema::new(&schema)?);
         let listen_on = listen_url.map(|url| Target::parse(&url.0)).transpose()?;
         let time = clock.map(|clock| Arc::new(StorageTime::new(clock)));
@@ -109,7 +112,10 @@ impl PostgresStorage {
         drop(lease);
         encryption_keys::demand_all(&database, secrets.keyring.as_ref(), OPEN).await?;
         let now = time.as_ref().map(|time| time.now().as_millis());
-        database.note_handle(handle, now).await?;
+        let identity = database.note_handle(handle, now).await?;
+        if let Some(bytes) = payload_bytes_max {
+            database.note_payload_bytes_max(bytes).await?;
+        }
         let position = Position::now(&database).await?;
         let committer = Committer::start(handle, Arc::clone(&database), time.clone());
         let changes = Arc::new(Changes::default());
@@ -127,6 +133,7 @@ impl PostgresStorage {
         };
         let inner = Inner {
             handle,
+            identity,
             database,
             time,
             changes,
@@ -143,6 +150,10 @@ impl PostgresStorage {
 
     pub(crate) fn handle(&self) -> Id16 {
         self.inner.handle
+    }
+
+    pub(crate) fn identity(&self) -> Id16 {
+        self.inner.identity
     }
 
     pub(crate) fn database(&self) -> &Database {

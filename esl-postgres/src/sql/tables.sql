@@ -10,6 +10,8 @@ CREATE TABLE esl.settings (
     -- Storage's time when an epoch was last renewed, to a second.
     clock_latest bigint NOT NULL DEFAULT 0,
     installation uuid,
+    -- By which a handle knows its own database on somebody else's connection.
+    identity uuid NOT NULL DEFAULT gen_random_uuid(),
     -- What esl.publish goes by. Engines write it when they start.
     payload_bytes_max int NOT NULL DEFAULT 262144,
     erasures_begun bigint NOT NULL DEFAULT 0,

@@ -11,6 +11,7 @@ mod listening;
 mod metering;
 mod opening;
 mod outages;
+mod outbox;
 mod publishing;
 mod reading;
 mod removing;
