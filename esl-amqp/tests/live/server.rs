@@ -21,6 +21,12 @@ pub(crate) fn fresh() -> String {
     format!("{}/esl-test-{number}", base())
 }
 
+/// The same for ESL, by a user who may do no more than docs/broker.md says; but for a server that is not
+/// ours, of which nobody knows the users.
+pub(crate) fn for_esl(url: &str) -> String {
+    url.replacen("//guest:guest@", "//esl:guest@", 1)
+}
+
 /// User, password and address of the server.
 fn base() -> &'static str {
     static BASE: OnceLock<(String, Option<Server>)> = OnceLock::new();
@@ -110,26 +116,33 @@ fn configuration(definitions: &Path) -> String {
     )
 }
 
-/// The virtual hosts, and a user who may do everything in them.
+/// The virtual hosts, a user who may do everything in them, and one for ESL.
 fn definitions() -> String {
     let names = || (0..VHOSTS).map(|number| format!("esl-test-{number}"));
     let vhosts: Vec<_> = names().map(|name| serde_json::json!({ "name": name })).collect();
-    let permissions = names().map(|vhost| {
+    let permission = |vhost: String, user, [configure, write, read]: [&str; 3]| {
         serde_json::json!({
-            "user": "guest", "vhost": vhost, "configure": ".*", "write": ".*", "read": ".*",
+            "user": user, "vhost": vhost, "configure": configure, "write": write, "read": read,
+        })
+    };
+    let all = names().map(|vhost| permission(vhost, "guest", [".*"; 3]));
+    let for_esl = names().map(|vhost| permission(vhost, "esl", FOR_ESL));
+    let permissions: Vec<_> = all.chain(for_esl).collect();
+    let users = ["guest", "esl"].map(|name| {
+        serde_json::json!({
+            "name": name,
+            "password_hash": GUEST,
+            "hashing_algorithm": "rabbit_password_hashing_sha256",
+            "tags": "",
         })
     });
-    let permissions: Vec<_> = permissions.collect();
-    let user = serde_json::json!({
-        "name": "guest",
-        "password_hash": GUEST,
-        "hashing_algorithm": "rabbit_password_hashing_sha256",
-        "tags": "administrator",
-    });
-    serde_json::json!({ "users": [user], "vhosts": vhosts, "permissions": permissions }).to_string()
+    serde_json::json!({ "users": users, "vhosts": vhosts, "permissions": permissions }).to_string()
 }
 
 const VHOSTS: usize = 16;
+
+/// What ESL needs to configure, write and read: as docs/broker.md says.
+const FOR_ESL: [&str; 3] = [r"^esl\..*", r"^(esl\..*|amq\.default)$", r"^esl\..*"];
 
 /// `guest`, with a salt of zeros.
 const GUEST: &str = "AAAAAPEoQ8a3jY6DABRiJzkoKooQbXiBp2iGLke7d+FVKzJx";

@@ -9,7 +9,7 @@ use crate::{
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hints_reach_the_other_engines_and_not_the_one_that_gives_them() {
-    let url = server::fresh();
+    let url = server::for_esl(&server::fresh());
     let (mut wakes, mut links) = (Vec::new(), Vec::new());
     for _ in 0..3 {
         let mut broker = esl_amqp::Broker::new(url.parse().unwrap());

@@ -35,15 +35,15 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new() -> Self {
-        let url = server::fresh();
+        let all = server::fresh();
         let fault = Fault::default();
         let storage = FaultyStorage { inner: MemoryStorage::new(), fault: fault.clone() };
         let esl = Esl::builder(storage).build().await.unwrap();
         for (id, name) in [(ACME, "acme"), (GLOBEX, "globex")] {
             esl.create_organization(Organization::new(id, name, Timestamp::EPOCH)).await.unwrap();
         }
-        let client = Client::new(&url).await;
-        Self { url, esl, fault, client }
+        let client = Client::new(&all).await;
+        Self { url: server::for_esl(&all), esl, fault, client }
     }
 
     pub(crate) fn broker(&self) -> Broker {
