@@ -52,11 +52,6 @@ pub(crate) fn copy(error: &StorageError) -> StorageError {
     copy.with_source(text)
 }
 
-/// The constraint or unique index that a row would break.
-pub(crate) fn broken_constraint(error: &tokio_postgres::Error) -> Option<&str> {
-    error.as_db_error().filter(|said| said.code().code() == "23505").and_then(DbError::constraint)
-}
-
 /// Whether the server has said that nothing of the transaction is left, and that the same may do when it
 /// comes again: it was in the way of another one.
 pub(crate) fn is_worth_repeating(error: &tokio_postgres::Error) -> bool {

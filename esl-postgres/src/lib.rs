@@ -44,8 +44,6 @@
 //! - Without a [keyring](PostgresOptions::keyring), the webhook secrets of subscriptions are in the database
 //!   as they are: whoever signs needs them, and whoever can read the tables can sign.
 
-#![expect(dead_code, reason = "what is not there yet will use it")]
-
 mod audit;
 mod blobs;
 mod candidates;

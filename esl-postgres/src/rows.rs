@@ -200,13 +200,6 @@ fn exactly<const LENGTH: usize>(bytes: &[u8], column: usize) -> Result<[u8; LENG
     bytes.try_into().map_err(|error| Damage::new(column, error))
 }
 
-pub(crate) fn audience(row: &Row, column: usize) -> Result<Audience, Damage> {
-    let Some(number) = get::<Option<i64>>(row, column)? else { return Ok(Audience::Matching) };
-    let lane = i64::try_from(number.unsigned_abs()).unwrap_or(i64::MAX);
-    let lane = forty_bits(lane, column).map(LaneId::new)?;
-    Ok(if number < 0 { Audience::Only(lane) } else { Audience::Except(lane) })
-}
-
 pub(crate) fn ending(row: &Row, column: usize) -> Result<Ending, Damage> {
     let number: i16 = get(row, column)?;
     let known = Ending::ALL.into_iter().find(|ending| ending.number() == number);
