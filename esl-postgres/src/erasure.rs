@@ -45,7 +45,20 @@ pub(crate) async fn erase(
     if let Some((key, seq)) = place {
         // To this handle's own engine, too: until the last slice is done, the call has not come back.
         storage.changes().tell(Change::Erased(organization));
-        while !go_on(storage, ERASE, key, seq, LANES_MAX).await? {}
+        let mut collisions = 0;
+        loop {
+            match go_on(storage, ERASE, key, seq, LANES_MAX).await {
+                Ok(true) => break,
+                Ok(false) => {}
+                // It and a group of settlements waited for each other: nothing of the slice was done.
+                Err(error)
+                    if error.kind() == StorageErrorKind::Busy && collisions < COLLISIONS_MAX =>
+                {
+                    collisions += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
     Ok(erased)
 }
@@ -155,6 +168,9 @@ pub(crate) async fn resume(
     }
     Ok(false)
 }
+
+/// More of them are no accident.
+const COLLISIONS_MAX: u32 = 3;
 
 /// Lanes of a slice.
 const LANES_MAX: usize = 500;

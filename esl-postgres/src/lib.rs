@@ -13,7 +13,9 @@
 //!
 //! # async fn start() -> Result<(), Box<dyn std::error::Error>> {
 //! let storage = PostgresStorage::open("postgres://esl:secret@db.internal/app").await?;
-//! let esl = Esl::builder(storage).build().await?;
+//! // Where several engines run, each tells the others which lanes there is something for.
+//! let wake = storage.wake();
+//! let esl = Esl::builder(storage).wake(wake).build().await?;
 //! # Ok(())
 //! # }
 //! ```
@@ -64,6 +66,7 @@ mod error;
 mod fan_out;
 mod flatten;
 mod health;
+mod hearing;
 mod id;
 mod intake;
 mod lanes;

@@ -6,24 +6,19 @@
 
 use std::{
     convert::Infallible,
-    sync::{
-        Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use esl_core::storage::{Change, StorageError, StorageErrorKind};
-use tokio::{
-    sync::Notify,
-    time::{sleep, sleep_until, timeout},
-};
+use tokio::time::{sleep, sleep_until, timeout};
 use tokio_postgres::Row;
 
 use crate::{
     changes::{Changes, change},
     connect::{CALL_TIMEOUT, Connector, Database, Line, Parameters},
     error::{Damage, refused, timed_out, translate},
+    hearing::{Echo, Heard, Step},
     id::Id16,
     notify::{Note, Notifier},
     parameters::parameters,
@@ -134,6 +129,8 @@ impl Listener {
         heard: &Heard,
         is_deaf: &mut bool,
     ) -> Result<Infallible, StorageError> {
+        // Nobody has kept the hints that went out before this connection listened.
+        self.changes.tell(Change::Lanes);
         let mut echo = Echo::new(self.notifier.echo_given());
         let mut intake_at = Instant::now();
         let mut shown_at: Option<Instant> = None;
@@ -142,6 +139,8 @@ impl Listener {
                 self.call(line, SHOW, parameters![self.handle]).await?;
                 shown_at = Some(Instant::now());
             }
+            // However many notify, others have their turn between two looks.
+            sleep_until((self.position.moment.at + BETWEEN).into()).await;
             if self.look(line).await? {
                 intake_at = Instant::now();
             }
@@ -257,7 +256,7 @@ impl Listener {
     }
 }
 
-const OPERATION: &str = "look for what others have changed";
+pub(crate) const OPERATION: &str = "look for what others have changed";
 
 /// What a look says beside the changes.
 struct Look {
@@ -327,6 +326,8 @@ const ORGANIZATIONS: &str = "SELECT id FROM esl.organizations WHERE deleted_at I
 /// Rows of the intake that are told apart.
 const WINDOW: i64 = 1000;
 
+const BETWEEN: Duration = Duration::from_millis(5);
+
 /// The net beneath the notifications.
 const POLL: Duration = Duration::from_secs(1);
 const POLL_DEAF: Duration = Duration::from_millis(250);
@@ -339,146 +340,3 @@ const PROBE: Duration = Duration::from_millis(100);
 
 const PAUSE: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
-
-/// What a connection has brought, until it is read.
-#[derive(Debug, Default)]
-struct Heard {
-    state: Mutex<State>,
-    news: Notify,
-    has_ended: AtomicBool,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    look: bool,
-    echo: Option<u64>,
-}
-
-impl Heard {
-    fn note(&self, change: impl FnOnce(&mut State)) {
-        change(&mut self.state());
-        self.news.notify_one();
-    }
-
-    fn end(&self) {
-        self.has_ended.store(true, Ordering::Release);
-        self.news.notify_one();
-    }
-
-    /// Waits until there is something, or a time has come.
-    async fn wait(&self, until: Instant) -> Result<State, StorageError> {
-        loop {
-            if self.has_ended.load(Ordering::Acquire) {
-                let why = "the connection was closed";
-                return Err(refused(StorageErrorKind::Unavailable, OPERATION).with_source(why));
-            }
-            let state = std::mem::take(&mut *self.state());
-            if state.look || state.echo.is_some() {
-                return Ok(state);
-            }
-            // Both arms may be dropped: they hold nothing.
-            tokio::select! {
-                () = self.news.notified() => {}
-                () = sleep_until(until.into()) => return Ok(State::default()),
-            }
-        }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no code panics while it holds this lock")
-    }
-}
-
-/// Whether this connection hears: what it says to itself, by way of another one, must come back.
-#[derive(Debug)]
-struct Echo {
-    number: u64,
-    state: EchoState,
-    was_heard: bool,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum EchoState {
-    /// Nothing is asked for.
-    Quiet {
-        until: Option<Instant>,
-    },
-    /// It may not have been said yet.
-    Asked,
-    Said {
-        at: Instant,
-    },
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Step {
-    Wait,
-    Ask(u64),
-    Missed,
-}
-
-impl Echo {
-    /// Numbers go on from that which was said last.
-    const fn new(last: u64) -> Self {
-        Self { number: last, state: EchoState::Quiet { until: None }, was_heard: false }
-    }
-
-    /// True if it is what was asked for.
-    fn hear(&mut self, number: u64) -> bool {
-        if number != self.number {
-            return false;
-        }
-        self.was_heard = true;
-        self.state = EchoState::Quiet { until: Some(Instant::now() + ECHO_EVERY) };
-        true
-    }
-
-    fn step(&mut self, said: u64, now: Instant) -> Step {
-        match self.state {
-            EchoState::Quiet { until } if until.is_some_and(|until| now < until) => Step::Wait,
-            EchoState::Quiet { .. } => {
-                self.number += 1;
-                self.state = EchoState::Asked;
-                Step::Ask(self.number)
-            }
-            EchoState::Asked => {
-                // Whoever says it may be without a connection, and is asked again.
-                if said >= self.number {
-                    self.state = EchoState::Said { at: now };
-                }
-                Step::Wait
-            }
-            EchoState::Said { at } if now.saturating_duration_since(at) < ECHO_WITHIN => Step::Wait,
-            EchoState::Said { .. } => {
-                self.state = EchoState::Quiet { until: Some(now + ECHO_EVERY) };
-                Step::Missed
-            }
-        }
-    }
-}
-
-const ECHO_EVERY: Duration = Duration::from_secs(5);
-const ECHO_WITHIN: Duration = Duration::from_secs(2);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_echo_that_does_not_come_back_is_missed_once_it_was_said() {
-        let begin = Instant::now();
-        let at = |millis| begin + Duration::from_millis(millis);
-        let mut echo = Echo::new(7);
-        assert_eq!(echo.step(7, at(0)), Step::Ask(8));
-        // Nobody has said it yet.
-        assert_eq!(echo.step(7, at(9_000)), Step::Wait);
-        assert_eq!(echo.step(8, at(10_000)), Step::Wait);
-        assert_eq!(echo.step(8, at(11_999)), Step::Wait);
-        assert_eq!(echo.step(8, at(12_000)), Step::Missed);
-        assert_eq!(echo.step(8, at(16_999)), Step::Wait);
-        assert_eq!(echo.step(8, at(17_000)), Step::Ask(9));
-        assert!(!echo.hear(8) && !echo.was_heard, "it came too late");
-        assert!(echo.hear(9) && echo.was_heard);
-        assert_eq!(echo.step(9, Instant::now()), Step::Wait);
-    }
-}

@@ -128,7 +128,8 @@ RETURNS TABLE (
     switched_off uuid[]
 )
 LANGUAGE plpgsql
--- Tables that were empty when a session began are not empty for long.
+-- Tables that were empty when a plan was made are not empty for long. So each row is looked up by itself, which
+-- LIMIT sees to, and is written at its place, by its ctid.
 SET enable_seqscan = off
 SET enable_hashjoin = off
 SET enable_mergejoin = off
@@ -201,6 +202,9 @@ BEGIN
         switched_off := v_row.answer_switched_off;
         RETURN NEXT;
         RETURN;
+    ELSIF v_row.number > p_number THEN
+        -- One that was given up comes late, from a connection that is gone.
+        RAISE EXCEPTION 'a later group was committed' USING ERRCODE = 'ESL04';
     END IF;
 
     codes := array_fill(0::smallint, ARRAY[n_units]);
@@ -218,16 +222,16 @@ BEGIN
     FOR i IN 1 .. cardinality(p_epochs) LOOP
         PERFORM pg_advisory_xact_lock_shared(esl.class_1(), p_epochs[i]);
     END LOOP;
-    o := 1;
     FOR v_row IN
-        SELECT g.id, g.key, g.last_seq, g.route_version, g.fan_outs, g.used_hour, g.used_events
-        FROM esl.organizations g
-        WHERE g.id = ANY (p_organizations) AND g.deleted_at IS NULL
-        ORDER BY g.id FOR NO KEY UPDATE
+        SELECT t.n, f.*
+        FROM unnest(p_organizations) WITH ORDINALITY AS t (id, n)
+        CROSS JOIN LATERAL (
+            SELECT g.key, g.last_seq, g.route_version, g.fan_outs, g.used_hour, g.used_events
+            FROM esl.organizations g
+            WHERE g.id = t.id AND g.deleted_at IS NULL LIMIT 1 FOR NO KEY UPDATE
+        ) f
     LOOP
-        WHILE p_organizations[o] <> v_row.id LOOP
-            o := o + 1;
-        END LOOP;
+        o := v_row.n;
         org_key[o] := v_row.key;
         org_seq[o] := v_row.last_seq;
         org_version[o] := v_row.route_version;
@@ -236,8 +240,7 @@ BEGIN
         org_used[o] := v_row.used_events;
     END LOOP;
 
-    -- 2. What is there already. The time is that after all waiting. (Each is looked up by itself: LIMIT keeps
-    -- the planner from anything else.)
+    -- 2. What is there already. The time is that after all waiting.
     v_now := esl.now_1(p_now);
     IF cardinality(p_epochs) > 0 THEN
         SELECT array_agg(coalesce(f.lapses_at > v_now, false) ORDER BY t.n) INTO worker_runs
@@ -262,7 +265,7 @@ BEGIN
         FROM unnest(e_id, e_unit, e_intake) WITH ORDINALITY AS t (id, unit, intake, n)
         LEFT JOIN LATERAL (
             SELECT v.seq, v.deliveries, v.digest FROM esl.events v
-            WHERE v.id = t.id AND v.organization = org_key[u_org[t.unit]] LIMIT 1
+            WHERE v.id = t.id AND v.organization + 0 = org_key[u_org[t.unit]] LIMIT 1
         ) f ON true;
     END IF;
     IF EXISTS (SELECT FROM unnest(u_key) AS t (key) WHERE t.key IS NOT NULL) THEN
@@ -517,10 +520,14 @@ BEGIN
                 unit, lane, failures, failed_deliveries, failing_since, open_probes,
                 not_before, last_success_at, exhaustion_told_at, n
             )
-            WHERE codes[t.unit] = 0 AND EXISTS (
-                SELECT FROM esl.subscriptions b JOIN esl.organizations g ON g.key = b.organization
-                WHERE b.lane = t.lane AND b.deleted_at IS NULL AND g.deleted_at IS NULL
-            )
+            CROSS JOIN LATERAL (
+                SELECT b.organization, b.deleted_at FROM esl.subscriptions b
+                WHERE b.lane = t.lane LIMIT 1
+            ) b
+            CROSS JOIN LATERAL (
+                SELECT g.deleted_at FROM esl.organizations g WHERE g.key = b.organization LIMIT 1
+            ) g
+            WHERE codes[t.unit] = 0 AND b.deleted_at IS NULL AND g.deleted_at IS NULL
             ORDER BY t.lane, t.n DESC
         ON CONFLICT (lane) DO UPDATE SET
             failures = excluded.failures,
@@ -534,37 +541,50 @@ BEGIN
 
     IF cardinality(x_unit) > 0 THEN
         -- Of an event that was erased meanwhile it is cancelled what would be owed.
-        SELECT array_agg(
-            codes[t.unit] = 0 AND coalesce(v.erased_at IS NOT NULL, false) ORDER BY t.n
-        ) INTO cancelled
+        SELECT array_agg(codes[t.unit] = 0 AND coalesce(f.is_erased, false) ORDER BY t.n)
+        INTO cancelled
         FROM unnest(x_unit, x_org, x_seq) WITH ORDINALITY AS t (unit, org, seq, n)
-        LEFT JOIN esl.events v ON v.organization = org_key[t.org] AND v.seq = t.seq;
+        LEFT JOIN LATERAL (
+            SELECT v.erased_at IS NOT NULL AS is_erased FROM esl.events v
+            WHERE v.organization = org_key[t.org] AND v.seq = t.seq LIMIT 1
+        ) f ON true;
         INSERT INTO esl.open (lane, due_at, seq)
             SELECT t.lane, 0, x_seq[t.x] FROM unnest(xl_expand, xl_lane) AS t (x, lane)
             WHERE codes[x_unit[t.x]] = 0 AND NOT cancelled[t.x];
         INSERT INTO esl.closed (lane, seq, state, attempts, finished_at)
             SELECT t.lane, x_seq[t.x], 3, 0, v_now FROM unnest(xl_expand, xl_lane) AS t (x, lane)
             WHERE codes[x_unit[t.x]] = 0 AND cancelled[t.x];
-        DELETE FROM esl.fan_outs q
-            USING unnest(x_unit, x_org, x_seq, x_next) AS t (unit, org, seq, next)
-            WHERE codes[t.unit] = 0 AND t.next IS NULL
-                AND q.organization = org_key[t.org] AND q.seq = t.seq;
-        UPDATE esl.fan_outs q SET after_lane = t.next
-            FROM (
-                SELECT u.org, u.seq, max(u.next) AS next
-                FROM unnest(x_unit, x_org, x_seq, x_next) AS u (unit, org, seq, next)
-                WHERE codes[u.unit] = 0 AND u.next IS NOT NULL
-                GROUP BY u.org, u.seq
-            ) t
-            WHERE q.organization = org_key[t.org] AND q.seq = t.seq;
+        -- Of several slices of one the last says where it stands.
+        WITH t AS (
+            SELECT DISTINCT ON (t.org, t.seq) t.org, t.seq, t.next
+            FROM unnest(x_unit, x_org, x_seq, x_next)
+                WITH ORDINALITY AS t (unit, org, seq, next, n)
+            WHERE codes[t.unit] = 0
+            ORDER BY t.org, t.seq, t.n DESC
+        ),
+        f AS (
+            SELECT f.place, t.next FROM t CROSS JOIN LATERAL (
+                SELECT q.ctid AS place FROM esl.fan_outs q
+                WHERE q.organization = org_key[t.org] AND q.seq = t.seq LIMIT 1
+            ) f
+        ),
+        gone AS (
+            DELETE FROM esl.fan_outs q USING f WHERE q.ctid = f.place AND f.next IS NULL
+        )
+        UPDATE esl.fan_outs q SET after_lane = f.next
+            FROM f WHERE q.ctid = f.place AND f.next IS NOT NULL;
     END IF;
 
     IF n_events > 0 THEN
         DELETE FROM esl.intake q
             USING unnest(e_unit, e_id, e_intake) AS t (unit, id, intake)
-            WHERE t.intake IS NOT NULL AND codes[t.unit] = 0
-                AND q.id = t.intake AND q.event_id = t.id
-                AND q.organization = p_organizations[u_org[t.unit]];
+            CROSS JOIN LATERAL (
+                SELECT i.ctid AS place FROM esl.intake i
+                WHERE i.id = t.intake AND i.event_id = t.id
+                    AND i.organization = p_organizations[u_org[t.unit]]
+                LIMIT 1
+            ) f
+            WHERE codes[t.unit] = 0 AND q.ctid = f.place;
         INSERT INTO esl.events (
                 organization, seq, id, event_type, timestamp, deliveries, audience, digest, body, changes
             )
@@ -618,17 +638,22 @@ BEGIN
                 error, before, wave, n
             )
             -- The deletion of its subscription has closed it, whether or not its row says so yet.
-            WHERE s.wave = v_wave AND codes[s.unit] = 0 AND EXISTS (
-                SELECT FROM esl.subscriptions b JOIN esl.organizations g ON g.key = b.organization
-                WHERE b.lane = s.lane AND b.deleted_at IS NULL AND g.deleted_at IS NULL
-            )
+            CROSS JOIN LATERAL (
+                SELECT b.organization, b.deleted_at FROM esl.subscriptions b
+                WHERE b.lane = s.lane LIMIT 1
+            ) b
+            CROSS JOIN LATERAL (
+                SELECT g.deleted_at FROM esl.organizations g WHERE g.key = b.organization LIMIT 1
+            ) g
+            WHERE s.wave = v_wave AND codes[s.unit] = 0
+                AND b.deleted_at IS NULL AND g.deleted_at IS NULL
         ),
         f AS (
-            SELECT s.*, q.due_at FROM s CROSS JOIN LATERAL (
-                SELECT a.due_at, a.attempts FROM esl.open a
+            SELECT s.*, q.place FROM s CROSS JOIN LATERAL (
+                SELECT a.ctid AS place, a.attempts FROM esl.open a
                     WHERE a.lane = s.lane AND a.due_at = 0 AND a.seq = s.seq
                 UNION ALL
-                SELECT a.due_at, a.attempts FROM esl.open a
+                SELECT a.ctid, a.attempts FROM esl.open a
                     WHERE a.lane = s.lane AND a.seq = s.seq AND a.due_at > 0
                 LIMIT 1
             ) q
@@ -636,8 +661,8 @@ BEGIN
             WHERE q.attempts <= s.before
         ),
         gone AS (
-            DELETE FROM esl.open a USING f
-            WHERE a.lane = f.lane AND a.due_at = f.due_at AND a.seq = f.seq
+            -- Rows of this table are never changed where they are, so a place is that of one row.
+            DELETE FROM esl.open a USING f WHERE a.ctid = f.place
             RETURNING f.lane, f.seq, f.outcome, f.due, f.attempts, f.charged, f.at, f.error, f.n,
                 a.created_at, coalesce(f.status, a.last_status) AS status
         ),
@@ -684,7 +709,10 @@ BEGIN
         SET last_seq = org_seq[t.n], fan_outs = org_fans[t.n], used_hour = org_hour[t.n],
             used_events = org_used[t.n]
         FROM unnest(org_key) WITH ORDINALITY AS t (key, n)
-        WHERE g.key = t.key AND org_dirty[t.n];
+        CROSS JOIN LATERAL (
+            SELECT o.ctid AS place FROM esl.organizations o WHERE o.key = t.key LIMIT 1
+        ) f
+        WHERE org_dirty[t.n] AND g.ctid = f.place;
     INSERT INTO esl.handles VALUES (
         p_handle, p_number, v_now, codes, details, seqs, counts, flags, hours, used, firsts,
         cancelled, switched_off

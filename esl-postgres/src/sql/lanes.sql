@@ -51,6 +51,7 @@ DECLARE
     v_now bigint;
 BEGIN
     PERFORM esl.begin_1(p_now);
+    PERFORM esl.follow_clock_1(p_now);
     SELECT w.epoch INTO v_former FROM esl.workers w WHERE w.id = p_worker;
     IF FOUND THEN
         PERFORM pg_advisory_xact_lock(esl.class_1(), v_former);
@@ -74,19 +75,10 @@ RETURNS TABLE (at bigint, leads bool, peers uuid[])
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
-    v_raw bigint;
     v_now bigint;
 BEGIN
     PERFORM esl.begin_1(p_now);
-    IF p_now IS NULL THEN
-        v_raw := floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint;
-        -- A write once a second, however many there are who renew.
-        UPDATE esl.settings s
-            SET clock_ahead_ms = esl.clock_ahead_1(v_raw, s.clock_ahead_ms, s.clock_latest),
-                clock_latest = v_raw
-                    + esl.clock_ahead_1(v_raw, s.clock_ahead_ms, s.clock_latest)
-            WHERE v_raw + s.clock_ahead_ms - s.clock_latest NOT BETWEEN 0 AND 1000;
-    END IF;
+    PERFORM esl.follow_clock_1(p_now);
     v_now := esl.now_1(p_now);
     UPDATE esl.workers w SET lapses_at = v_now + p_lasts_ms
         WHERE w.id = p_worker AND w.epoch = p_epoch AND w.lapses_at > v_now;
@@ -189,6 +181,7 @@ RETURNS TABLE (
     bytes bigint
 )
 LANGUAGE plpgsql
+-- As in `commit_1`: each row is looked up by itself, whatever the planner thinks of the tables.
 SET enable_seqscan = off
 SET enable_hashjoin = off
 SET enable_mergejoin = off
@@ -208,15 +201,17 @@ BEGIN
         FROM unnest(p_lanes, p_retries, p_untried, p_after, p_in_order)
             WITH ORDINALITY AS t (lane, retries, untried, after, in_order, n)
         CROSS JOIN LATERAL (
-            SELECT g.key, g.id
-            FROM esl.owners o
-            JOIN esl.subscriptions s ON s.lane = o.lane
-            JOIN esl.organizations g ON g.key = s.organization
-            WHERE o.lane = t.lane AND o.epoch = p_epoch
-                AND s.active AND s.expiring IS NULL AND s.deleted_at IS NULL
-                AND g.deleted_at IS NULL
-            LIMIT 1
+            SELECT o.epoch FROM esl.owners o WHERE o.lane = t.lane LIMIT 1
+        ) o
+        CROSS JOIN LATERAL (
+            SELECT s.organization, s.active AND s.expiring IS NULL AND s.deleted_at IS NULL AS sends
+            FROM esl.subscriptions s WHERE s.lane = t.lane LIMIT 1
+        ) s
+        CROSS JOIN LATERAL (
+            SELECT g.key, g.id, g.deleted_at FROM esl.organizations g
+            WHERE g.key = s.organization LIMIT 1
         ) f
+        WHERE o.epoch = p_epoch AND s.sends AND f.deleted_at IS NULL
     )
     SELECT w.want, w.organization, w.organization_id, d.part, d.due_at, d.seq,
         d.attempts, d.charged, d.bytes
@@ -224,9 +219,12 @@ BEGIN
         SELECT 0 AS part, v_now AS due_at, 0::bigint AS seq, 0::bigint AS attempts,
             0::bigint AS charged, 0::bigint AS bytes
         UNION ALL (
-            SELECT 1, a.due_at, a.seq, a.attempts, a.charged, octet_length(e.body)::bigint
+            SELECT 1, a.due_at, a.seq, a.attempts, a.charged, e.bytes
             FROM esl.open a
-            LEFT JOIN esl.events e ON e.organization = w.organization AND e.seq = a.seq
+            LEFT JOIN LATERAL (
+                SELECT octet_length(v.body)::bigint AS bytes, v.erased_at FROM esl.events v
+                WHERE v.organization = w.organization AND v.seq = a.seq LIMIT 1
+            ) e ON true
             WHERE a.lane = w.lane AND a.due_at > 0 AND a.due_at <= v_now
                 AND NOT w.in_order AND e.erased_at IS NULL
             ORDER BY a.due_at, a.seq LIMIT w.retries
@@ -238,24 +236,33 @@ BEGIN
             ORDER BY a.due_at, a.seq LIMIT w.retries
         )
         UNION ALL (
-            SELECT 3, a.due_at, a.seq, a.attempts, a.charged, octet_length(e.body)::bigint
+            SELECT 3, a.due_at, a.seq, a.attempts, a.charged, e.bytes
             FROM esl.open a
-            LEFT JOIN esl.events e ON e.organization = w.organization AND e.seq = a.seq
+            LEFT JOIN LATERAL (
+                SELECT octet_length(v.body)::bigint AS bytes, v.erased_at FROM esl.events v
+                WHERE v.organization = w.organization AND v.seq = a.seq LIMIT 1
+            ) e ON true
             WHERE a.lane = w.lane AND a.due_at > v_far AND NOT w.in_order
                 AND e.erased_at IS NULL
             ORDER BY a.due_at, a.seq LIMIT w.retries
         )
         UNION ALL (
-            SELECT 4, a.due_at, a.seq, a.attempts, a.charged, octet_length(e.body)::bigint
+            SELECT 4, a.due_at, a.seq, a.attempts, a.charged, e.bytes
             FROM esl.open a
-            LEFT JOIN esl.events e ON e.organization = w.organization AND e.seq = a.seq
+            LEFT JOIN LATERAL (
+                SELECT octet_length(v.body)::bigint AS bytes, v.erased_at FROM esl.events v
+                WHERE v.organization = w.organization AND v.seq = a.seq LIMIT 1
+            ) e ON true
             WHERE a.lane = w.lane AND a.due_at = 0 AND a.seq > w.after AND e.erased_at IS NULL
             ORDER BY a.seq LIMIT w.untried
         )
         UNION ALL (
-            SELECT 5, a.due_at, a.seq, a.attempts, a.charged, octet_length(e.body)::bigint
+            SELECT 5, a.due_at, a.seq, a.attempts, a.charged, e.bytes
             FROM esl.open a
-            LEFT JOIN esl.events e ON e.organization = w.organization AND e.seq = a.seq
+            LEFT JOIN LATERAL (
+                SELECT octet_length(v.body)::bigint AS bytes, v.erased_at FROM esl.events v
+                WHERE v.organization = w.organization AND v.seq = a.seq LIMIT 1
+            ) e ON true
             WHERE a.lane = w.lane AND a.due_at > 0 AND w.in_order AND e.erased_at IS NULL
             ORDER BY a.seq LIMIT w.retries
         )

@@ -21,6 +21,21 @@ RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
     SELECT greatest(p_latest - p_raw, p_ahead - 50, 0)
 $$;
 
+-- Sees to it that time does not go back: to be called before an epoch is begun or renewed, whose end is in that
+-- time. A write once a second, however many there are who do.
+CREATE FUNCTION esl.follow_clock_1(p_now bigint) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    v_raw bigint := floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint;
+BEGIN
+    IF p_now IS NULL THEN
+        UPDATE esl.settings s
+            SET clock_ahead_ms = esl.clock_ahead_1(v_raw, s.clock_ahead_ms, s.clock_latest),
+                clock_latest = v_raw
+                    + esl.clock_ahead_1(v_raw, s.clock_ahead_ms, s.clock_latest)
+            WHERE v_raw + s.clock_ahead_ms - s.clock_latest NOT BETWEEN 0 AND 1000;
+    END IF;
+END $$;
+
 -- What every transaction that writes begins with. Nobody waits for ever, and what is acknowledged is durable
 -- whatever the database's default is.
 CREATE FUNCTION esl.begin_1(p_now bigint) RETURNS bigint LANGUAGE plpgsql AS $$

@@ -1,8 +1,8 @@
-//! Sweeps beside whatever else is under way.
+//! What one does in the background, beside others who do the same and whatever else is under way.
 
 use esl_core::{
-    WorkerId,
-    storage::{Lanes, Swept},
+    NewReplay, Replay, ReplayId, ReplayOf, Seq, Timestamp, WorkerId,
+    storage::{Lanes, ReplayStep, Replays, StorageErrorKind, Swept},
 };
 
 use crate::world::{World, by_hand};
@@ -69,4 +69,31 @@ async fn a_damaged_subscription_that_is_paused_does_not_hold_up_the_chores() {
     let worker = world.worker().await;
     let swept = world.storage.sweep(&worker, 10).await.unwrap();
     assert_eq!(swept, Swept { ready: vec![world.lane], ..Swept::default() });
+}
+
+#[tokio::test]
+async fn of_two_who_take_a_step_of_a_replay_one_does() {
+    let world = World::new().await;
+    world.events(100).await;
+    let (worker, other) = (world.worker().await, world.beside().await);
+    let new = NewReplay::new(ReplayOf::Missing);
+    let id = ReplayId::from_bytes([1; 16]);
+    let replay = Replay::new(id, world.organization, world.subscription, new, Timestamp::EPOCH);
+    let replay = world.storage.create_replay(replay).await.unwrap();
+    let step = ReplayStep {
+        organization: world.organization,
+        replay: id,
+        from: replay.position,
+        to: Seq::new(100),
+        seqs: (1..=100).map(Seq::new).collect(),
+        is_done: true,
+    };
+    let (one, two) = tokio::join!(
+        world.storage.advance_replay(&worker, step.clone()),
+        other.advance_replay(&worker, step),
+    );
+    let (done, late) = if one.is_ok() { (one, two) } else { (two, one) };
+    assert_eq!(done.unwrap().opened, 100);
+    assert_eq!(late.unwrap_err().kind(), StorageErrorKind::Conflict);
+    assert_eq!(world.numbers("SELECT count(*) FROM esl.open").await, [100]);
 }

@@ -18,7 +18,11 @@ say_why() {
     exit 1
 }
 initdb -D "$folder/data" -U postgres -A trust -E UTF8 --no-locale --no-sync >"$folder/log" 2>&1 || say_why
-options="-c listen_addresses='' -c unix_socket_directories='$folder' -c max_connections=400"
+printf '%s\n' "$ESL_TEST_CERTIFICATE" >"$folder/data/server.crt"
+(umask 077 && printf '%s\n' "$ESL_TEST_KEY" >"$folder/data/server.key")
+
+options="-c listen_addresses=127.0.0.1 -c port=$ESL_TEST_PORT -c ssl=on"
+options="$options -c unix_socket_directories='$folder' -c max_connections=400"
 options="$options -c fsync=off -c full_page_writes=off -c shared_buffers=64MB"
 pg_ctl -D "$folder/data" -l "$folder/log" -w -t 60 -o "$options" start >/dev/null 2>&1 || say_why
 

@@ -8,20 +8,12 @@ use esl_core::{
 };
 use esl_postgres::PostgresStorage;
 use tokio::time::{Instant, timeout};
-use tokio_postgres::{Client, NoTls};
 
-use crate::cluster;
+use crate::{cluster, world::by_hand};
 
 async fn open(schema: &str, url: &str) -> PostgresStorage {
     let options = PostgresStorage::options().schema(schema).may_lose_everything();
     options.open(url).await.unwrap()
-}
-
-/// Somebody who writes into the tables by hand.
-async fn by_hand() -> Client {
-    let (client, connection) = tokio_postgres::connect(cluster::url(), NoTls).await.unwrap();
-    tokio::spawn(connection);
-    client
 }
 
 async fn hear(storage: &PostgresStorage, change: Change) {

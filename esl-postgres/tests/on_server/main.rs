@@ -1,11 +1,19 @@
 //! What holds on a server of PostgreSQL: these tests start one, or use `ESL_TEST_POSTGRES_URL`.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
 mod chores;
+mod clock;
 mod cluster;
 mod conformance;
 mod keys;
 mod listening;
+mod metering;
 mod opening;
+mod outages;
 mod outbox;
+mod publishing;
 mod reading;
+mod removing;
+mod tls;
 mod world;
