@@ -24,7 +24,7 @@ pub struct BrokerUrl(AMQPUri);
 pub enum BrokerUrlError {
     /// It is not such a URL. What it was is not said: it may hold a password.
     #[error(
-        "expected amqp:// or amqps://, perhaps a user and a password, a host, and perhaps a port and a virtual host, such as amqp://esl:secret@localhost:5672/events"
+        "expected amqp:// or amqps:// and a host, such as amqp://esl:secret@localhost:5672/events"
     )]
     Url,
     /// This build speaks no TLS.
