@@ -65,7 +65,8 @@ pub(crate) async fn open(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Resu
         DatabaseUrl::Postgres(url) => {
             let mut options = PostgresStorage::options()
                 .schema(&config.database_schema)
-                .connections(config.database_connections);
+                .connections(config.database_connections)
+                .payload_bytes_max(config.payload_bytes_max);
             if let Some(keyring) = &config.encryption_keys {
                 options = options.keyring(keyring.clone());
             }
