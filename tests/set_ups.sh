@@ -3,7 +3,7 @@
 #
 #   tests/set_ups.sh postgres [FILTER…]
 #
-# ESL_TEST_DATABASE_URL names a server to take in place of one that is started here. Needs PostgreSQL.
+# ESL_TEST_DATABASE_URL names a server to take in place of one that is started here. Needs PostgreSQL, openssl and python3.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$root"
@@ -30,15 +30,17 @@ trap finish EXIT
 start_postgres() {
     [ -z "${ESL_TEST_DATABASE_URL:-}" ] || return 0
     local port as=() socket
+    openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost \
+        -keyout "$scratch/key" -out "$scratch/certificate" 2>/dev/null
     port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
     [ "$(id -u)" != 0 ] || as=(setpriv --reuid=postgres --regid=postgres --init-groups)
     mkfifo "$scratch/input"
     exec 8<>"$scratch/input"
     mkfifo "$scratch/output"
     # It keeps what it acknowledges, as the server demands.
-    (cd / && ESL_TEST_PORT=$port ESL_TEST_CERTIFICATE='' ESL_TEST_KEY='' ESL_TEST_TLS=off \
-        ESL_TEST_POSTGRES_OPTIONS='' exec setsid "${as[@]}" sh "$scratch/cluster.sh" \
-        <"$scratch/input" >"$scratch/output" 8>&-) &
+    (cd / && ESL_TEST_PORT=$port ESL_TEST_CERTIFICATE=$(cat "$scratch/certificate") \
+        ESL_TEST_KEY=$(cat "$scratch/key") ESL_TEST_POSTGRES_OPTIONS='' \
+        exec setsid "${as[@]}" sh "$scratch/cluster.sh" <"$scratch/input" >"$scratch/output" 8>&-) &
     read -r socket <"$scratch/output" || { echo "no server of PostgreSQL could be started" >&2; exit 1; }
     export ESL_TEST_DATABASE_URL="postgres://postgres@127.0.0.1:$port/postgres?sslmode=disable"
 }

@@ -19,5 +19,6 @@ python=$packages/bin/python
 "$python" -m pip install --quiet --disable-pip-version-check "psycopg[binary]==$PSYCOPG"
 
 ESL_TEST_PYTHON=$(realpath -s "$python") \
-    cargo test --manifest-path "$root/Cargo.toml" -p esl-postgres --features live --test on_server \
+    cargo test --manifest-path "$root/Cargo.toml" --workspace \
+    --features "esl-amqp/live esl-postgres/live" --test on_server \
     -- --ignored --exact outbox::a_program_in_python_publishes_with_its_own_rows

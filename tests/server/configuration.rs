@@ -8,7 +8,7 @@ async fn all_wrong_values_are_reported_at_once_with_what_was_expected() {
     let wrong = [
         ("ESL_LISTEN", "localhost"),
         ("ESL_RETRY_ATTEMPTS", "-1"),
-        ("ESL_DATABASE_URL", "postgres://user:hunter2@localhost/esl"),
+        ("ESL_DATABASE_URL", "mysql://user:hunter2@localhost/esl"),
         ("ESL_BOOTSTRAP_CLIENT", "shop:hunter2"),
         ("ESL_BROKER_URL", "http://guest:hunter2@localhost"),
         ("ESL_SIGNATURE_ALGORITHM", "md5"),
@@ -22,7 +22,7 @@ async fn all_wrong_values_are_reported_at_once_with_what_was_expected() {
         for expected in [
             "ESL_LISTEN is `localhost`: expected an IP address and a port",
             "ESL_RETRY_ATTEMPTS is `-1`: expected a whole number from 0 to 100",
-            "ESL_DATABASE_URL is `postgres://(hidden)@localhost/esl`: expected sqlite://",
+            "ESL_DATABASE_URL is `mysql://(hidden)@localhost/esl`: expected sqlite://",
             "ESL_BOOTSTRAP_CLIENT is `(hidden)`: expected a secret of 32 to 256 characters",
             "ESL_BROKER_URL is `http://(hidden)@localhost`: expected amqp:// or amqps://",
             "ESL_SIGNATURE_ALGORITHM is `md5`: expected sha256, sha384 or sha512",

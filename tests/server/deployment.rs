@@ -68,7 +68,9 @@ fn services() -> BTreeMap<&'static str, BTreeMap<&'static str, String>> {
     let mut services = BTreeMap::new();
     let mut service = "";
     let mut is_environment = false;
-    for line in COMPOSE.lines() {
+    let (_, rest) = COMPOSE.split_once("\nservices:\n").expect("it has some");
+    let (block, _) = rest.split_once("\nvolumes:\n").expect("they end with the volumes");
+    for line in block.lines() {
         let indent = line.len() - line.trim_start().len();
         let Some((name, value)) = line.trim().split_once(':') else { continue };
         match indent {

@@ -349,14 +349,14 @@ async fn commands(world: &mut World, variables: &[(&str, &str)]) {
     let long = WRONG.repeat(2);
     let another = format!("shop:{long}");
     let proxy = format!("ftp://esl:{WRONG}@127.0.0.1:1");
-    let database = format!("postgres://esl:{WRONG}@127.0.0.1/esl");
+    let database = format!("postgres://esl:{WRONG}@127.0.0.1:1/esl");
     for (name, value, code) in [
         ("ESL_BOOTSTRAP_CLIENT", &with_wrong, 2),
         ("ESL_BOOTSTRAP_CLIENT", &another, 1),
         ("ESL_ENCRYPTION_KEY", &WRONG.to_owned(), 2),
         ("ESL_ENCRYPTION_KEY", &"61".repeat(32), 1),
         ("ESL_EGRESS_PROXY", &proxy, 2),
-        ("ESL_DATABASE_URL", &database, 2),
+        ("ESL_DATABASE_URL", &database, 1),
         ("ESL_PUBLIC_URL", &proxy, 2),
         ("ESL_BROKER_URL", &database, 2),
     ] {
