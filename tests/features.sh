@@ -39,10 +39,8 @@ forbid() {
 databases='rusqlite|libsqlite3-sys|tokio-postgres|sqlx'
 forbid "a receiver's core" "tokio|hyper|axum|reqwest|$databases" -p esl-core --no-default-features
 forbid "a receiver's esl" "tokio|hyper|axum|reqwest|$databases" -p esl --no-default-features
-forbid "core" "esl-sqlite|esl-postgres|esl-http|esl-server|hyper|axum|$databases" -p esl-core --all-features
+forbid "core" "esl-amqp|esl-sqlite|esl-postgres|esl-http|esl-server|hyper|axum|$databases" -p esl-core --all-features
 forbid "esl-sqlite" "esl-http|esl-server|hyper|axum" -p esl-sqlite
 forbid "esl-postgres" "esl-sqlite|esl-http|esl-server|hyper|axum|libsqlite3-sys|openssl-sys|ring" -p esl-postgres
-forbid "core" "esl-amqp|esl-sqlite|esl-http|esl-server|hyper|axum|$databases" -p esl-core --all-features
-forbid "esl-sqlite" "esl-http|esl-server|hyper|axum" -p esl-sqlite
 forbid "esl-amqp" "esl-sqlite|esl-http|esl-server|hyper|axum|$databases" -p esl-amqp --all-features
 forbid "esl-http" "esl-sqlite|esl-server|$databases" -p esl-http --all-features
