@@ -3,6 +3,7 @@ use std::{sync::Arc, time::Duration};
 use super::{
     Esl, Options,
     driver::{Driver, Parts},
+    fan_out,
     headers::HeaderNames,
     lanes::{Lanes, Limits},
     publish::Sealer,
@@ -35,6 +36,7 @@ pub struct EslBuilder {
     attempt_timeout: Duration,
     grace: Duration,
     in_flight_max: u32,
+    slice: usize,
     is_enabled: bool,
     retention: Option<Duration>,
 }
@@ -61,6 +63,7 @@ impl EslBuilder {
             attempt_timeout: Duration::from_secs(15),
             grace: Duration::from_secs(20),
             in_flight_max: Limits::default().in_flight,
+            slice: fan_out::SLICE,
             is_enabled: true,
             retention: Some(Self::RETENTION_DEFAULT),
         }
@@ -169,6 +172,13 @@ impl EslBuilder {
         self
     }
 
+    /// For tests: so many lanes are a slice of a fan-out.
+    #[doc(hidden)]
+    pub fn lanes_in_slice(mut self, lanes: usize) -> Self {
+        self.slice = lanes.max(1);
+        self
+    }
+
     /// For how long events are kept, with their deliveries; longer, while one of them is still owed.
     /// `None` keeps them for ever. Defaults to 30 days.
     pub fn retention(mut self, age: Option<Duration>) -> Self {
@@ -214,6 +224,7 @@ impl EslBuilder {
             },
             links,
             blobs: self.blobs.clone(),
+            slice: self.slice,
             tiers: self.tiers,
             lanes,
         });

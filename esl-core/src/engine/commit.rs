@@ -9,6 +9,7 @@ use std::{
 use super::{
     driver::Driver,
     inbox::{CommitFailure, ExpandRequest, Group, PublishRequest, SettleRequest},
+    lanes::Owed,
     publish::{PublishError, Terms, route},
 };
 use crate::{
@@ -111,8 +112,8 @@ fn expanded_all(
     }
     driver.update(|lanes| {
         for (request, result) in requests.iter().zip(&results) {
-            if result.as_ref().is_ok_and(|committed| !committed.is_cancelled) {
-                lanes.expanded(request.expand.seq, &request.event, &request.expand.lanes);
+            if let Ok(committed) = result {
+                lanes.expanded(&request.expand, &request.event, committed.is_cancelled);
             }
         }
     });
@@ -244,13 +245,14 @@ fn follow_up(
                 if accepted.repeated {
                     continue;
                 }
-                let owed_now = match routed.audience {
-                    Audience::Matching | Audience::Except(_) if !accepted.fanned_out => {
-                        &*routed.lanes
+                let owed = match routed.audience {
+                    Audience::Only(_) => Owed::Aside,
+                    Audience::Matching | Audience::Except(_) if accepted.fanned_out => {
+                        Owed::InSlices
                     }
-                    Audience::Matching | Audience::Except(_) | Audience::Only(_) => &[],
+                    Audience::Matching | Audience::Except(_) => Owed::Now(&routed.lanes),
                 };
-                lanes.committed(accepted.seq, &routed.event, owed_now);
+                lanes.committed(accepted.seq, &routed.event, owed);
                 if let Audience::Only(lane) = routed.audience {
                     lanes.wake_retries(lane);
                 }

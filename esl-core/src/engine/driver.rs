@@ -43,6 +43,8 @@ pub(crate) struct Driver {
     pub(crate) defaults: Defaults,
     pub(crate) links: Links,
     pub(crate) blobs: Option<Arc<dyn BlobStore>>,
+    /// Lanes in a slice of a fan-out.
+    pub(crate) slice: usize,
     pub(crate) routes: RouteIndex,
     pub(crate) tiers: Tiers,
     pub(crate) usages: Usages,
@@ -86,6 +88,7 @@ pub(crate) struct Parts {
     pub(crate) defaults: Defaults,
     pub(crate) links: Links,
     pub(crate) blobs: Option<Arc<dyn BlobStore>>,
+    pub(crate) slice: usize,
     pub(crate) tiers: Tiers,
     pub(crate) lanes: Lanes,
 }
@@ -105,6 +108,7 @@ impl Driver {
             defaults: parts.defaults,
             links: parts.links,
             blobs: parts.blobs,
+            slice: parts.slice,
             routes: RouteIndex::default(),
             tiers: parts.tiers,
             usages: Usages::default(),

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Lanes in a slice.
-const SLICE: usize = 250;
+pub(crate) const SLICE: usize = 250;
 /// Events that are looked at for a slice …
 const EVENTS_MAX: usize = 64;
 /// … and the bytes of their bodies, beyond the first.
@@ -94,7 +94,7 @@ async fn expand(
         }
         Err(error) => return Err(error.into()),
     };
-    let mut room = SLICE;
+    let mut room = driver.slice;
     let (mut requests, mut answers) = (Vec::new(), Vec::new());
     for fan_out in fan_outs {
         let (lanes, has_more) = routes.rest(&fan_out, room);

@@ -10,8 +10,8 @@ use super::{
 use crate::{
     Action, Actor, Crossed, EventId, LaneId, SealedEvent, Seq, Subscription, Timestamp, Usage,
     storage::{
-        Accepted, Audience, Change, Commit, Committed, Expand, FAN_OUT_ABOVE, Outcome, Publish,
-        Refused, Routed, Settle, Settlement, StorageError, SwitchOff, Unit,
+        Accepted, Audience, Change, Commit, Committed, Expand, Outcome, Publish, Refused, Routed,
+        Settle, Settlement, StorageError, SwitchOff, Unit,
     },
 };
 
@@ -221,7 +221,8 @@ impl State {
         let row = EventRow { event: event.clone(), deliveries, audience, erased_at: None };
         organization.events.insert(seq, row);
         self.events_by_id.insert((event.organization, event.id), seq);
-        let fanned_out = organization.fans_out(routed, is_large_unit);
+        let is_large = is_large_unit || routed.lanes.len() > self.fan_out_above;
+        let fanned_out = organization.fans_out(routed, is_large);
         if let Some(row) = &fanned_out {
             organization.fan_outs.insert(seq, *row);
         } else if let Audience::Only(lane) = routed.audience {
@@ -348,14 +349,13 @@ impl State {
 
 impl OrganizationRow {
     /// What is kept of an event whose deliveries come to be later.
-    fn fans_out(&self, routed: &Routed, is_large_unit: bool) -> Option<FanOutRow> {
+    fn fans_out(&self, routed: &Routed, is_large: bool) -> Option<FanOutRow> {
         let except = match routed.audience {
             Audience::Only(_) => return None,
             Audience::Except(lane) => Some(lane),
             Audience::Matching => None,
         };
         let last = *routed.lanes.last()?;
-        let is_large = is_large_unit || routed.lanes.len() > FAN_OUT_ABOVE;
         let after = LaneId::new(0);
         (is_large || !self.fan_outs.is_empty()).then_some(FanOutRow { after, last, except })
     }

@@ -28,7 +28,7 @@ use crate::{
     Action, Actor, AuditEntry, AuditNumber, BlobKey, Client, Clock, EventId, InstallationId,
     LaneId, LinkKey, OrganizationId, Replay, ReplayNumber, Seq, SubscriptionId, SystemClock,
     Timestamp, WorkerId,
-    storage::{StorageError, StorageErrorKind, StorageTime},
+    storage::{FAN_OUT_ABOVE, StorageError, StorageErrorKind, StorageTime},
 };
 
 /// Storage in memory, for tests, for trying things out, and for events that may die with the
@@ -67,6 +67,15 @@ impl MemoryStorage {
     #[must_use]
     pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
         Self::handle_on(Arc::new(Mutex::new(State::new(clock))))
+    }
+
+    /// For tests: an event that goes to more lanes than this is fanned out, where otherwise it is
+    /// [`FAN_OUT_ABOVE`]. Holds for every handle.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn fanning_out_above(self, lanes: usize) -> Self {
+        self.state().fan_out_above = lanes;
+        self
     }
 
     fn handle_on(state: Arc<Mutex<State>>) -> Self {
@@ -140,6 +149,7 @@ struct State {
     replays: BTreeMap<ReplayNumber, Replay>,
     workers: BTreeMap<WorkerId, WorkerRow>,
     last_epoch: u64,
+    fan_out_above: usize,
     listeners: Listeners,
     audit: Vec<AuditEntry>,
     last_audit: u64,
@@ -167,6 +177,7 @@ impl State {
             replays: BTreeMap::new(),
             workers: BTreeMap::new(),
             last_epoch: 0,
+            fan_out_above: FAN_OUT_ABOVE,
             listeners: Listeners::default(),
             audit: Vec::new(),
             last_audit: 0,

@@ -1,13 +1,15 @@
 //! Two engines over one storage, and an engine that loses its epoch.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use esl_core::{
-    InProcessWake,
-    testing::{Reply, ScriptedTransport},
+    Actor, Clock, Esl, InProcessWake, MemoryStorage, NewSubscription, Organization,
+    storage::Tenancy,
+    testing::{ManualClock, Reply, ScriptedTransport},
 };
+use tokio::runtime::{Builder, Runtime};
 
-use crate::world::{engine, event, run_with, settle_down, url};
+use crate::world::{ORGANIZATION, START, engine, event, run_with, sent_to, settle_down, url};
 
 #[test]
 fn what_one_node_commits_another_delivers_if_it_owns_the_lane() {
@@ -20,7 +22,7 @@ fn what_one_node_commits_another_delivers_if_it_owns_the_lane() {
             world.publish("person.updated", 0).await;
             world.until_delivered(&subscription, 1).await;
 
-            let transport = ScriptedTransport::new(std::sync::Arc::new(world.clock.clone()));
+            let transport = ScriptedTransport::new(Arc::new(world.clock.clone()));
             let second = engine(2, &world.storage, &world.clock, &transport)
                 .wake(joined)
                 .build()
@@ -48,7 +50,7 @@ fn a_subscription_made_at_one_node_is_routed_at_the_other() {
     run_with(
         |builder| builder,
         |world| async move {
-            let transport = ScriptedTransport::new(std::sync::Arc::new(world.clock.clone()));
+            let transport = ScriptedTransport::new(Arc::new(world.clock.clone()));
             let second = engine(2, &world.storage, &world.clock, &transport).build().await.unwrap();
             assert_eq!(second.publish(event("a.b", 1)).await.unwrap().deliveries, 0);
             world.subscribe("a", "*").await;
@@ -79,4 +81,119 @@ fn an_engine_that_slept_through_its_epoch_begins_another_and_loses_nothing() {
             world.until_delivered(&subscription, 21).await;
         },
     );
+}
+
+#[test]
+fn what_another_node_has_expanded_is_not_passed_over_by_the_next_commit() {
+    let two = Two::new();
+    two.first.publish("person.updated", 2);
+    two.second().settle_down();
+    // Follows the last seq, and no fan-out is open any more.
+    two.first.publish("pet.fed", 3);
+    two.until_sent_in_order(3);
+}
+
+#[test]
+fn what_another_node_has_expanded_is_not_passed_over_by_the_next_slice() {
+    let two = Two::new();
+    two.first.publish("person.updated", 2);
+    two.second().settle_down();
+    // The first node expands this one itself.
+    two.first.publish("person.updated", 3);
+    two.until_sent_in_order(3);
+}
+
+/// More lanes than an event goes to at once.
+const CROWD: u64 = 1100;
+
+/// Two nodes that hear no hints of each other, and are each given their turns by hand.
+struct Two {
+    clock: ManualClock,
+    storage: MemoryStorage,
+    transport: ScriptedTransport,
+    /// Owns every lane; one of the receivers has 0 and hangs at 1, so that nobody looks after its lane.
+    first: Node,
+}
+
+/// An engine whose tasks run while something is awaited here, one at a time.
+struct Node {
+    runtime: Runtime,
+    esl: Esl,
+}
+
+impl Two {
+    fn new() -> Self {
+        let clock = ManualClock::new(START);
+        let storage = MemoryStorage::with_clock(Arc::new(clock.clone()));
+        let transport = ScriptedTransport::new(Arc::new(clock.clone()));
+        let first = Node::new(1, &storage, &clock, &transport);
+        first.runtime.block_on(async {
+            let organization = Organization::new(ORGANIZATION, "acme", START);
+            storage.create_organization(organization, &Actor::APPLICATION).await.unwrap();
+            for number in 0..CROWD {
+                let patterns = match number {
+                    0 => vec!["person.*".parse().unwrap(), "pet.*".parse().unwrap()],
+                    _ => vec!["person.*".parse().unwrap()],
+                };
+                let new = NewSubscription::new(url(&number.to_string()), patterns);
+                first.esl.subscribe(ORGANIZATION, new).await.unwrap();
+            }
+        });
+        first.publish("person.updated", 0);
+        let last = (CROWD - 1).to_string();
+        while sent_to(&transport, &last).is_empty() || first.esl.unsettled() > 0 {
+            clock.advance(Duration::from_millis(10));
+            first.settle_down();
+        }
+        transport.script(&url("0"), [Reply::Hang]);
+        first.publish("pet.fed", 1);
+        first.settle_down();
+        assert_eq!(sent_to(&transport, "0"), [0, 1]);
+        Self { clock, storage, transport, first }
+    }
+
+    /// The other node, which begins by looking for fan-outs.
+    fn second(&self) -> Node {
+        Node::new(2, &self.storage, &self.clock, &self.transport)
+    }
+
+    /// Lets the first node work until one receiver has had so many events behind the first.
+    fn until_sent_in_order(&self, count: u64) {
+        let limit = self.clock.monotonic() + Duration::from_secs(60);
+        while sent_to(&self.transport, "0").len() as u64 <= count && self.clock.monotonic() < limit
+        {
+            self.first.settle_down();
+            self.clock.advance(Duration::from_millis(100));
+        }
+        assert_eq!(sent_to(&self.transport, "0"), (0..=count).collect::<Vec<_>>());
+    }
+}
+
+impl Node {
+    fn new(
+        seed: u64,
+        storage: &MemoryStorage,
+        clock: &ManualClock,
+        transport: &ScriptedTransport,
+    ) -> Self {
+        // After each task whatever is awaited has its turn, so that what a call brings about can be kept
+        // waiting.
+        let runtime = Builder::new_current_thread().event_interval(1).build().unwrap();
+        let builder = engine(seed, storage, clock, transport);
+        let esl = runtime.block_on(builder.build()).unwrap();
+        Self { runtime, esl }
+    }
+
+    /// Publishes, and does no more than that.
+    fn publish(&self, event_type: &str, data: u64) {
+        self.runtime.block_on(self.esl.publish(event(event_type, data))).unwrap();
+    }
+
+    fn settle_down(&self) {
+        self.runtime.block_on(async {
+            for _ in 0..20 {
+                settle_down().await;
+            }
+        });
+    }
 }

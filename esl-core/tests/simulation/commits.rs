@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use esl_core::{
     DeliveryId, LaneId, Seq,
     storage::{
-        Accepted, Audience, Committed, Outcome, Publish, Records as _, Refused, Routed, Settlement,
-        Unit,
+        Accepted, Audience, Committed, Expand, Outcome, Publish, Records as _, Refused, Routed,
+        Settlement, Unit,
     },
 };
 
 use crate::{
-    ledger::Ledger,
+    ledger::{FanOutSeen, Ledger},
     world::{World, at_once},
 };
 
@@ -57,6 +57,9 @@ pub(crate) fn look(
     results: &[Result<Committed, Refused>],
 ) {
     for (unit, result) in units.iter().zip(results) {
+        if let (Some(expand), Ok(committed)) = (&unit.expand, result) {
+            expanded(world, expand, committed);
+        }
         let Some(publish) = &unit.publish else { continue };
         match result {
             Ok(committed) => published(world, publish, committed),
@@ -146,6 +149,7 @@ fn stored(world: &World, publish: &Publish, routed: &Routed, accepted: &Accepted
     let event_type = &routed.event.event_type;
     world.count("events");
     let mut problems = Vec::new();
+    let mut fanned_out = false;
     {
         let mut ledger = world.ledger();
         let mut expected = ledger.routed(organization, event_type);
@@ -166,11 +170,85 @@ fn stored(world: &World, publish: &Publish, routed: &Routed, accepted: &Accepted
         if tenant.committed.insert(accepted.id, accepted.seq).is_some() {
             problems.push(format!("{accepted:?} was stored twice"));
         }
-        for lane in &*routed.lanes {
-            ledger.owe(*lane, accepted.seq, accepted.id, 0);
+        let is_large = publish.is_large() || routed.lanes.len() > world.fan_out_above;
+        let except = match routed.audience {
+            Audience::Except(lane) => Some(lane),
+            Audience::Matching | Audience::Only(_) => None,
+        };
+        match routed.lanes.last() {
+            Some(last) if !is_only(routed) && (is_large || !tenant.fan_outs.is_empty()) => {
+                let fan_out = FanOutSeen {
+                    event: accepted.id,
+                    event_type: event_type.clone(),
+                    last: *last,
+                    except,
+                    after: LaneId::new(0),
+                };
+                tenant.fan_outs.insert(accepted.seq, fan_out);
+                fanned_out = true;
+            }
+            Some(_) | None => {
+                // One that passes open fan-outs has no place in the order of the others.
+                let generation = u32::from(!tenant.fan_outs.is_empty());
+                for lane in &*routed.lanes {
+                    ledger.owe(*lane, accepted.seq, accepted.id, generation);
+                }
+            }
         }
     }
-    routed.lanes.iter().for_each(|_| world.count("deliveries"));
+    if accepted.fanned_out != fanned_out {
+        problems.push(format!("{accepted:?} is to be fanned out: {fanned_out}"));
+    }
+    world.count(if fanned_out { "fan-outs" } else { "events owed at once" });
+    if !fanned_out {
+        routed.lanes.iter().for_each(|_| world.count("deliveries"));
+    }
+    problems.into_iter().for_each(|problem| world.violation(format_args!("{problem}")));
+}
+
+fn is_only(routed: &Routed) -> bool {
+    matches!(routed.audience, Audience::Only(_))
+}
+
+/// A slice is of the first fan-out that is open, and for the lanes that are next there.
+fn expanded(world: &World, slice: &Expand, committed: &Committed) {
+    world.count("slices");
+    let mut problems = Vec::new();
+    let mut ledger = world.ledger();
+    let fan_outs = &ledger.organizations[&slice.organization].fan_outs;
+    let Some((seq, fan_out)) = fan_outs.first_key_value().map(|(seq, it)| (*seq, it.clone()))
+    else {
+        drop(ledger);
+        return world.violation(format_args!("nothing is open for {slice:?}"));
+    };
+    let mut left = ledger.routed(slice.organization, &fan_out.event_type);
+    left.retain(|lane| {
+        *lane > fan_out.after && *lane <= fan_out.last && Some(*lane) != fan_out.except
+    });
+    let next = left.get(..slice.lanes.len());
+    let has_more = left.len() > slice.lanes.len();
+    let is_right = (seq, fan_out.after) == (slice.seq, slice.after)
+        && next == Some(&*slice.lanes)
+        && slice.next == slice.lanes.last().copied().filter(|_| has_more);
+    if !is_right {
+        problems.push(format!("{slice:?} of {fan_out:?}, with {left:?} left"));
+    }
+    let is_erased = ledger.erased.contains(&(slice.organization, fan_out.event));
+    if committed.is_cancelled != is_erased {
+        problems.push(format!("{slice:?} should be cancelled: {is_erased}"));
+    }
+    for lane in &*slice.lanes {
+        ledger.owe(*lane, seq, fan_out.event, 0);
+        let owed = ledger.deliveries.get_mut(&(*lane, seq)).unwrap();
+        owed.is_open = !is_erased;
+    }
+    let fan_outs = &mut ledger.organizations.get_mut(&slice.organization).unwrap().fan_outs;
+    match slice.next {
+        Some(next) => fan_outs.get_mut(&seq).unwrap().after = next,
+        None => drop(fan_outs.remove(&seq)),
+    }
+    drop(ledger);
+    slice.lanes.iter().for_each(|_| world.count("deliveries"));
     problems.into_iter().for_each(|problem| world.violation(format_args!("{problem}")));
 }
 

@@ -44,7 +44,21 @@ pub(crate) struct Tenant {
     pub(crate) last_seq: u64,
     pub(crate) committed: BTreeMap<EventId, Seq>,
     pub(crate) ids: BTreeMap<Seq, EventId>,
+    /// Those that are not owed to all of their lanes yet.
+    pub(crate) fan_outs: BTreeMap<Seq, FanOutSeen>,
     pub(crate) used: BTreeMap<Hour, u64>,
+}
+
+/// An event whose deliveries come to be in slices.
+#[derive(Debug, Clone)]
+pub(crate) struct FanOutSeen {
+    pub(crate) event: EventId,
+    pub(crate) event_type: EventType,
+    /// The last lane that it is for.
+    pub(crate) last: LaneId,
+    pub(crate) except: Option<LaneId>,
+    /// Up to here it is expanded.
+    pub(crate) after: LaneId,
 }
 
 /// A subscription as storage has it, and what it ever was.

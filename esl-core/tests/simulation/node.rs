@@ -67,6 +67,7 @@ impl Node {
             .wake(wake)
             .retry(world.retry.clone())
             .retention(None)
+            .lanes_in_slice(world.slice)
             .transport(Network { world: Arc::clone(world), node: number });
         let esl = Arc::<Mutex<Started>>::default();
         let started = Arc::clone(&esl);

@@ -9,7 +9,7 @@ use esl_core::{
 };
 
 use crate::{
-    ledger::{Owed, PublishCall},
+    ledger::{Ledger, Owed, PublishCall},
     world::{World, at_once},
 };
 
@@ -20,7 +20,8 @@ pub(crate) fn is_at_rest(world: &World) -> bool {
         if ledger.publishes.iter().any(|call| {
             call.result.is_none()
                 && ledger.epochs.values().any(|it| it.node == call.node && !it.is_over)
-        }) {
+        }) || fan_outs(&ledger) > 0
+        {
             return false;
         }
         let mut open: Vec<LaneId> = ledger
@@ -46,6 +47,11 @@ fn is_sending(world: &World, lane: LaneId) -> bool {
     found.is_some_and(|subscription| subscription.is_sending())
 }
 
+/// Those that are not expanded.
+fn fan_outs(ledger: &Ledger) -> usize {
+    ledger.organizations.values().map(|tenant| tenant.fan_outs.len()).sum()
+}
+
 /// Those that can go on.
 fn running_replays(world: &World) -> usize {
     let running = at_once(world.truth.running_replays(ReplayNumber(0), 1000)).unwrap();
@@ -63,6 +69,10 @@ pub(crate) fn judge(world: &World, nodes: &[usize]) {
     let replays = running_replays(world);
     if replays > 0 {
         problems.push(format!("{replays} replays do not end"));
+    }
+    let fan_outs = fan_outs(&world.ledger());
+    if fan_outs > 0 {
+        problems.push(format!("{fan_outs} fan-outs do not end"));
     }
     let intake = at_once(world.truth.intake(None, 10, &[])).unwrap().len();
     if intake > 0 {

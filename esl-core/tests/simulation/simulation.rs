@@ -43,7 +43,8 @@ struct Simulation {
     world: Arc<World>,
     dice: Dice,
     script: Script,
-    wake: InProcessWake,
+    /// How the engines hear hints of each other; in some worlds none ever comes.
+    wake: Option<InProcessWake>,
     slots: Vec<Slot>,
     nodes_started: usize,
     ahead: Duration,
@@ -64,7 +65,7 @@ impl Simulation {
             world: Arc::clone(world),
             dice: dice.fork(),
             script,
-            wake: InProcessWake::new(),
+            wake: dice.permille(700).then(InProcessWake::new),
             slots,
             nodes_started: 0,
             ahead: Duration::ZERO,
@@ -155,7 +156,9 @@ impl Simulation {
                 Slot::EmptyUntil(until) if *until <= self.world.now() => {
                     self.nodes_started += 1;
                     let (number, dice) = (self.nodes_started, self.dice.fork());
-                    let node = Node::start(&self.world, number, dice, self.wake.join());
+                    let wake =
+                        self.wake.as_ref().map_or_else(InProcessWake::new, InProcessWake::join);
+                    let node = Node::start(&self.world, number, dice, wake);
                     self.slots[index] = Slot::Node(node);
                 }
                 Slot::EmptyUntil(_) => {}

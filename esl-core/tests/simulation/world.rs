@@ -12,7 +12,10 @@ use std::{
     time::Duration,
 };
 
-use esl_core::{Clock, MemoryStorage, Monotonic, RetryPolicy, Timestamp, testing::ManualClock};
+use esl_core::{
+    Clock, MemoryStorage, Monotonic, RetryPolicy, Timestamp, storage::FAN_OUT_ABOVE,
+    testing::ManualClock,
+};
 
 use crate::{bug::Bug, dice::Dice, faults::Faults, ledger::Ledger, trace::Trace};
 
@@ -28,6 +31,10 @@ pub(crate) struct World {
     pub(crate) truth: MemoryStorage,
     /// The engines' own way to try again.
     pub(crate) retry: RetryPolicy,
+    /// An event for more lanes is fanned out …
+    pub(crate) fan_out_above: usize,
+    /// … in slices of so many.
+    pub(crate) slice: usize,
     pub(crate) bug: Option<Bug>,
     is_healed: AtomicBool,
     ledger: Mutex<Ledger>,
@@ -42,7 +49,9 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(dice: &Dice, bug: Option<Bug>, keeps_text: bool) -> Self {
         let clock = ManualClock::new(START);
-        let truth = MemoryStorage::with_clock(std::sync::Arc::new(clock.clone()));
+        let fan_out_above = *dice.pick(&[FAN_OUT_ABOVE, 1, 2, 3]);
+        let truth = MemoryStorage::with_clock(std::sync::Arc::new(clock.clone()))
+            .fanning_out_above(fan_out_above);
         let first = *dice.pick(&[100, 1000, 1000, 5000]);
         let retry = RetryPolicy::default()
             .with_budget(u32::try_from(dice.between(0, 5)).unwrap())
@@ -53,6 +62,8 @@ impl World {
             faults: Faults::draw(dice),
             truth,
             retry,
+            fan_out_above,
+            slice: *dice.pick(&[1, 1, 2, 250]),
             bug,
             is_healed: AtomicBool::new(false),
             ledger: Mutex::default(),

@@ -198,7 +198,7 @@ mod tests {
         SubscriptionId, Timestamp, WorkerId,
         engine::{
             headers::HeaderNames,
-            lanes::{Bearing, Limits},
+            lanes::{Bearing, Limits, Owed},
             target::{Defaults, Target},
         },
         storage::{Due, LaneState, Waiting, Worker},
@@ -310,7 +310,7 @@ mod tests {
     fn a_retry_is_held_until_its_own_attempt_is_settled() {
         let (lane, seq) = (LaneId::new(1), Seq::new(1));
         let mut lanes = one_lane();
-        lanes.expanded(seq, &event(10), &[lane]);
+        lanes.owe(seq, &event(10), &[lane]);
         let first = lanes.next(NOW.monotonic).expect("it is sent");
         lanes.finished(&first, Bearing::Well, NOW);
         // Its settlement is committed; before that is heard of, a claim brings what storage has.
@@ -354,7 +354,7 @@ mod tests {
         lanes.switched_off(LaneId::new(1));
         lanes.errands(8);
         lanes.taken(target(1), LaneState::default(), NOW);
-        lanes.committed(Seq::new(1), &event(10), &[LaneId::new(1)]);
+        lanes.committed(Seq::new(1), &event(10), Owed::Now(&[LaneId::new(1)]));
         let due =
             Due { seq: Seq::new(1), event: event(10), is_retry: false, attempts: 0, charged: 0 };
         claim(&mut lanes, vec![due], None);

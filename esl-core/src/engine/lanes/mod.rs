@@ -19,10 +19,13 @@ use std::{
 };
 
 mod claims;
+mod course;
 mod keeping;
 mod sends;
 mod takes;
 
+pub(crate) use self::course::Owed;
+use self::course::{Course, Look};
 use super::{
     breadth::Breadth,
     lane::{Claim, Job, Lane},
@@ -31,7 +34,7 @@ use super::{
 };
 use crate::{
     LaneId, Monotonic, OrganizationId, RetryPolicy, SealedEvent, Seq, Timestamp,
-    storage::{LaneState, Waiting, Want, Worker},
+    storage::{Expand, LaneState, Waiting, Want, Worker},
 };
 
 /// How much is kept in memory and under way.
@@ -167,8 +170,7 @@ pub(crate) struct Lanes {
 
 #[derive(Debug, Default)]
 struct OrganizationLanes {
-    /// The last seq that came from a commit of ours; `None` if others may have committed since.
-    seen: Option<Seq>,
+    course: Course,
     lanes: BTreeSet<LaneId>,
     /// Deliveries in windows.
     jobs: usize,
@@ -247,18 +249,39 @@ impl Lanes {
         self.epoch_end = Monotonic::ZERO;
     }
 
-    /// An event was committed by this engine, for these lanes.
-    pub(crate) fn committed(&mut self, seq: Seq, event: &Arc<SealedEvent>, lanes: &[LaneId]) {
-        let organization = self.organizations.entry(event.organization).or_default();
-        if organization.seen.is_none_or(|seen| seen.next() != seq) {
-            self.spill_organization(event.organization);
+    /// An event was committed by this engine.
+    pub(crate) fn committed(&mut self, seq: Seq, event: &Arc<SealedEvent>, owed: Owed<'_>) {
+        let entry = self.organizations.entry(event.organization).or_default();
+        if entry.course.committed(seq, owed) {
+            self.spill_lanes(event.organization);
         }
-        self.organizations.entry(event.organization).or_default().seen = Some(seq);
-        self.expanded(seq, event, lanes);
+        match owed {
+            Owed::Now(lanes) => self.owe(seq, event, lanes),
+            Owed::InSlices | Owed::Aside => {}
+        }
+    }
+
+    /// A slice was committed by this engine; its event is owed to the lanes from now on, unless it was
+    /// erased.
+    pub(crate) fn expanded(
+        &mut self,
+        slice: &Expand,
+        event: &Arc<SealedEvent>,
+        is_cancelled: bool,
+    ) {
+        let organization = slice.organization;
+        match self.organizations.entry(organization).or_default().course.expanded(slice) {
+            Look::Nobody => {}
+            Look::Its => slice.lanes.iter().for_each(|id| self.spill(*id)),
+            Look::All => self.spill_lanes(organization),
+        }
+        if !is_cancelled {
+            self.owe(slice.seq, event, &slice.lanes);
+        }
     }
 
     /// An event is owed to these lanes from now on.
-    pub(crate) fn expanded(&mut self, seq: Seq, event: &Arc<SealedEvent>, lanes: &[LaneId]) {
+    fn owe(&mut self, seq: Seq, event: &Arc<SealedEvent>, lanes: &[LaneId]) {
         for &id in lanes {
             self.enter(id, event.organization);
             let has_room = self.room(event.organization) > 0;
@@ -283,13 +306,21 @@ impl Lanes {
         }
     }
 
-    /// What an organization's commits led to is not known, or others have committed: its lanes look
-    /// in storage.
+    /// What an organization's commits led to is not known: its lanes look in storage.
     pub(crate) fn spill_organization(&mut self, organization: OrganizationId) {
         let Some(entry) = self.organizations.get_mut(&organization) else { return };
-        entry.seen = None;
-        for id in entry.lanes.clone() {
-            let lane = self.lanes.get_mut(&id).expect("a listed lane exists");
+        entry.course = Course::default();
+        self.spill_lanes(organization);
+    }
+
+    fn spill_lanes(&mut self, organization: OrganizationId) {
+        let Some(entry) = self.organizations.get(&organization) else { return };
+        entry.lanes.clone().into_iter().for_each(|id| self.spill(id));
+    }
+
+    /// A lane, if it is known, looks in storage for what came by others.
+    fn spill(&mut self, id: LaneId) {
+        if let Some(lane) = self.lanes.get_mut(&id) {
             lane.spill();
             self.refill(id);
         }

@@ -88,6 +88,10 @@ impl FaultyStorage {
             return None;
         };
         let organization = publish.organization;
+        let is_behind = !self.world.ledger().organizations[&organization].fan_outs.is_empty();
+        if is_behind || routed.lanes.len() > self.world.fan_out_above {
+            return None;
+        }
         let routes = at_once(self.inner.routes(organization)).ok()??;
         let known = at_once(self.inner.event(organization, routed.event.id)).ok()?;
         (routes.version == publish.route_version && known.is_none()).then(|| Accepted {
