@@ -76,6 +76,8 @@ pub(crate) struct Driver {
     starting: AtomicUsize,
     /// Ends what is under way.
     pub(crate) abort: CancellationToken,
+    /// Whether the chores are this engine's, as of the last renewal.
+    pub(crate) leads: AtomicBool,
     /// A task of the engine has panicked.
     pub(crate) has_panicked: AtomicBool,
 }
@@ -130,6 +132,7 @@ impl Driver {
             sends: TaskTracker::new(),
             starting: AtomicUsize::new(0),
             abort: CancellationToken::new(),
+            leads: AtomicBool::new(false),
             has_panicked: AtomicBool::new(false),
         }
     }

@@ -1,13 +1,16 @@
 //! Tenure: the worker's epoch, and looking round for lanes that have work.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio_util::sync::CancellationToken;
 
 use super::driver::Driver;
 use crate::{
     Monotonic, WorkerId,
-    storage::{Change, EPOCH, StorageError, StorageErrorKind, Worker},
+    storage::{Change, EPOCH, Renewed, StorageError, StorageErrorKind, Tenure, Worker},
 };
 
 const RENEW_EVERY: Duration = Duration::from_secs(5);
@@ -18,13 +21,28 @@ const LOOK_PAGE: usize = 1000;
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 const SWEEP_SLICE: usize = 500;
 
+/// What engines enlist for: lanes, and the chores.
+const TENURE: Tenure = Tenure { takes_lanes: true, leads: Some("chores") };
+
 /// Begins the worker's first epoch.
-pub(crate) async fn enlist(driver: &Arc<Driver>, id: WorkerId) -> Result<Worker, StorageError> {
+pub(crate) async fn enlist(driver: &Arc<Driver>, id: WorkerId) -> Result<(), StorageError> {
     let asked_at = driver.clock.monotonic();
-    let worker = driver.storage.enlist(id).await?;
-    driver.update(|lanes| lanes.extend_epoch(worker, asked_at + EPOCH));
+    let (worker, renewed) = driver.storage.enlist(id, TENURE).await?;
+    follow_renewal(driver, worker, renewed, asked_at);
     driver.poll.notify_one();
-    Ok(worker)
+    Ok(())
+}
+
+/// An epoch has begun or goes on, as storage says that was asked for it then.
+fn follow_renewal(driver: &Arc<Driver>, worker: Worker, renewed: Renewed, asked_at: Monotonic) {
+    driver.time.follow(renewed.at, asked_at);
+    if driver.leads.swap(renewed.leads, Ordering::Relaxed) != renewed.leads {
+        tracing::debug!(leads = renewed.leads, "who does the chores has changed");
+    }
+    let peers = driver.update(|lanes| lanes.extend_epoch(worker, asked_at + EPOCH, renewed.peers));
+    if let Some(engines) = peers {
+        tracing::debug!(engines, "the engines that share the lanes have changed");
+    }
 }
 
 /// Renews the epoch until it is stopped, and begins another when it was lost.
@@ -34,18 +52,18 @@ pub(crate) async fn keep(driver: Arc<Driver>, id: WorkerId, stop: CancellationTo
         let asked_at = driver.clock.monotonic();
         let worker = driver.lanes().worker();
         let result = match worker {
-            Some(worker) => driver.storage.renew(&worker).await.map(|()| worker),
+            Some(worker) => driver.storage.renew(&worker).await.map(|renewed| {
+                follow_renewal(&driver, worker, renewed, asked_at);
+            }),
             None => enlist(&driver, id).await,
         };
         wait = match result {
-            Ok(worker) => {
-                driver.update(|lanes| lanes.extend_epoch(worker, asked_at + EPOCH));
-                RENEW_EVERY
-            }
+            Ok(()) => RENEW_EVERY,
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "epoch not renewed");
                 if error.kind() == StorageErrorKind::Fenced && worker.is_some() {
                     driver.lanes().end_epoch();
+                    driver.leads.store(false, Ordering::Relaxed);
                     driver.routes.forget_all();
                     Duration::ZERO
                 } else {

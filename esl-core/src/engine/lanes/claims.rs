@@ -239,7 +239,7 @@ mod tests {
     fn fill(limits: Limits, lanes: u64, body: usize) -> Vec<usize> {
         let mut all = Lanes::new(limits);
         let worker = Worker { id: WorkerId::from_bytes([4; 16]), epoch: 1 };
-        all.extend_epoch(worker, NOW.monotonic + Duration::from_secs(30));
+        all.extend_epoch(worker, NOW.monotonic + Duration::from_secs(30), vec![worker.id]);
         for number in 0..lanes {
             all.taken(target(number), LaneState::default(), NOW);
             all.lanes.get_mut(&LaneId::new(number)).expect("taken").spill();
@@ -291,7 +291,7 @@ mod tests {
     fn one_lane() -> Lanes {
         let mut lanes = Lanes::new(Limits::default());
         let worker = Worker { id: WorkerId::from_bytes([4; 16]), epoch: 1 };
-        lanes.extend_epoch(worker, NOW.monotonic + Duration::from_secs(30));
+        lanes.extend_epoch(worker, NOW.monotonic + Duration::from_secs(30), vec![worker.id]);
         lanes.taken(target(1), LaneState::default(), NOW);
         claim(&mut lanes, Vec::new(), None);
         lanes

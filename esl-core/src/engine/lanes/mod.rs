@@ -33,7 +33,7 @@ use super::{
     turn::Turn,
 };
 use crate::{
-    LaneId, Monotonic, OrganizationId, RetryPolicy, SealedEvent, Seq, Timestamp,
+    LaneId, Monotonic, OrganizationId, RetryPolicy, SealedEvent, Seq, Timestamp, WorkerId,
     storage::{Expand, LaneState, Waiting, Want, Worker},
 };
 
@@ -160,6 +160,8 @@ pub(crate) struct Lanes {
     is_stopped: bool,
     /// `None` between two epochs, and after the end of the last.
     worker: Option<Worker>,
+    /// Who takes lanes, this engine included.
+    peers: Vec<WorkerId>,
     /// Nothing is begun that could end after this.
     epoch_end: Monotonic,
     /// The first alarm that the claimer knows of.
@@ -208,16 +210,25 @@ impl Lanes {
             unsettled: 0,
             is_stopped: false,
             worker: None,
+            peers: Vec::new(),
             announced: None,
             rounds: VecDeque::new(),
             epoch_end: Monotonic::ZERO,
         }
     }
 
-    /// An epoch has begun, or goes on; it lasts until `end`.
-    pub(crate) fn extend_epoch(&mut self, worker: Worker, end: Monotonic) {
+    /// An epoch has begun, or goes on; it lasts until `end`, and these take lanes. How many they are, if
+    /// that has changed.
+    pub(crate) fn extend_epoch(
+        &mut self,
+        worker: Worker,
+        end: Monotonic,
+        peers: Vec<WorkerId>,
+    ) -> Option<usize> {
         self.worker = Some(worker);
         self.epoch_end = end;
+        let before = std::mem::replace(&mut self.peers, peers);
+        (before != self.peers).then_some(self.peers.len())
     }
 
     /// For how long a worker may still send in its epoch; zero if that is over.

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     DeliveryState, HELD_MAX, LaneId, NewReplay, Replay, ReplayId, ReplayOf, Seq, Subscription,
     SubscriptionUpdate,
-    storage::{Outcome, StorageErrorKind, Unit, Worker},
+    storage::{Outcome, StorageErrorKind, Tenure, Unit, Worker},
 };
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -151,7 +151,8 @@ async fn states(world: &World, subscription: &Subscription) -> String {
 /// Sweeps until there is nothing left to do: what expired, and what is ready.
 async fn sweep_all(world: &World, limit: usize) -> (usize, Vec<LaneId>) {
     // The world's time has gone on for longer than any epoch.
-    let worker = world.storage.enlist(world.worker_id()).await.expect(WORKS);
+    let (worker, _) =
+        world.storage.enlist(world.worker_id(), Tenure::default()).await.expect(WORKS);
     let (mut expired, mut ready) = (0, Vec::new());
     for _ in 0..1000 {
         let swept = world.storage.sweep(&worker, limit).await.expect(WORKS);

@@ -165,7 +165,11 @@ macro_rules! storage_suite {
                 a_second_engine_is_refused_or_shares,
                 of_two_takers_of_a_lane_one_wins,
                 a_lapsed_engine_cannot_settle_what_another_took_over,
-                a_clock_that_is_set_back_ends_no_epoch_and_prolongs_none;
+                a_clock_that_is_set_back_ends_no_epoch_and_prolongs_none,
+                renewing_says_the_time_and_who_is_alive,
+                a_released_lane_is_free,
+                of_two_leaders_one_leads,
+                a_settlement_under_way_is_over_before_its_lane_is_taken;
             changes:
                 own_changes_are_not_heard,
                 changes_to_subscriptions_are_heard_by_others,
