@@ -4,7 +4,7 @@ use std::{
     collections::{HashMap, hash_map::Entry},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -27,7 +27,7 @@ use crate::{
     Subscription, Tiers, Timestamp, Transport, Wake, data_ref,
     link::{Links, link_expiry},
     relinked,
-    storage::{Storage, StorageError, StorageTime},
+    storage::{Storage, StorageError, StorageTime, Tenure},
 };
 
 /// Everything that the engine's tasks share.
@@ -58,6 +58,8 @@ pub(crate) struct Driver {
     pub(crate) schedule: Notify,
     /// Lanes may have work that nobody told of.
     pub(crate) poll: Notify,
+    /// The engines that share the lanes have changed.
+    pub(crate) handover: Notify,
     /// There are events to be expanded.
     pub(crate) fan_outs: Notify,
     /// There are replays to go on with.
@@ -72,8 +74,12 @@ pub(crate) struct Driver {
     pub(crate) sends: TaskTracker,
     /// How many of them have not come to run yet.
     starting: AtomicUsize,
+    /// How many commits have begun.
+    pub(crate) commits: AtomicU64,
     /// Ends what is under way.
     pub(crate) abort: CancellationToken,
+    /// What the engine enlists for.
+    pub(crate) tenure: Tenure,
     /// Whether the chores are this engine's, as of the last renewal.
     pub(crate) leads: AtomicBool,
     /// A task of the engine has panicked.
@@ -92,6 +98,7 @@ pub(crate) struct Parts {
     pub(crate) blobs: Option<Arc<dyn BlobStore>>,
     pub(crate) slice: usize,
     pub(crate) tiers: Tiers,
+    pub(crate) tenure: Tenure,
     pub(crate) lanes: Lanes,
 }
 
@@ -120,6 +127,7 @@ impl Driver {
             intake: Notify::new(),
             schedule: Notify::new(),
             poll: Notify::new(),
+            handover: Notify::new(),
             fan_outs: Notify::new(),
             replays: Notify::new(),
             chores: Notify::new(),
@@ -128,7 +136,9 @@ impl Driver {
             damage_told_at: Mutex::default(),
             sends: TaskTracker::new(),
             starting: AtomicUsize::new(0),
+            commits: AtomicU64::new(0),
             abort: CancellationToken::new(),
+            tenure: parts.tenure,
             leads: AtomicBool::new(false),
             has_panicked: AtomicBool::new(false),
         }

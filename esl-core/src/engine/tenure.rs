@@ -7,27 +7,24 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::driver::Driver;
+use super::{driver::Driver, lanes::LOOK_EVERY};
 use crate::{
     Monotonic, WorkerId,
-    storage::{Change, EPOCH, Renewed, StorageError, StorageErrorKind, Tenure, Worker},
+    storage::{Change, EPOCH, Renewed, StorageError, StorageErrorKind, Worker},
 };
 
 const RENEW_EVERY: Duration = Duration::from_secs(5);
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// Lanes that nobody told of are found within this time.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
 const LOOK_PAGE: usize = 1000;
+/// So many lanes are let go of in a second, so that they are taken elsewhere as quickly.
+const HANDED_OVER_MAX: usize = 256;
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 const SWEEP_SLICE: usize = 500;
-
-/// What engines enlist for: lanes, and the chores.
-const TENURE: Tenure = Tenure { takes_lanes: true, leads: Some("chores") };
 
 /// Begins the worker's first epoch.
 pub(crate) async fn enlist(driver: &Arc<Driver>, id: WorkerId) -> Result<(), StorageError> {
     let asked_at = driver.clock.monotonic();
-    let (worker, renewed) = driver.storage.enlist(id, TENURE).await?;
+    let (worker, renewed) = driver.storage.enlist(id, driver.tenure).await?;
     follow_renewal(driver, worker, renewed, asked_at);
     driver.poll.notify_one();
     Ok(())
@@ -42,6 +39,25 @@ fn follow_renewal(driver: &Arc<Driver>, worker: Worker, renewed: Renewed, asked_
     let peers = driver.update(|lanes| lanes.extend_epoch(worker, asked_at + EPOCH, renewed.peers));
     if let Some(engines) = peers {
         tracing::debug!(engines, "the engines that share the lanes have changed");
+        driver.handover.notify_one();
+    }
+}
+
+/// After each change of the engines that share the lanes, lets go of those that are to be others', some at
+/// a time.
+pub(crate) async fn hand_over(driver: Arc<Driver>, stop: CancellationToken) {
+    loop {
+        // Both arms may be dropped: they hold nothing.
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = driver.handover.notified() => {}
+        }
+        while driver.update(|lanes| lanes.leave_some(HANDED_OVER_MAX)) {
+            if !pause(&driver, Duration::from_secs(1), &stop).await {
+                return;
+            }
+        }
     }
 }
 
@@ -98,6 +114,9 @@ pub(crate) async fn look_round(driver: Arc<Driver>, stop: CancellationToken) {
 async fn look(driver: &Arc<Driver>, worker: &Worker) -> Result<(), StorageError> {
     let mut after = None;
     loop {
+        if after.is_none() {
+            driver.lanes().begin_look();
+        }
         let page = driver.storage.waiting(worker, after, LOOK_PAGE).await?;
         let is_last = page.len() < LOOK_PAGE;
         after = page.last().map(|waiting| waiting.lane);
@@ -108,6 +127,7 @@ async fn look(driver: &Arc<Driver>, worker: &Worker) -> Result<(), StorageError>
             }
         });
         if is_last {
+            driver.lanes().end_look();
             return Ok(());
         }
     }
@@ -124,7 +144,7 @@ pub(crate) async fn listen(driver: Arc<Driver>, stop: CancellationToken) {
                 changes.into_iter().for_each(|change| follow(&driver, change));
             }
             lanes = driver.wake.listen() => {
-                driver.update(|known| lanes.iter().for_each(|id| known.wake_if_owned(*id)));
+                driver.update(|known| lanes.iter().for_each(|id| known.hinted(*id)));
             }
         }
     }
@@ -163,7 +183,7 @@ pub(crate) async fn sweep(driver: Arc<Driver>, stop: CancellationToken) {
         let Some(worker) = driver.lanes().worker() else { continue };
         wait = match driver.storage.sweep(&worker, SWEEP_SLICE).await {
             Ok(swept) => {
-                driver.update(|lanes| swept.ready.iter().for_each(|id| lanes.read(*id)));
+                driver.update(|lanes| swept.ready.iter().for_each(|id| lanes.read_or_ask(*id)));
                 // Between two slices the publishers' commits have their turn.
                 if swept.more { Duration::from_millis(20) } else { SWEEP_EVERY }
             }
