@@ -80,8 +80,7 @@ pub(crate) struct Driver {
     pub(crate) abort: CancellationToken,
     /// What the engine enlists for.
     pub(crate) tenure: Tenure,
-    /// Whether the chores are this engine's, as of the last renewal.
-    pub(crate) leads: AtomicBool,
+    is_leading: AtomicBool,
     /// A task of the engine has panicked.
     pub(crate) has_panicked: AtomicBool,
 }
@@ -139,7 +138,7 @@ impl Driver {
             commits: AtomicU64::new(0),
             abort: CancellationToken::new(),
             tenure: parts.tenure,
-            leads: AtomicBool::new(false),
+            is_leading: AtomicBool::new(false),
             has_panicked: AtomicBool::new(false),
         }
     }
@@ -147,6 +146,16 @@ impl Driver {
     /// The time, as storage has it: retries are due by it.
     pub(crate) fn now(&self) -> Now {
         Now { utc: self.time.now(), monotonic: self.clock.monotonic() }
+    }
+
+    /// Whether the chores are this engine's, as of the last renewal. Others that think the same do no harm.
+    pub(crate) fn leads(&self) -> bool {
+        self.is_leading.load(Ordering::Relaxed)
+    }
+
+    /// Says whether it leads from now on; whether it did before.
+    pub(crate) fn lead(&self, leads: bool) -> bool {
+        self.is_leading.swap(leads, Ordering::Relaxed)
     }
 
     pub(crate) fn draw(&self) -> Draw {

@@ -119,6 +119,12 @@ impl Esl {
         EslBuilder::new(Arc::new(storage))
     }
 
+    /// As [`builder`](Self::builder), over a storage that is shared already, or known only when the program
+    /// runs.
+    pub fn builder_on(storage: Arc<dyn Storage>) -> EslBuilder {
+        EslBuilder::new(storage)
+    }
+
     /// For a process without an engine: prepares and publishes only. An engine over the same
     /// storage, in whatever process, delivers.
     pub fn publisher(storage: impl Storage) -> Publisher {

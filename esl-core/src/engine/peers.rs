@@ -4,7 +4,7 @@
 //! ids alone. So all agree without a word, and when one comes or goes only its own things move
 //! (rendezvous hashing). It is a wish and no ownership: who has a lane is storage's to say.
 
-use crate::{LaneId, WorkerId};
+use crate::{LaneId, OrganizationId, WorkerId};
 
 /// The engines that take lanes, as seen by one of them.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -27,6 +27,12 @@ impl Peers {
     /// Whether a lane is to be this engine's.
     pub(crate) fn has_lane(&self, lane: LaneId) -> bool {
         self.has(lane.get())
+    }
+
+    /// Whether an organization's fan-outs are to be this engine's.
+    pub(crate) fn has_organization(&self, organization: OrganizationId) -> bool {
+        let (first, last) = halves(organization.to_bytes());
+        self.has(mix(first) ^ last)
     }
 
     fn has(&self, key: u64) -> bool {
@@ -100,8 +106,9 @@ mod tests {
     #[test]
     fn whoever_takes_no_lanes_has_none() {
         let [own, other] = workers(2)[..] else { panic!("two") };
+        let organization = OrganizationId::from_bytes([9; 16]);
         for peers in [Peers::default(), Peers::new(own, vec![]), Peers::new(own, vec![other])] {
-            assert!(!peers.has_lane(LaneId::new(1)));
+            assert!(!peers.has_lane(LaneId::new(1)) && !peers.has_organization(organization));
         }
         assert!(Peers::new(own, vec![own]).has_lane(LaneId::new(1)));
     }

@@ -4,12 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use esl_core::{
     Actor, Clock, Esl, InProcessWake, MemoryStorage, NewSubscription, Organization, Role,
-    storage::Tenancy,
+    storage::{Lanes, Tenancy},
     testing::{ManualClock, Reply, ScriptedTransport},
 };
 use tokio::runtime::{Builder, Runtime};
 
-use crate::world::{ORGANIZATION, START, engine, event, run_with, sent_to, settle_down, url};
+use crate::world::{
+    ORGANIZATION, START, World, engine, event, run_with, sent_to, settle_down, until, url,
+};
 
 #[test]
 fn what_one_node_commits_another_delivers_if_it_owns_the_lane() {
@@ -196,6 +198,54 @@ fn a_lane_is_let_go_of_only_when_all_that_is_under_way_is_settled() {
             second.shutdown().await;
         },
     );
+}
+
+#[test]
+fn what_the_node_that_leads_leaves_in_the_intake_another_moves() {
+    run_with(
+        |builder| builder,
+        |world| async move {
+            world.subscribe("a", "*").await;
+            let second = engine(2, &world.storage, &world.clock, &world.transport);
+            let second = second.build().await.unwrap();
+            let World { clock, storage, transport, esl } = world;
+            let publisher = Esl::publisher(storage.clone());
+            publisher.publish(event("person.updated", 1)).await.unwrap();
+            settle_down().await;
+            assert_eq!(storage.intake(None, 9, &[]).await.unwrap().len(), 0, "at once");
+            // Killed: until its epoch lapses nobody else leads.
+            drop(esl);
+            settle_down().await;
+            publisher.publish(event("person.updated", 2)).await.unwrap();
+            let at = clock.monotonic();
+            until(&clock, || async {
+                storage.intake(None, 9, &[]).await.unwrap().is_empty().then_some(())
+            })
+            .await;
+            let waited = clock.monotonic() - at;
+            assert!((2..4).contains(&waited.as_secs()), "{waited:?}");
+            assert!(!transport.sightings().is_empty());
+            second.shutdown().await;
+        },
+    );
+}
+
+#[test]
+fn a_fan_out_whose_node_is_gone_is_expanded_by_another() {
+    let two = Two::new();
+    two.first.publish("person.updated", 2);
+    let second = two.second();
+    let Two { clock, storage, first, .. } = two;
+    let Node { runtime, esl } = first;
+    // Killed, before it has expanded anything.
+    drop((esl, runtime));
+    let at = clock.monotonic();
+    let is_open = || second.runtime.block_on(storage.fan_outs(None, 1, 1)).unwrap().is_some();
+    while is_open() && clock.monotonic() - at < Duration::from_secs(60) {
+        second.settle_down();
+        clock.advance(Duration::from_millis(500));
+    }
+    assert!(clock.monotonic() - at < Duration::from_secs(10), "{:?}", clock.monotonic() - at);
 }
 
 fn two_wakes() -> (InProcessWake, InProcessWake) {

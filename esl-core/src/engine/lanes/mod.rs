@@ -386,6 +386,16 @@ impl Lanes {
         }
     }
 
+    /// Nothing that is in hand may be what storage has any more, nor what is known of subscriptions.
+    pub(crate) fn let_go_of_all(&mut self) {
+        let organizations: Vec<_> = self.organizations.keys().copied().collect();
+        for organization in organizations {
+            self.spill_organization(organization);
+            self.let_go(organization);
+            self.take_again(organization);
+        }
+    }
+
     /// A lane may have work in storage that nobody told of.
     pub(crate) fn wake(&mut self, id: LaneId) {
         match self.lanes.get_mut(&id) {

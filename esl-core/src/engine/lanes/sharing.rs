@@ -49,6 +49,11 @@ impl Lanes {
         Some(self.peers.count())
     }
 
+    /// Who shares the lanes with this engine.
+    pub(crate) const fn peers(&self) -> &Peers {
+        &self.peers
+    }
+
     fn plan_handover(&mut self) {
         let (mut planned, mut stays) = (Vec::new(), Vec::new());
         for (id, lane) in &self.lanes {
