@@ -225,6 +225,10 @@ impl Lanes for MemoryStorage {
         swept.cancelled = state.sweep_cancelled(left);
         left -= swept.cancelled;
         state.sweep_expired(now, left, &mut swept);
+        for lane in &swept.ready {
+            let organization = state.lanes[lane].subscription.organization;
+            state.listeners.tell_others(self.handle, Change::Subscriptions(organization));
+        }
         state.forget_retired_secrets(now);
         swept.more = state.has_chores(now);
         Ok(swept)

@@ -160,6 +160,9 @@ pub trait Lanes: fmt::Debug + Send + Sync + 'static {
     ///   the first ones by seq, up to one whose event is younger. When none is left,
     ///   [`Subscription::expiring`] is cleared.
     ///
+    /// Where lanes become [`ready`](Swept::ready), other handles hear of their
+    /// [subscriptions](Change::Subscriptions), too: their owners may be others.
+    ///
     /// # Errors
     /// [`Fenced`](super::StorageErrorKind::Fenced) if the epoch is over.
     async fn sweep(&self, worker: &Worker, limit: usize) -> Result<Swept, StorageError>;
@@ -312,10 +315,14 @@ pub enum Change {
     Replays,
     /// There is something that is to be published at a time of its own.
     Schedule,
+    /// An event is to be fanned out, and nothing of its organization was before.
+    FanOuts,
     /// Events of an organization were erased: what is in memory of them must not be sent.
     Erased(OrganizationId),
     /// Organizations, clients or tokens.
     Tenancy,
+    /// Whatever it may be: the storage may have missed something.
+    All,
 }
 
 /// What a slice of chores did.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use esl_core::{
     Actor, LaneId, Organization, OrganizationId, Timestamp, Wake, WorkerId,
-    storage::{Change, Lanes, Tenancy},
+    storage::{Change, Lanes, Tenancy, Tenure},
 };
 use esl_postgres::PostgresStorage;
 use tokio::time::{Instant, timeout};
@@ -70,7 +70,7 @@ async fn a_listener_whose_connection_is_ended_has_missed_nothing() {
 async fn what_an_application_writes_into_the_intake_is_heard() {
     let schema = cluster::new_schema();
     let storage = open(&schema, cluster::url()).await;
-    storage.enlist(WorkerId::from_bytes([1; 16])).await.unwrap();
+    storage.enlist(WorkerId::from_bytes([1; 16]), Tenure::default()).await.unwrap().0;
     let insert = format!(
         "INSERT INTO {schema}.intake (organization, event_id, event_type, timestamp)
          VALUES (gen_random_uuid(), gen_random_uuid(), 'a.b', 0)"

@@ -142,7 +142,9 @@ pub(super) async fn whoever_waits_for_changes_is_woken(world: World) {
             | Change::Replays
             | Change::Erased(_)
             | Change::Schedule
-            | Change::Tenancy => {
+            | Change::FanOuts
+            | Change::Tenancy
+            | Change::All => {
                 let draft = world.draft(organization, "*");
                 beside.create_subscription(draft, &Tiers::default(), BY).await.expect(WORKS);
             }
