@@ -89,6 +89,12 @@ impl Own {
     pub(crate) fn certificate(&self) -> &Path {
         &self.certificate
     }
+
+    /// What the server says. A line begins with the name of the connection's application and a `|`; those
+    /// that go on with it begin with a tab.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.socket.join("log")
+    }
 }
 
 impl Cluster {

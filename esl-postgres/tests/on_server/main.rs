@@ -6,6 +6,7 @@ mod chores;
 mod clock;
 mod cluster;
 mod conformance;
+mod growth;
 mod keys;
 mod listening;
 mod metering;
