@@ -14,6 +14,7 @@ mod metering;
 mod opening;
 mod outages;
 mod outbox;
+mod pooled;
 mod publishing;
 mod reading;
 mod removing;

@@ -170,6 +170,12 @@ variables! {
     "ESL_DATABASE_CONNECTIONS" Open, default "8" => database_connections: usize =
         parse::whole(1..=1000);
 
+    /// Where a node listens for what other nodes change, if `ESL_DATABASE_URL` leads to a pooler that keeps
+    /// notifications for itself: a URL that goes past it, to the same database. Unset, it is
+    /// `ESL_DATABASE_URL`, and through such a pooler a node asks four times a second instead.
+    "ESL_DATABASE_LISTEN_URL" Url, default "" => database_listen: Option<DatabaseUrl> =
+        parse::optional(parse::database_listen_url);
+
     /// The key that the secrets of subscriptions, the values of their own headers and the keys of links
     /// are encrypted with in the database: 32 random bytes in base64 or hex, as
     /// `openssl rand -base64 32` makes them. Unset, they are stored in plain text. Several keys stand
