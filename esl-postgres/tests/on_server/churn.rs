@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use esl_core::{
     Attempt, AttemptError, LaneId, OrganizationId, Seq, Timestamp, Timings,
     storage::{
-        Idempotency, Lanes, Outcome, Publish, Removal, RouteVersion, Settle, Settlement, Unit,
-        Worker,
+        Idempotency, Lanes, Outcome, Publish, Removal, RouteVersion, Settle, Settlement, Tenure,
+        Unit, Worker,
     },
     testing::ManualClock,
 };
@@ -39,7 +39,7 @@ async fn what_comes_and_goes_leaves_the_tables_as_small_as_they_were() {
     let vacuum = Vacuum::new(&publisher.schema).await;
     let (mut sizes, mut costs) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        let worker = publisher.storage.enlist(worker_id()).await.unwrap();
+        let worker = publisher.storage.enlist(worker_id(), Tenure::default()).await.unwrap().0;
         for _ in 0..VOLUME[0] {
             let round = Round { publisher: &publisher, organization, version, quick, failing };
             round.publish_and_settle(&worker).await;
@@ -47,7 +47,7 @@ async fn what_comes_and_goes_leaves_the_tables_as_small_as_they_were() {
         vacuum.run().await;
         // A day and an hour later all of it is old.
         clock.advance(DAY + Duration::from_secs(60 * 60));
-        let worker = publisher.storage.enlist(worker_id()).await.unwrap();
+        let worker = publisher.storage.enlist(worker_id(), Tenure::default()).await.unwrap().0;
         while publisher.storage.sweep(&worker, 500).await.unwrap().more {}
         watch.look();
         let mut slices = 0;

@@ -156,6 +156,7 @@ impl World {
         claim!("claim retries in order", &self.failing, true);
         cost!("look for lanes", storage.waiting(&self.worker, None, 100));
         cost!("take lanes", storage.take(&self.worker, &[self.quick.lane, self.failing.lane]));
+        cost!("let go of lanes", storage.release(&self.worker, &[self.quick.lane]));
         cost!("renew", storage.renew(&self.worker));
         cost!("read the intake", storage.intake(None, PAGE, &[]));
         cost!("look for what is due", storage.next_due());

@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use esl_core::{
     Actor, Clock, LaneId, Organization, OrganizationId, Seq, Timestamp, Wake,
-    storage::{Change, Lanes, Outcome, Settle, Settlement, Storage, Tenancy, Unit, Want},
+    storage::{Change, Lanes, Outcome, Settle, Settlement, Storage, Tenancy, Tenure, Unit, Want},
     testing::{
         Engines, Harness,
         suite::{cases, run},
@@ -80,7 +80,7 @@ async fn through_a_pooler_events_are_published_claimed_and_settled() {
     let organization = world.organization().await;
     let lane = world.lane(organization).await;
     let version = world.version(organization).await;
-    let worker = world.storage.enlist(worker_id()).await.unwrap();
+    let worker = world.storage.enlist(worker_id(), Tenure::default()).await.unwrap().0;
     assert_eq!(world.storage.take(&worker, &[lane]).await.unwrap().len(), 1);
     for number in 1..=20 {
         let unit = Unit::publish(publish(organization, version, 1, &[lane]));

@@ -10,7 +10,7 @@ use esl_core::{
     Token, TokenFamily, TokenKind, WorkerId,
     storage::{
         Accepted, Commit, Feed, Idempotency, Lanes, Outcome, Publish, Replays, Routed, Settle,
-        Settlement, Subscriptions, Tenancy, Unit, Worker,
+        Settlement, Subscriptions, Tenancy, Tenure, Unit, Worker,
     },
     testing::ManualClock,
 };
@@ -78,7 +78,8 @@ impl World {
         let [of_old, of_gone, quick, failing, backlog, paused] = subscriptions.try_into().unwrap();
         storage.update_subscription(organization, paused.id, pause(), BY).await.unwrap();
         storage.create_client(client(organization, "client"), BY).await.unwrap();
-        let worker = storage.enlist(WorkerId::from_ulid(ulid(11))).await.unwrap();
+        let worker =
+            storage.enlist(WorkerId::from_ulid(ulid(11)), Tenure::default()).await.unwrap().0;
         storage.begin_feed(&worker, "feed").await.unwrap();
         let lanes = [quick.lane, failing.lane, backlog.lane];
         storage.take(&worker, &lanes).await.unwrap();
