@@ -77,6 +77,9 @@ pub(crate) async fn open(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Resu
                 .schema(&config.database_schema)
                 .connections(config.database_connections)
                 .payload_bytes_max(config.payload_bytes_max);
+            if let Some(DatabaseUrl::Postgres(url)) = &config.database_listen {
+                options = options.listen_on(url);
+            }
             if let Some(keyring) = &config.encryption_keys {
                 options = options.keyring(keyring.clone());
             }
