@@ -12,7 +12,12 @@ use tokio_postgres::{
     config::{Host, SslMode, TargetSessionAttrs},
 };
 
-use crate::{PostgresStorage, schema::Schema, secrets::Secrets};
+use crate::{
+    PostgresStorage,
+    connect::Database,
+    schema::{self, Schema},
+    secrets::Secrets,
+};
 
 /// How to open a database; made by [`PostgresStorage::options`].
 ///
@@ -116,6 +121,23 @@ impl PostgresOptions {
     #[must_use]
     pub fn is_schema(name: &str) -> bool {
         Schema::new(name).is_ok()
+    }
+
+    /// Whether ESL's schema is in the database that the URL names. Makes nothing.
+    ///
+    /// # Errors
+    /// See [`PostgresStorage::open`]; [`Unavailable`](StorageErrorKind::Unavailable) also if it is not there and
+    /// the user may not make it.
+    pub async fn is_there(&self, url: &str) -> Result<bool, StorageError> {
+        let database = Database::new(&Target::parse(url)?, Schema::new(&self.schema)?, 1)?;
+        database.demand_fit(self.may_lose).await?;
+        let mut lease = database.lease(OPEN).await?;
+        let (client, schema) = (lease.client_mut(), database.schema());
+        if schema::is_there(client, schema).await? {
+            return Ok(true);
+        }
+        schema::demand_makeable(client, schema).await?;
+        Ok(false)
     }
 
     /// Opens the database that the URL names, and makes ESL's schema in it if there is none.
