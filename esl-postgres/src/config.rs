@@ -12,7 +12,7 @@ use tokio_postgres::{
     config::{Host, SslMode, TargetSessionAttrs},
 };
 
-use crate::{PostgresStorage, schema::Schema, secrets::Secrets};
+use crate::{Import, PostgresStorage, schema::Schema, secrets::Secrets};
 
 /// How to open a database; made by [`PostgresStorage::options`].
 ///
@@ -116,6 +116,15 @@ impl PostgresOptions {
     #[must_use]
     pub fn is_schema(name: &str) -> bool {
         Schema::new(name).is_ok()
+    }
+
+    /// Opens the database that the URL names, to move another storage's rows into it, and makes ESL's schema
+    /// in it if there is none.
+    ///
+    /// # Errors
+    /// See [`PostgresStorage::open`].
+    pub async fn import(self, url: &str) -> Result<Import, StorageError> {
+        Import::open(url, &self).await
     }
 
     /// Opens the database that the URL names, and makes ESL's schema in it if there is none.

@@ -31,7 +31,7 @@ use crate::{
     error::{timed_out, translate, translate_pool},
     id::Id16,
     parameters::parameters,
-    schema::Schema,
+    schema::{Schema, migrate},
     tls,
 };
 
@@ -179,14 +179,25 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    pub(crate) fn new(
-        target: &Target,
-        schema: Schema,
-        connections: usize,
-    ) -> Result<Self, StorageError> {
+    fn new(target: &Target, schema: Schema, connections: usize) -> Result<Self, StorageError> {
         let connector = Connector::new(target)?;
         let pool = connector.pool(connections)?;
         Ok(Self { connector, pool, schema })
+    }
+
+    /// The database that a URL names, with a schema that this build knows.
+    pub(crate) async fn open(
+        url: &str,
+        schema: &str,
+        connections: usize,
+        may_lose: bool,
+    ) -> Result<Self, StorageError> {
+        let database = Self::new(&Target::parse(url)?, Schema::new(schema)?, connections)?;
+        database.demand_fit(may_lose).await?;
+        let mut lease = database.lease(OPEN).await?;
+        migrate(lease.client_mut(), database.schema()).await?;
+        drop(lease);
+        Ok(database)
     }
 
     pub(crate) const fn connector(&self) -> &Connector {

@@ -121,6 +121,7 @@ impl Cluster {
             .env("ESL_TEST_PORT", port.to_string())
             .env("ESL_TEST_CERTIFICATE", certified.cert.pem())
             .env("ESL_TEST_KEY", certified.signing_key.serialize_pem())
+            .env("ESL_TEST_POSTGRES_OPTIONS", crate::SERVER_OPTIONS)
             .current_dir("/")
             .process_group(0)
             .stdin(Stdio::piped())
