@@ -1,0 +1,193 @@
+//! A file that is moved with interruptions, and what goes out afterwards.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use crate::{
+    check::{said, seen_by},
+    moving::Moving,
+    support::{Api, Behaviour, Folder, Receiver, WITHOUT_LIMIT, curl, in_time},
+};
+
+/// Of each kind: those that are delivered before, and those that wait.
+const EVENTS: usize = 10_000;
+const ARRAY: usize = 100;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_delivered_is_not_sent_again_and_what_waits_is_sent_once() {
+    let moving = Moving::new();
+    let folder = &moving.folder;
+    let (taken, waiting) =
+        (Receiver::start(Behaviour::Accept).await, Receiver::start(Behaviour::Accept).await);
+    let failing = Receiver::start(Behaviour::statuses([500; 64])).await;
+    let server = folder.start(&WITHOUT_LIMIT).await;
+    let api = Api::new(&server.base).await;
+    api.subscribe(&taken.url("/"), &["person.*"]).await;
+    let paused = api.subscribe(&waiting.url("/"), &["company.*"]).await;
+    pause(&api, &paused, true).await;
+    api.subscribe(&failing.url("/"), &["failure.*"]).await;
+
+    publish(&api, "person.updated").await;
+    let mut delivered = BTreeSet::new();
+    in_time("all that is delivered", async {
+        while delivered.len() < EVENTS {
+            delivered.extend(taken.take().await.iter().map(id));
+        }
+    })
+    .await;
+    let pending = publish(&api, "company.updated").await;
+    let failed = api.publish("failure.seen", json!({ "text": "nul \u{0} and ü" })).await;
+    failing.first().await;
+    api.until("/api/v1/deliveries?status=retrying", |found| {
+        found["data"].as_array().is_some_and(|all| !all.is_empty())
+    })
+    .await;
+    let token = token(&server.base).await;
+    folder
+        .run(
+            &[
+                "maintenance",
+                "announce",
+                "--starts-at",
+                "2099-01-01T00:00:00Z",
+                "--ends-at",
+                "2099-01-02T00:00:00Z",
+                "--message",
+                "ü",
+                "--announce-at",
+                "2098-01-01T00:00:00Z",
+            ],
+            &[],
+        )
+        .await;
+    server.stop().await;
+    // As of a server that neither sends nor changes anything.
+    let before = seen_by_a_quiet_server(folder, &[]).await;
+
+    for table in ["organizations", "events", "events", "open", "closed"] {
+        moving.migrate_and_kill_in(table).await;
+        let refused = moving.run(&["serve"], &[]).await;
+        assert_eq!(refused.code, Some(1), "{refused:?}");
+        assert!(refused.stderr.contains("that is not finished"), "{refused:?}");
+        let refused = folder.run(&["serve"], &WITHOUT_LIMIT).await;
+        assert_eq!(refused.code, Some(1), "{refused:?}");
+        assert!(refused.stderr.contains("it is being moved to postgres://"), "{refused:?}");
+    }
+    let moved = moving.migrated().await;
+    assert_eq!((&moved["outcome"], &moved["resumed"]), (&json!("moved"), &json!(true)));
+    let rows = |table: &str| {
+        let all = moved["tables"].as_array().expect("a list");
+        let one = all.iter().find(|one| one["table"] == table).expect("that table");
+        one["rows"].as_u64().expect("a number")
+    };
+    let events = u64::try_from(EVENTS).expect("it is small");
+    assert_eq!(rows("closed"), events);
+    assert_eq!(rows("open"), events + 1);
+    assert!(
+        rows("events") > 2 * events && rows("attempts") > 0 && rows("scheduled") > 0,
+        "{moved}"
+    );
+    let again = moving.migrated().await;
+    assert_eq!(again["outcome"], "already_moved");
+    let refused = folder.run(&["serve"], &WITHOUT_LIMIT).await;
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("it was moved to postgres://"), "{refused:?}");
+
+    let server = moving.start().await;
+    let api = Api::new(&server.base).await;
+    assert_eq!(curl(&["-H", &token, &server.url("/api/v1/events")]).await.status, 200);
+    pause(&api, &paused, false).await;
+    let sent = waiting.first_of(EVENTS).await;
+    let ids: BTreeSet<String> = sent.iter().map(id).collect();
+    assert_eq!(ids, pending);
+    // Whoever comes last is behind all that would have been sent again.
+    let last = api.publish("person.updated", json!("last")).await;
+    let first = taken.first().await;
+    assert_eq!(id(&first), last);
+    assert!(!delivered.contains(&last) && failing.so_far().iter().all(|one| id(one) == failed));
+    api.until("/api/v1/deliveries?status=pending", |found| found["data"] == json!([])).await;
+    assert_eq!((waiting.so_far().len(), taken.so_far().len()), (EVENTS, 1));
+    server.stop().await;
+    drop(before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_on_the_new_database_shows_what_the_old_one_showed() {
+    let moving = Moving::new();
+    let folder = &moving.folder;
+    let failing = Receiver::start(Behaviour::statuses([500, 410])).await;
+    let server = folder.start(&WITHOUT_LIMIT).await;
+    let api = Api::new(&server.base).await;
+    let options = json!({
+        "secret": "my-secret-123", "headers": { "Authorization": "Bearer own" },
+        "description": "nul \u{0}, ü, \u{1f600}", "metadata": { "a": [1, null] },
+        "retry_schedule": [3600, 7200], "timeout_ms": 1500, "ordering": "strict",
+    });
+    let subscription = api.subscribe_with(&failing.url("/"), options).await;
+    for text in ["", "nul \u{0}", "ü \u{1f600}", &"long".repeat(30_000)] {
+        api.publish("person.updated", json!({ "text": text })).await;
+    }
+    failing.first().await;
+    api.until("/api/v1/deliveries?status=retrying", |found| {
+        found["data"].as_array().is_some_and(|all| !all.is_empty())
+    })
+    .await;
+    pause(&api, &subscription, true).await;
+    server.stop().await;
+
+    let quiet = [("ESL_LOG_LEVEL", "info")];
+    let before = seen_by_a_quiet_server(folder, &[]).await;
+    let audit = said(&folder.run(&["audit", "--org", "shop", "--json"], &[]).await);
+    let organizations = said(&folder.run(&["org", "list", "--json"], &[]).await);
+    moving.migrated().await;
+    let server = moving.start().await;
+    let after = seen_by(&Api::new(&server.base).await).await;
+    server.stop().await;
+    assert_eq!(after.len(), before.len());
+    for (before, after) in before.iter().zip(&after) {
+        assert_eq!(before, after);
+    }
+    assert!(before.len() > 10, "{quiet:?}");
+    assert_eq!(said(&moving.run(&["audit", "--org", "shop", "--json"], &[]).await), audit);
+    assert_eq!(said(&moving.run(&["org", "list", "--json"], &[]).await), organizations);
+}
+
+async fn seen_by_a_quiet_server(folder: &Folder, more: &[(&str, &str)]) -> Vec<(String, Value)> {
+    let server = folder.start(&[&WITHOUT_LIMIT[..], more].concat()).await;
+    let seen = seen_by(&Api::new(&server.base).await).await;
+    server.stop().await;
+    seen
+}
+
+async fn pause(api: &Api, subscription: &str, is_paused: bool) {
+    let path = format!("/api/v1/subscriptions/{subscription}");
+    let (status, changed) = api.patch(&path, &json!({ "active": !is_paused })).await;
+    assert_eq!(status, 200, "{changed}");
+}
+
+/// A token as a header.
+async fn token(base: &str) -> String {
+    let form = "grant_type=client_credentials&client_id=shop\
+                &client_secret=0123456789abcdef0123456789abcdef";
+    let answer = curl(&["-d", form, &format!("{base}/oauth/token")]).await.json();
+    format!("Authorization: Bearer {}", answer["access_token"].as_str().expect("a token"))
+}
+
+/// Publishes many events; gives their ids.
+async fn publish(api: &Api, event_type: &str) -> BTreeSet<String> {
+    let mut ids = BTreeSet::new();
+    for first in (0..EVENTS).step_by(ARRAY) {
+        let event = |number| json!({ "type": event_type, "data": number });
+        let events: Value = (first..first + ARRAY).map(event).collect();
+        let (status, answer) = api.post("/api/v1/events", &events).await.expect("the server runs");
+        assert_eq!(status, 202, "{answer}");
+        let published = answer["data"].as_array().expect("a list");
+        ids.extend(published.iter().map(|one| one["id"].as_str().expect("an id").to_owned()));
+    }
+    ids
+}
+
+fn id(request: &crate::support::Received) -> String {
+    request.event()["id"].as_str().expect("an id").to_owned()
+}
