@@ -87,7 +87,7 @@ pub use self::{
     delivery::{Attempt, AttemptError, Delivery, DeliveryState, Timings},
     engine::{
         Announced, Esl, EslBuilder, Maintenance, MaintenanceError, PublishError, Published,
-        Publisher,
+        Publisher, Role,
     },
     keyring::{
         EncryptionKey, EncryptionKeyError, KeyId, Keyring, KeyringError, NoRandomness, OpenError,

@@ -23,6 +23,29 @@ pub trait Wake: fmt::Debug + Send + Sync + 'static {
     async fn listen(&self) -> Vec<LaneId>;
 }
 
+/// Hints by both ways, so that either may fail.
+///
+/// ```
+/// # use esl_core::{InProcessWake, Wake};
+/// # fn takes(_: impl Wake) {}
+/// takes((InProcessWake::new(), InProcessWake::new()));
+/// ```
+#[async_trait]
+impl<A: Wake, B: Wake> Wake for (A, B) {
+    fn notify(&self, lanes: &[LaneId]) {
+        self.0.notify(lanes);
+        self.1.notify(lanes);
+    }
+
+    async fn listen(&self) -> Vec<LaneId> {
+        // The one that is dropped may lose hints, as may whoever drops this.
+        tokio::select! {
+            lanes = self.0.listen() => lanes,
+            lanes = self.1.listen() => lanes,
+        }
+    }
+}
+
 /// Hints between engines of one process.
 ///
 /// ```

@@ -102,6 +102,14 @@ impl Changes {
         lock(&self.own_lanes).extend(lanes);
     }
 
+    /// Notes that this handle has let go of lanes.
+    pub(crate) fn disown(&self, lanes: &[LaneId]) {
+        let mut own = lock(&self.own_lanes);
+        for lane in lanes {
+            own.remove(lane);
+        }
+    }
+
     /// Notes that an epoch has begun or ended: what was owned under the former one is free.
     pub(crate) fn own_nothing(&self) {
         lock(&self.own_lanes).clear();
@@ -145,7 +153,8 @@ pub(crate) enum News {
 }
 
 impl News {
-    /// The columns `kind` and `organization`. Numbers are never given anew; the functions write 1 and 2, too.
+    /// The columns `kind` and `organization`. Numbers are never given anew; the functions write 1 and 2, too,
+    /// and 8, which is that there is something to be fanned out.
     pub(crate) fn columns(self) -> (i16, Option<Id16>) {
         match self {
             Self::Subscriptions(organization) => (1, Some(organization.into())),
@@ -170,6 +179,7 @@ pub(crate) fn change(row: &Row, first: usize) -> Result<Option<Change>, Damage> 
         5 => Change::Erased(id(row, first + 1)?),
         6 => Change::Schedule,
         7 => Change::Intake,
+        8 => Change::FanOuts,
         _ => return Ok(None),
     }))
 }

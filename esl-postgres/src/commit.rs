@@ -20,8 +20,11 @@ impl Commit for PostgresStorage {
         let tellings: Vec<_> = units.iter().map(|unit| Telling::of(unit, self.changes())).collect();
         let results = self.committer().commit(units).await?;
         for (result, telling) in results.iter().zip(tellings) {
-            if result.is_ok() {
+            if let Ok(committed) = result {
                 telling.tell(self);
+                if committed.events.iter().any(|event| event.fanned_out) {
+                    self.notifier().look();
+                }
             }
         }
         Ok(results)

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use esl_core::{
     LaneId, OrganizationId, SealedEvent, Seq, WorkerId,
     storage::{
-        Change, Claimed, EPOCH, FanOut, IntakeRow, Lanes, StorageError, StorageErrorKind, Swept,
-        Taken, Waiting, Want, Worker, due_time,
+        Change, Claimed, EPOCH, FanOut, IntakeRow, Lanes, Renewed, StorageError, StorageErrorKind,
+        Swept, Taken, Tenure, Waiting, Want, Worker, due_time,
     },
 };
 use tokio_postgres::Row;
@@ -31,17 +31,23 @@ use crate::{
 
 #[async_trait]
 impl Lanes for PostgresStorage {
-    async fn enlist(&self, worker: WorkerId) -> Result<Worker, StorageError> {
-        enlist(self, worker).await
+    async fn enlist(
+        &self,
+        worker: WorkerId,
+        tenure: Tenure,
+    ) -> Result<(Worker, Renewed), StorageError> {
+        enlist(self, worker, tenure).await
     }
 
-    async fn renew(&self, worker: &Worker) -> Result<(), StorageError> {
+    async fn renew(&self, worker: &Worker) -> Result<Renewed, StorageError> {
+        let operation = "renew the epoch";
         let (id, epoch) = (Id16::from(worker.id), epoch_number(worker));
-        let values = parameters![self.suite_time(), id, epoch, EPOCH_MS, CHORES];
-        match self.database().query_one("renew the epoch", RENEW, values).await {
+        let values = parameters![self.suite_time(), id, epoch, EPOCH_MS];
+        match self.database().query_one(operation, RENEW, values).await {
             Ok(row) => {
-                self.changes().lead(whole("renew the epoch", get(&row, 0))?);
-                Ok(())
+                let renewed = whole(operation, renewed(&row, 0))?;
+                self.changes().lead(renewed.leads);
+                Ok(renewed)
             }
             Err(error) => {
                 if error.kind() == StorageErrorKind::Fenced {
@@ -58,6 +64,19 @@ impl Lanes for PostgresStorage {
         let row = self.database().query_one("end the epoch", RESIGN, values).await?;
         self.changes().own_nothing();
         if whole("end the epoch", get(&row, 0))? {
+            self.notifier().look();
+        }
+        Ok(())
+    }
+
+    async fn release(&self, worker: &Worker, lanes: &[LaneId]) -> Result<(), StorageError> {
+        let operation = "let go of lanes";
+        let numbers: Vec<i64> = lanes.iter().copied().map(lane_number).collect();
+        let values = parameters![self.suite_time(), self.handle(), epoch_number(worker), numbers];
+        // Before they are free: what is committed from then on may be for another engine.
+        self.changes().disown(lanes);
+        let row = self.database().query_one(operation, RELEASE, values).await?;
+        if whole(operation, get(&row, 0))? {
             self.notifier().look();
         }
         Ok(())
@@ -133,24 +152,38 @@ impl Lanes for PostgresStorage {
 #[expect(clippy::cast_possible_truncation, reason = "30 s")]
 const EPOCH_MS: i64 = EPOCH.as_millis() as i64;
 
-/// What one engine at a time does for all.
-const CHORES: &str = "chores";
-
-async fn enlist(storage: &PostgresStorage, worker: WorkerId) -> Result<Worker, StorageError> {
+async fn enlist(
+    storage: &PostgresStorage,
+    worker: WorkerId,
+    tenure: Tenure,
+) -> Result<(Worker, Renewed), StorageError> {
     let operation = "enlist an engine";
     let keyring = storage.secrets().keyring.as_ref();
     encryption_keys::demand_all(storage.database(), keyring, operation).await?;
     let (id, key_ids) = (Id16::from(worker), encryption_keys::ids(keyring));
-    let values = parameters![storage.suite_time(), id, EPOCH_MS, true, CHORES, key_ids];
+    let values =
+        parameters![storage.suite_time(), id, EPOCH_MS, tenure.takes_lanes, tenure.leads, key_ids];
     let row = storage.database().query_one(operation, ENLIST, values).await?;
     let epoch: i32 = whole(operation, get(&row, 0))?;
+    let renewed = whole(operation, renewed(&row, 1))?;
     storage.changes().own_nothing();
-    storage.changes().lead(whole(operation, get(&row, 1))?);
-    Ok(Worker { id: worker, epoch: epoch.unsigned_abs().into() })
+    storage.changes().lead(renewed.leads);
+    Ok((Worker { id: worker, epoch: epoch.unsigned_abs().into() }, renewed))
 }
 
-const ENLIST: &str = "SELECT epoch, leads FROM esl.enlist_1($1, $2, $3, $4, $5, $6)";
-const RENEW: &str = "SELECT leads FROM esl.renew_1($1, $2, $3, $4, $5)";
+/// Reads how things stand, beginning at column `first`.
+fn renewed(row: &Row, first: usize) -> Result<Renewed, Damage> {
+    let peers: Vec<Id16> = get(row, first + 2)?;
+    Ok(Renewed {
+        at: time(row, first)?,
+        peers: peers.into_iter().map(|id| WorkerId::from_bytes(id.0)).collect(),
+        leads: get(row, first + 1)?,
+    })
+}
+
+const ENLIST: &str = "SELECT epoch, at, leads, peers FROM esl.enlist_1($1, $2, $3, $4, $5, $6)";
+const RENEW: &str = "SELECT at, leads, peers FROM esl.renew_1($1, $2, $3, $4)";
+const RELEASE: &str = "SELECT esl.release_1($1, $2, $3, $4)";
 const RESIGN: &str = "SELECT esl.resign_1($1, $2, $3, $4)";
 
 async fn take(

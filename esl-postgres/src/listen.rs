@@ -23,7 +23,7 @@ use crate::{
     notify::{Note, Notifier},
     parameters::parameters,
     position::{Mark, Moment},
-    rows::{get, id, whole},
+    rows::{get, whole},
 };
 
 /// What the task has.
@@ -210,7 +210,7 @@ impl Listener {
         }
         if is_lost {
             tracing::info!("what others have changed was not read in time: all is read again");
-            self.tell_all(line).await?;
+            self.changes.tell(Change::All);
             self.position.changes = Mark::new(0, &look.moment);
             self.position.intake = Mark::new(0, &look.moment);
         }
@@ -225,21 +225,6 @@ impl Listener {
         position.waiting = look.waiting;
         position.moment = look.moment;
         Ok(is_new)
-    }
-
-    /// Anything may have changed.
-    async fn tell_all(&self, line: &Line) -> Result<(), StorageError> {
-        for row in self.call(line, ORGANIZATIONS, &[]).await? {
-            let organization = whole(OPERATION, id(&row, 0))?;
-            self.changes.tell(Change::Subscriptions(organization));
-            self.changes.tell(Change::Erased(organization));
-        }
-        for change in
-            [Change::Intake, Change::Lanes, Change::Replays, Change::Schedule, Change::Tenancy]
-        {
-            self.changes.tell(change);
-        }
-        Ok(())
     }
 
     async fn call(
@@ -320,8 +305,6 @@ FROM s CROSS JOIN i LEFT JOIN c ON true";
 /// A handle that nobody uses for a week is forgotten.
 const SHOW: &str = "UPDATE esl.handles SET used_at = esl.now_1(NULL) WHERE id = $1";
 const SHOW_EVERY: Duration = Duration::from_secs(6 * 60 * 60);
-
-const ORGANIZATIONS: &str = "SELECT id FROM esl.organizations WHERE deleted_at IS NULL";
 
 /// Rows of the intake that are told apart.
 const WINDOW: i64 = 1000;

@@ -3,6 +3,7 @@
 use std::{ops::Deref, path::Path, sync::Arc};
 
 use anyhow::{anyhow, bail};
+use esl_amqp::AmqpWake;
 use esl_core::{
     Clock, Esl, EslBuilder, Publisher,
     storage::{Storage, StorageError, StorageErrorKind},
@@ -23,11 +24,20 @@ pub(crate) enum Opened {
 }
 
 impl Opened {
-    /// Begins to put an engine together on it.
-    pub(crate) fn engine(self) -> EslBuilder {
-        match self {
-            Self::Sqlite(storage) => Esl::builder(storage),
-            Self::Postgres(storage) => Esl::builder(storage),
+    /// Begins to put an engine together on it, which hears from the others, if there may be some, by the
+    /// database and by the broker.
+    pub(crate) fn engine(self, broker: Option<AmqpWake>) -> EslBuilder {
+        match (self, broker) {
+            (Self::Sqlite(storage), None) => Esl::builder(storage),
+            (Self::Sqlite(storage), Some(broker)) => Esl::builder(storage).wake(broker),
+            (Self::Postgres(storage), broker) => {
+                let wake = storage.wake();
+                let builder = Esl::builder(storage);
+                match broker {
+                    None => builder.wake(wake),
+                    Some(broker) => builder.wake((wake, broker)),
+                }
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use std::{future::Future, net::SocketAddr, sync::Arc};
 
 use anyhow::Context;
 use esl_amqp::{Broker, BrokerLink};
-use esl_core::{Clock, Esl, SystemClock};
+use esl_core::{Clock, Esl, Role, SystemClock};
 use esl_http::api::{self, ApiConfig, BrokerPresence, ServerLimits};
 use tokio::{net::TcpListener, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -39,7 +39,10 @@ pub(crate) async fn run(config: &Config) -> anyhow::Result<()> {
     let public_url = config.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
     let mut broker = config.broker.clone().map(Broker::new);
     let esl = start_engine(config, &shares, &public_url, clock.clone(), broker.as_mut()).await?;
-    if let Err(error) = see_to_client(&esl, config, address, &*clock).await {
+    // Whoever serves the API has clients.
+    if config.role != Role::Worker
+        && let Err(error) = see_to_client(&esl, config, address, &*clock).await
+    {
         esl.shutdown().await;
         return Err(error);
     }
@@ -108,7 +111,8 @@ async fn start_engine(
     let Parts { transport, blobs, storage } = found.complete(config, clock.clone()).await?;
     warn_of_stale_secrets(config, &storage).await?;
     let mut builder = storage
-        .engine()
+        .engine(broker.map(Broker::wake))
+        .role(config.role)
         .transport(transport)
         .clock(clock)
         .retry(config.retry())
@@ -124,9 +128,6 @@ async fn start_engine(
         .public_url(public_url);
     if let Some(blobs) = blobs {
         builder = builder.blobs_in(blobs);
-    }
-    if let Some(broker) = broker {
-        builder = builder.wake(broker.wake());
     }
     builder.build().await.map_err(|error| database::not_started(config, error))
 }
@@ -199,7 +200,10 @@ async fn serve(
     let limits = ServerLimits::default()
         .with_connections_max(shares.clients)
         .with_grace(config.shutdown_grace / 4);
-    let router = api::router(esl.clone(), api_config);
+    let router = match config.role {
+        Role::Worker => api::health_router(esl.clone(), api_config),
+        _ => api::router(esl.clone(), api_config),
+    };
     // What comes from the broker is a request, too, and has as long.
     let part = async {
         stop.cancelled().await;

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use esl_core::{
     LaneId, OrganizationId, SealedEvent, Seq, Timestamp, WorkerId,
     storage::{
-        Change, Claimed, EPOCH, FanOut, IntakeRow, Lanes, StorageError, StorageErrorKind, Swept,
-        Taken, Waiting, Want, Worker, due_time,
+        Change, Claimed, EPOCH, FanOut, IntakeRow, Lanes, Renewed, StorageError, StorageErrorKind,
+        Swept, Taken, Tenure, Waiting, Want, Worker, due_time,
     },
 };
 use rusqlite::OptionalExtension;
@@ -35,19 +35,24 @@ use crate::{
 
 #[async_trait]
 impl Lanes for SqliteStorage {
-    async fn enlist(&self, worker: WorkerId) -> Result<Worker, StorageError> {
+    async fn enlist(
+        &self,
+        worker: WorkerId,
+        _tenure: Tenure,
+    ) -> Result<(Worker, Renewed), StorageError> {
         // An engine wants to hear of others from its first moment on.
         self.listen();
         let work = move |session: &mut Session<'_>| enlist(session, worker);
         self.writer().run(ENLIST, 1, work).await
     }
 
-    async fn renew(&self, worker: &Worker) -> Result<(), StorageError> {
+    async fn renew(&self, worker: &Worker) -> Result<Renewed, StorageError> {
         let worker = *worker;
         let work = move |session: &mut Session<'_>| {
             session.demand_running(&worker, RENEW)?;
             let renewed = session.epoch()?.renewed(session.now + EPOCH);
-            Ok(session.write_epoch(renewed)?)
+            session.write_epoch(renewed)?;
+            Ok(alone(worker.id, session.now))
         };
         self.writer().run(RENEW, 1, work).await
     }
@@ -64,6 +69,12 @@ impl Lanes for SqliteStorage {
             Ok(())
         };
         self.writer().run("resign", 1, work).await
+    }
+
+    async fn release(&self, worker: &Worker, lanes: &[LaneId]) -> Result<(), StorageError> {
+        // There is nobody else to be told.
+        self.ownership().remove(worker, lanes);
+        Ok(())
     }
 
     async fn take(&self, worker: &Worker, lanes: &[LaneId]) -> Result<Vec<Taken>, StorageError> {
@@ -183,7 +194,7 @@ const CLAIM: &str = "claim deliveries";
 const REOPEN: &str = "open a delivery again";
 const SWEEP: &str = "sweep";
 
-fn enlist(session: &mut Session<'_>, worker: WorkerId) -> Result<Worker, Stop> {
+fn enlist(session: &mut Session<'_>, worker: WorkerId) -> Result<(Worker, Renewed), Stop> {
     let epoch = session.epoch()?;
     if session.lock.is_held() && epoch.is_running_for_another(worker, session.now) {
         let message = "another engine runs on this storage, in this process";
@@ -202,7 +213,12 @@ fn enlist(session: &mut Session<'_>, worker: WorkerId) -> Result<Worker, Stop> {
     }
     let next = epoch.next(worker, session.now + EPOCH);
     session.write_epoch(next)?;
-    Ok(Worker { id: worker, epoch: next.number() })
+    Ok((Worker { id: worker, epoch: next.number() }, alone(worker, session.now)))
+}
+
+/// How things stand for the one engine that there is.
+fn alone(worker: WorkerId, at: Timestamp) -> Renewed {
+    Renewed { at, peers: vec![worker], leads: true }
 }
 
 fn take(snapshot: &Snapshot<'_>, lane: LaneId) -> rusqlite::Result<Option<Taken>> {

@@ -33,6 +33,16 @@ impl Ownership {
         owned.lanes.extend(lanes);
     }
 
+    /// Takes lanes away from what a worker owns.
+    pub(crate) fn remove(&self, worker: &Worker, lanes: &[LaneId]) {
+        let mut owned = self.lock();
+        if owned.owner == Some(*worker) {
+            for lane in lanes {
+                owned.lanes.remove(lane);
+            }
+        }
+    }
+
     /// Those of the lanes that are the worker's.
     pub(crate) fn filter<T>(
         &self,

@@ -34,7 +34,8 @@ pub(crate) async fn read_keys(driver: &Driver) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// Keeps the keys up to date, and sweeps after an hour and then once a day, until it is stopped.
+/// Keeps the keys up to date, and sweeps after an hour and then once a day while this engine leads, until
+/// it is stopped.
 pub(crate) async fn run(driver: Arc<Driver>, blobs: Arc<dyn BlobStore>, stop: CancellationToken) {
     // Said at once, and not only when there is something to sweep.
     _ = is_ours(&driver, &*blobs).await;
@@ -44,7 +45,7 @@ pub(crate) async fn run(driver: Arc<Driver>, blobs: Arc<dyn BlobStore>, stop: Ca
         if let Err(error) = read_keys(&driver).await {
             tracing::error!(error = &error as &dyn std::error::Error, "keys of links not read");
         }
-        if driver.clock.monotonic() >= sweep_at {
+        if driver.leads() && driver.clock.monotonic() >= sweep_at {
             sweep_at = driver.clock.monotonic() + SWEEP_EVERY;
             sweep(&driver, &*blobs, &stop).await;
         }

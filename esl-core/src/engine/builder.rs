@@ -7,6 +7,7 @@ use super::{
     headers::HeaderNames,
     lanes::{Lanes, Limits},
     publish::Sealer,
+    role::Role,
     target::Defaults,
 };
 use crate::{
@@ -37,6 +38,7 @@ pub struct EslBuilder {
     grace: Duration,
     in_flight_max: u32,
     slice: usize,
+    role: Role,
     is_enabled: bool,
     retention: Option<Duration>,
 }
@@ -64,6 +66,7 @@ impl EslBuilder {
             grace: Duration::from_secs(20),
             in_flight_max: Limits::default().in_flight,
             slice: fan_out::SLICE,
+            role: Role::default(),
             is_enabled: true,
             retention: Some(Self::RETENTION_DEFAULT),
         }
@@ -172,6 +175,12 @@ impl EslBuilder {
         self
     }
 
+    /// What this engine does, where several share a storage. Defaults to all there is to do.
+    pub fn role(mut self, role: Role) -> Self {
+        self.role = role;
+        self
+    }
+
     /// For tests: so many lanes are a slice of a fan-out.
     #[doc(hidden)]
     pub fn lanes_in_slice(mut self, lanes: usize) -> Self {
@@ -201,6 +210,8 @@ impl EslBuilder {
     pub async fn build(self) -> Result<Esl, StorageError> {
         let limits = Limits { in_flight: self.in_flight_max, ..Limits::default() };
         let mut lanes = Lanes::new(limits);
+        // Whoever cannot send leaves the lanes to those who can.
+        let tenure = self.role.tenure(self.is_enabled && self.transport.is_some());
         if !self.is_enabled {
             lanes.stop();
         }
@@ -226,6 +237,7 @@ impl EslBuilder {
             blobs: self.blobs.clone(),
             slice: self.slice,
             tiers: self.tiers,
+            tenure,
             lanes,
         });
         let sealer =
@@ -233,6 +245,7 @@ impl EslBuilder {
         let options = Options {
             callbacks: self.callbacks,
             grace: self.grace,
+            role: self.role,
             is_enabled: self.is_enabled,
             retention: self.retention,
         };

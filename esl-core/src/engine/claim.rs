@@ -1,7 +1,11 @@
 //! Claiming: fetching from storage what lanes do not get straight from commits, and being there when
 //! a retry comes due.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio_util::sync::CancellationToken;
 
@@ -42,7 +46,7 @@ pub(crate) async fn run(driver: Arc<Driver>, stop: CancellationToken) {
             if !errands.tell.is_empty() {
                 driver.wake.notify(&errands.tell);
             }
-            if errands.take.is_empty() && errands.wants.is_empty() {
+            if errands.is_done() {
                 break;
             }
             if stop.is_cancelled() {
@@ -58,6 +62,17 @@ async fn run_errands(driver: &Arc<Driver>, errands: Errands, stop: &Cancellation
         // Between two epochs; the next one starts from what storage says.
         return;
     };
+    if !errands.release.is_empty() {
+        let released = driver.storage.release(&worker, &errands.release).await;
+        if let Err(error) = &released {
+            fail(driver, "lanes not let go of", error, stop).await;
+        }
+        driver.update(|lanes| {
+            if lanes.worker() == Some(worker) {
+                lanes.released(&errands.release, released.is_ok());
+            }
+        });
+    }
     if !errands.take.is_empty() {
         match driver.storage.take(&worker, &errands.take).await {
             Ok(taken) => {
@@ -73,6 +88,7 @@ async fn run_errands(driver: &Arc<Driver>, errands: Errands, stop: &Cancellation
                     if lanes.worker() != Some(worker) {
                         return;
                     }
+                    lanes.begun(driver.commits.load(Ordering::SeqCst));
                     for id in &errands.take {
                         match taken.remove(id) {
                             Some((target, state)) => lanes.taken(target, state, now),

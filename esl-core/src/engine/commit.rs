@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -77,11 +77,14 @@ async fn commit(driver: &Arc<Driver>, group: Group) -> Result<(), Vec<SettleRequ
     units.extend(expands.iter().map(|request| Unit::expand(request.expand.clone())));
     units.extend(publishes.iter().map(|request| Unit::publish(request.publish.clone())));
     let has_events = !publishes.is_empty() || !told.is_empty();
+    // In this order, so that whoever sees what it leads to sees that it has begun.
+    let number = driver.commits.fetch_add(1, Ordering::SeqCst) + 1;
     match driver.storage.commit(units).await {
         Ok(mut results) => {
             if has_events {
                 driver.committed.notify_one();
             }
+            driver.lanes().answer(number);
             let committed = results.split_off(told.len() + settle_count + expands.len());
             let expanded = results.split_off(told.len() + settle_count);
             for refused in results.iter().filter_map(|result| result.as_ref().err()) {

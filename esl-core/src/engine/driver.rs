@@ -4,7 +4,7 @@ use std::{
     collections::{HashMap, hash_map::Entry},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -27,7 +27,7 @@ use crate::{
     Subscription, Tiers, Timestamp, Transport, Wake, data_ref,
     link::{Links, link_expiry},
     relinked,
-    storage::{Storage, StorageError, StorageTime},
+    storage::{Storage, StorageError, StorageTime, Tenure},
 };
 
 /// Everything that the engine's tasks share.
@@ -58,6 +58,8 @@ pub(crate) struct Driver {
     pub(crate) schedule: Notify,
     /// Lanes may have work that nobody told of.
     pub(crate) poll: Notify,
+    /// The engines that share the lanes have changed.
+    pub(crate) handover: Notify,
     /// There are events to be expanded.
     pub(crate) fan_outs: Notify,
     /// There are replays to go on with.
@@ -74,8 +76,13 @@ pub(crate) struct Driver {
     pub(crate) sends: TaskTracker,
     /// How many of them have not come to run yet.
     starting: AtomicUsize,
+    /// How many commits have begun.
+    pub(crate) commits: AtomicU64,
     /// Ends what is under way.
     pub(crate) abort: CancellationToken,
+    /// What the engine enlists for.
+    pub(crate) tenure: Tenure,
+    is_leading: AtomicBool,
     /// A task of the engine has panicked.
     pub(crate) has_panicked: AtomicBool,
 }
@@ -92,6 +99,7 @@ pub(crate) struct Parts {
     pub(crate) blobs: Option<Arc<dyn BlobStore>>,
     pub(crate) slice: usize,
     pub(crate) tiers: Tiers,
+    pub(crate) tenure: Tenure,
     pub(crate) lanes: Lanes,
 }
 
@@ -120,6 +128,7 @@ impl Driver {
             intake: Notify::new(),
             schedule: Notify::new(),
             poll: Notify::new(),
+            handover: Notify::new(),
             fan_outs: Notify::new(),
             replays: Notify::new(),
             chores: Notify::new(),
@@ -129,7 +138,10 @@ impl Driver {
             damage_told_at: Mutex::default(),
             sends: TaskTracker::new(),
             starting: AtomicUsize::new(0),
+            commits: AtomicU64::new(0),
             abort: CancellationToken::new(),
+            tenure: parts.tenure,
+            is_leading: AtomicBool::new(false),
             has_panicked: AtomicBool::new(false),
         }
     }
@@ -137,6 +149,16 @@ impl Driver {
     /// The time, as storage has it: retries are due by it.
     pub(crate) fn now(&self) -> Now {
         Now { utc: self.time.now(), monotonic: self.clock.monotonic() }
+    }
+
+    /// Whether the chores are this engine's, as of the last renewal. Others that think the same do no harm.
+    pub(crate) fn leads(&self) -> bool {
+        self.is_leading.load(Ordering::Relaxed)
+    }
+
+    /// Says whether it leads from now on; whether it did before.
+    pub(crate) fn lead(&self, leads: bool) -> bool {
+        self.is_leading.swap(leads, Ordering::Relaxed)
     }
 
     pub(crate) fn draw(&self) -> Draw {

@@ -4,7 +4,7 @@
 //! so that a crash, another engine or a change of the subscriptions makes no difference. Between two
 //! slices the commits of others have their turn, and the organizations take turns, too.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -12,9 +12,10 @@ use tokio_util::sync::CancellationToken;
 use super::{
     driver::Driver,
     inbox::{CommitFailure, ExpandRequest},
+    lanes::LOOK_EVERY,
 };
 use crate::{
-    OrganizationId,
+    LaneId, Monotonic, OrganizationId, Seq,
     storage::{Expand, FanOut, Refused, StorageError, StorageErrorKind},
 };
 
@@ -26,14 +27,13 @@ const EVENTS_MAX: usize = 64;
 const BYTES_MAX: usize = 256 * 1024;
 /// While an organization has enough in hand, it is looked at again so often.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(5);
-/// What nobody told of is found within this time.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Expands fan-outs until it is stopped.
 pub(crate) async fn run(driver: Arc<Driver>, stop: CancellationToken) {
+    let mut others = Others::default();
     loop {
-        let wait = match expand_all(&driver, &stop).await {
+        let wait = match expand_all(&driver, &mut others, &stop).await {
             Ok(wait) => wait,
             Err(error) => {
                 tracing::error!(error = &*error as &dyn std::error::Error, "fan-out not expanded");
@@ -56,6 +56,7 @@ pub(crate) async fn run(driver: Arc<Driver>, stop: CancellationToken) {
 /// go out from memory and leave room there for those of others.
 async fn expand_all(
     driver: &Driver,
+    others: &mut Others,
     stop: &CancellationToken,
 ) -> Result<Duration, Arc<StorageError>> {
     let (mut after, mut gets_on, mut wait) = (None, false, LOOK_EVERY);
@@ -63,10 +64,18 @@ async fn expand_all(
         match driver.storage.fan_outs(after, EVENTS_MAX, BYTES_MAX).await? {
             Some((organization, fan_outs)) => {
                 after = Some(organization);
+                if others.have(driver, organization, &fan_outs) {
+                    continue;
+                }
                 if driver.lanes().has_enough(organization) {
                     wait = LOOK_AGAIN_AFTER;
-                } else {
-                    gets_on |= expand(driver, organization, fan_outs).await?;
+                    continue;
+                }
+                match expand(driver, organization, fan_outs).await? {
+                    Expanded::GetsOn => gets_on = true,
+                    // Whoever it is to be goes on.
+                    Expanded::OutOfTurn => gets_on |= !others.go_on(organization),
+                    Expanded::Nothing => {}
                 }
             }
             // Round to the first again.
@@ -74,23 +83,80 @@ async fn expand_all(
             None => break,
         }
     }
+    others.forget_old(driver.clock.monotonic());
     Ok(wait)
 }
 
-/// Commits one slice of an organization: a part of its first event, or several smaller ones. Says
-/// whether that is reason to go on.
+/// The organizations whose fan-outs are to be other engines', and where those stood when we looked.
+#[derive(Default)]
+struct Others(HashMap<OrganizationId, Standing>);
+
+/// Where an organization's fan-outs stand that others are to expand.
+#[derive(Clone, Copy)]
+struct Standing {
+    place: Option<(Seq, LaneId)>,
+    since: Monotonic,
+    seen_at: Monotonic,
+    /// Nobody else has got on with them, so this engine does.
+    is_taken_over: bool,
+}
+
+impl Others {
+    /// Whether an organization's fan-outs are to be left to another engine: not if it has left them where
+    /// they are for a while.
+    fn have(&mut self, driver: &Driver, organization: OrganizationId, open: &[FanOut]) -> bool {
+        if driver.lanes().peers().has_organization(organization) {
+            self.0.remove(&organization);
+            return false;
+        }
+        let now = driver.clock.monotonic();
+        let place = open.first().map(|first| (first.seq, first.after));
+        let fresh = Standing { place, since: now, seen_at: now, is_taken_over: false };
+        let standing = self.0.entry(organization).or_insert(fresh);
+        standing.seen_at = now;
+        if standing.is_taken_over {
+            return false;
+        }
+        if standing.place != place {
+            *standing = fresh;
+        }
+        standing.is_taken_over = now.saturating_sub(standing.since) >= LOOK_EVERY;
+        !standing.is_taken_over
+    }
+
+    /// Another engine has expanded some of an organization's; false if they are to be this one's.
+    fn go_on(&mut self, organization: OrganizationId) -> bool {
+        self.0.remove(&organization).is_some()
+    }
+
+    fn forget_old(&mut self, now: Monotonic) {
+        self.0.retain(|_, standing| now.saturating_sub(standing.seen_at) < LOOK_EVERY * 4);
+    }
+}
+
+/// What came of the slices of an organization.
+enum Expanded {
+    /// It goes on.
+    GetsOn,
+    /// There is nothing to be done now.
+    Nothing,
+    /// Another engine was quicker.
+    OutOfTurn,
+}
+
+/// Commits one slice of an organization: a part of its first event, or several smaller ones.
 async fn expand(
     driver: &Driver,
     organization: OrganizationId,
     fan_outs: Vec<FanOut>,
-) -> Result<bool, Arc<StorageError>> {
+) -> Result<Expanded, Arc<StorageError>> {
     let routes = match driver.routes.get(&*driver.storage, organization, None).await {
         Ok(Some(routes)) => routes,
-        Ok(None) => return Ok(false),
+        Ok(None) => return Ok(Expanded::Nothing),
         // The others go on.
         Err(error) if error.kind() == StorageErrorKind::Corrupt => {
             driver.tell_of_damage(organization, &error);
-            return Ok(false);
+            return Ok(Expanded::Nothing);
         }
         Err(error) => return Err(error.into()),
     };
@@ -115,19 +181,20 @@ async fn expand(
         }
     }
     driver.inbox.expand(requests);
-    let mut gets_on = false;
+    let mut expanded = Expanded::Nothing;
     for answer in answers {
         match answer.await {
-            Ok(Ok(())) => gets_on = true,
+            Ok(Ok(())) => expanded = Expanded::GetsOn,
             Ok(Err(CommitFailure::Refused(Refused::Rerouted))) => {
                 driver.routes.forget(organization);
-                gets_on = true;
+                expanded = Expanded::GetsOn;
             }
-            // Another engine was quicker, or the organization is gone.
+            Ok(Err(CommitFailure::Refused(Refused::OutOfTurn))) => expanded = Expanded::OutOfTurn,
+            // The organization is gone.
             Ok(Err(CommitFailure::Refused(_))) => {}
             Ok(Err(CommitFailure::Storage(error))) => return Err(error),
             Err(_stopped) => break,
         }
     }
-    Ok(gets_on)
+    Ok(expanded)
 }

@@ -16,10 +16,12 @@ use super::{
 };
 use crate::{
     Hour, Monotonic, OrganizationId,
-    storage::{Refused, RouteVersion, StorageErrorKind},
+    storage::{IntakeRow, Refused, RouteVersion, StorageErrorKind},
 };
 
 const PAGE: usize = 500;
+/// What the engine that leads has left lying for so long, others move.
+const LEFT_FOR: Duration = Duration::from_secs(2);
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// An organization whose subscriptions cannot be read is tried again so often.
 const DAMAGED_AGAIN_AFTER: Duration = Duration::from_secs(10);
@@ -27,9 +29,10 @@ const DAMAGED_AGAIN_AFTER: Duration = Duration::from_secs(10);
 /// Moves intake rows until it is stopped.
 pub(crate) async fn run(driver: Arc<Driver>, stop: CancellationToken) {
     let mut held = Held::default();
+    let mut left = None;
     loop {
-        let wait = match move_all(&driver, &mut held, &stop).await {
-            Ok(()) => held.next_try(),
+        let wait = match move_ours(&driver, (&mut held, &mut left), &stop).await {
+            Ok(next) => next,
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "intake not moved");
                 Some(driver.clock.monotonic() + AGAIN_AFTER)
@@ -49,6 +52,32 @@ pub(crate) async fn run(driver: Arc<Driver>, stop: CancellationToken) {
             () = again => {}
         }
     }
+}
+
+/// Moves what there is while this engine leads; otherwise only once it was left lying for a while. Says
+/// when to look again, if nobody tells before.
+async fn move_ours(
+    driver: &Driver,
+    (held, left): (&mut Held, &mut Option<(IntakeRow, Monotonic)>),
+    stop: &CancellationToken,
+) -> Result<Option<Monotonic>, PublishError> {
+    if !driver.leads() {
+        let now = driver.clock.monotonic();
+        held.let_go(now);
+        let first = driver.storage.intake(None, 1, &held.organizations()).await?;
+        let first = first.first().map(|(row, _)| *row);
+        let since = left.filter(|(row, _)| Some(*row) == first).map_or(now, |(_, since)| since);
+        *left = first.map(|row| (row, since));
+        if left.is_none() {
+            return Ok(held.next_try());
+        }
+        if now < since + LEFT_FOR {
+            return Ok(Some(since + LEFT_FOR));
+        }
+    }
+    *left = None;
+    move_all(driver, held, stop).await?;
+    Ok(held.next_try())
 }
 
 async fn move_all(

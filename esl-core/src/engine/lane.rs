@@ -52,6 +52,9 @@ pub(super) struct Lane {
     pub(super) told: Option<Box<Subscription>>,
     /// Another worker had it when we last asked.
     pub(super) is_foreign: bool,
+    /// If another worker has it, that one is to be told that something has come.
+    pub(super) is_to_tell: bool,
+    pub(super) stay: Stay,
     pub(super) state: LaneState,
     /// The deliveries behind `state.failed_deliveries`, as far as this worker saw them.
     pub(super) failed: Vec<Seq>,
@@ -61,6 +64,11 @@ pub(super) struct Lane {
     was_retry: bool,
     pub(super) after: Seq,
     pub(super) is_spilled: bool,
+    /// The commit that was under way when it was taken. What that has brought, another worker may have
+    /// delivered before.
+    pub(super) taken_during: Option<u64>,
+    /// How many of its organization's looks it has followed.
+    pub(super) looks: u64,
     pub(super) claim: Claim,
     /// What was committed since the running claim began.
     pub(super) arrivals: Vec<Job>,
@@ -92,6 +100,17 @@ pub(super) struct Lane {
     pub(super) was_used: bool,
 }
 
+/// Whether a lane is to be another engine's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stay {
+    /// It is not.
+    Here,
+    /// Nothing more is sent there, and what is under way comes to its end.
+    Leaving,
+    /// Storage is to free it.
+    Left,
+}
+
 /// How far reading a lane's subscription from storage has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reading {
@@ -111,13 +130,15 @@ pub(super) enum Claim {
 }
 
 impl Lane {
-    pub(super) fn new(organization: OrganizationId) -> Self {
+    pub(super) fn new(organization: OrganizationId, looks: u64) -> Self {
         Self {
             organization,
             target: None,
             reading: Reading::Done,
             told: None,
             is_foreign: false,
+            is_to_tell: false,
+            stay: Stay::Here,
             state: LaneState::default(),
             failed: Vec::new(),
             retries: VecDeque::new(),
@@ -125,6 +146,8 @@ impl Lane {
             was_retry: false,
             after: Seq::ZERO,
             is_spilled: true,
+            taken_during: None,
+            looks,
             claim: Claim::Idle,
             arrivals: Vec::new(),
             is_incomplete: false,
@@ -171,7 +194,8 @@ impl Lane {
 
     /// Whether it is this worker's and active.
     pub(super) fn is_sending(&self) -> bool {
-        let target = self.target.as_ref().filter(|_| !self.is_switched_off);
+        let stays = !self.is_switched_off && self.stay == Stay::Here;
+        let target = self.target.as_ref().filter(|_| stays);
         target.is_some_and(|target| target.subscription.is_sending())
     }
 
@@ -183,6 +207,11 @@ impl Lane {
     pub(super) fn is_strict(&self) -> bool {
         let order = self.target.as_ref().map(|target| target.subscription.options.order);
         order == Some(SendOrder::Strict)
+    }
+
+    /// Whether it is on its way out, and nothing of it is under way any more.
+    pub(super) fn has_left(&self) -> bool {
+        self.stay == Stay::Leaving && self.is_settled()
     }
 
     fn is_settled(&self) -> bool {
@@ -299,7 +328,8 @@ impl Lane {
             && self.blocked.is_none()
             && !self.is_in_turn
             && self.reading == Reading::Done
-            && !self.is_switched_off;
+            && !self.is_switched_off
+            && self.stay == Stay::Here;
         is_known && has_all && has_nothing && waits_for_nothing
     }
 

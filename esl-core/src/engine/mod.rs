@@ -25,10 +25,12 @@ mod lanes;
 mod maintenance;
 mod notices;
 mod pace;
+mod peers;
 mod publish;
 mod publisher;
 mod replays;
 mod retention;
+mod role;
 mod routes;
 mod schedule;
 mod send;
@@ -52,6 +54,7 @@ pub use self::{
     maintenance::{Announced, Maintenance, MaintenanceError},
     publish::{PublishError, Published},
     publisher::Publisher,
+    role::Role,
     usage::Standing,
 };
 use self::{driver::Driver, lanes::Now, publish::Sealer};
@@ -97,6 +100,7 @@ struct Engine {
 struct Options {
     callbacks: CallbackPolicy,
     grace: Duration,
+    role: Role,
     is_enabled: bool,
     retention: Option<Duration>,
 }
@@ -115,6 +119,12 @@ impl Esl {
         EslBuilder::new(Arc::new(storage))
     }
 
+    /// As [`builder`](Self::builder), over a storage that is shared already, or known only when the program
+    /// runs.
+    pub fn builder_on(storage: Arc<dyn Storage>) -> EslBuilder {
+        EslBuilder::new(storage)
+    }
+
     /// For a process without an engine: prepares and publishes only. An engine over the same
     /// storage, in whatever process, delivers.
     pub fn publisher(storage: impl Storage) -> Publisher {
@@ -130,17 +140,8 @@ impl Esl {
             (CancellationToken::new(), TaskTracker::new(), TaskTracker::new());
         committer.spawn(driver.watched(commit::run(Arc::clone(&driver))));
         tasks.spawn(driver.watched(claim::run(Arc::clone(&driver), stop.clone())));
-        tasks.spawn(driver.watched(breadth::run(Arc::clone(&driver), stop.clone())));
-        if options.is_enabled {
-            tasks.spawn(driver.watched(intake::run(Arc::clone(&driver), stop.clone())));
-            tasks.spawn(driver.watched(replays::run(Arc::clone(&driver), stop.clone())));
-            tasks.spawn(driver.watched(schedule::run(Arc::clone(&driver), stop.clone())));
-        }
-        tasks.spawn(driver.watched(fan_out::run(Arc::clone(&driver), stop.clone())));
         tasks.spawn(driver.watched(tenure::keep(Arc::clone(&driver), id, stop.clone())));
-        tasks.spawn(driver.watched(tenure::look_round(Arc::clone(&driver), stop.clone())));
         tasks.spawn(driver.watched(tenure::listen(Arc::clone(&driver), stop.clone())));
-        tasks.spawn(driver.watched(tenure::sweep(Arc::clone(&driver), stop.clone())));
         if let Some(store) = &driver.blobs {
             tasks.spawn(driver.watched(blobs::run(
                 Arc::clone(&driver),
@@ -148,15 +149,34 @@ impl Esl {
                 stop.clone(),
             )));
         }
-        tasks.spawn(driver.watched(retention::run(
-            Arc::clone(&driver),
-            options.retention,
-            stop.clone(),
-        )));
+        if options.role.works() {
+            Self::work(&driver, &options, &tasks, &stop);
+        }
         let room = Semaphore::new(PUBLISHES_MAX);
         let is_shut_down = Mutex::new(false);
         let engine = Engine { driver, sealer, options, room, stop, tasks, committer, is_shut_down };
         Ok(Self { engine: Arc::new(engine), actor: Arc::new(Actor::APPLICATION) })
+    }
+
+    /// Spawns what an engine does that not only takes what is published.
+    fn work(
+        driver: &Arc<Driver>,
+        options: &Options,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) {
+        tasks.spawn(driver.watched(breadth::run(Arc::clone(driver), stop.clone())));
+        if options.is_enabled {
+            tasks.spawn(driver.watched(intake::run(Arc::clone(driver), stop.clone())));
+            tasks.spawn(driver.watched(replays::run(Arc::clone(driver), stop.clone())));
+            tasks.spawn(driver.watched(schedule::run(Arc::clone(driver), stop.clone())));
+        }
+        tasks.spawn(driver.watched(fan_out::run(Arc::clone(driver), stop.clone())));
+        tasks.spawn(driver.watched(tenure::hand_over(Arc::clone(driver), stop.clone())));
+        tasks.spawn(driver.watched(tenure::look_round(Arc::clone(driver), stop.clone())));
+        tasks.spawn(driver.watched(tenure::sweep(Arc::clone(driver), stop.clone())));
+        let retention = retention::run(Arc::clone(driver), options.retention, stop.clone());
+        tasks.spawn(driver.watched(retention));
     }
 
     /// The same engine; what is changed by this handle is that actor's in the
@@ -549,6 +569,9 @@ impl Esl {
     /// `None` while another engine is to do it.
     #[must_use]
     pub fn leads(&self, at_least: Duration) -> Option<Worker> {
+        if !self.engine.driver.leads() {
+            return None;
+        }
         let now = self.monotonic();
         let lanes = self.engine.driver.lanes();
         lanes.worker().filter(|worker| {

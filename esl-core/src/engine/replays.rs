@@ -149,6 +149,7 @@ async fn step(driver: &Arc<Driver>, standing: Standing, now: Monotonic) -> Optio
             None
         }
         Ok(Stepped::NotYet) => {
+            driver.update(|lanes| lanes.see_to(replay.lane, patience == LOOK_AGAIN_MAX));
             let patience_next = (patience * 2).min(LOOK_AGAIN_MAX);
             Some(Standing { replay, due: now + patience, patience: patience_next })
         }

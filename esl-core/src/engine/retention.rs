@@ -14,9 +14,13 @@ const SLICE: usize = 500;
 /// … of which this is the rest between two, so that removing takes a tenth of it at most.
 const REST: Duration = Duration::from_millis(20);
 
-/// Removes what is older than `age`, and what deleted organizations have left, until it is stopped.
+/// While this engine leads, removes what is older than `age`, and what deleted organizations have left,
+/// until it is stopped.
 pub(crate) async fn run(driver: Arc<Driver>, age: Option<Duration>, stop: CancellationToken) {
     while pause(&driver, ROUND_EVERY, &stop).await {
+        if !driver.leads() {
+            continue;
+        }
         match round(&driver, age, &stop).await {
             Ok(removed) if removed.is_nothing() => {}
             Ok(removed) => tracing::info!(

@@ -12,6 +12,8 @@ use crate::storage::StorageError;
 const PAGE: usize = 500;
 /// The clock may be set, and others may schedule: nothing is trusted for longer.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// What the engine that leads has left lying for so long, others release.
+const LEFT_FOR: Duration = Duration::from_secs(5);
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Storage's clock may be a little behind.
 const NOT_YET: Duration = Duration::from_millis(20);
@@ -40,6 +42,8 @@ pub(crate) async fn run(driver: Arc<Driver>, stop: CancellationToken) {
 /// Releases what is due, and says when to look again.
 async fn release(driver: &Driver) -> Result<Duration, StorageError> {
     let Some(due_at) = driver.storage.next_due().await? else { return Ok(LOOK_EVERY) };
+    // Whoever leads is first.
+    let due_at = if driver.leads() { due_at } else { due_at + LEFT_FOR };
     let now = driver.time.now();
     if due_at > now {
         return Ok(due_at.since(now).min(LOOK_EVERY));

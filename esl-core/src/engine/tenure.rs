@@ -4,27 +4,63 @@ use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
-use super::driver::Driver;
+use super::{
+    driver::Driver,
+    lanes::{LOOK_EVERY, Lanes},
+};
 use crate::{
     Monotonic, WorkerId,
-    storage::{Change, EPOCH, StorageError, StorageErrorKind, Worker},
+    storage::{Change, EPOCH, Renewed, StorageError, StorageErrorKind, Worker},
 };
 
 const RENEW_EVERY: Duration = Duration::from_secs(5);
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// Lanes that nobody told of are found within this time.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Between two looks.
+const LOOK_REST: Duration = Duration::from_millis(200);
 const LOOK_PAGE: usize = 1000;
+/// So many lanes are let go of in a second, so that they are taken elsewhere as quickly.
+const HANDED_OVER_MAX: usize = 256;
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 const SWEEP_SLICE: usize = 500;
 
 /// Begins the worker's first epoch.
-pub(crate) async fn enlist(driver: &Arc<Driver>, id: WorkerId) -> Result<Worker, StorageError> {
+pub(crate) async fn enlist(driver: &Arc<Driver>, id: WorkerId) -> Result<(), StorageError> {
     let asked_at = driver.clock.monotonic();
-    let worker = driver.storage.enlist(id).await?;
-    driver.update(|lanes| lanes.extend_epoch(worker, asked_at + EPOCH));
+    let (worker, renewed) = driver.storage.enlist(id, driver.tenure).await?;
+    follow_renewal(driver, worker, renewed, asked_at);
     driver.poll.notify_one();
-    Ok(worker)
+    Ok(())
+}
+
+/// An epoch has begun or goes on, as storage says that was asked for it then.
+fn follow_renewal(driver: &Arc<Driver>, worker: Worker, renewed: Renewed, asked_at: Monotonic) {
+    driver.time.follow(renewed.at, asked_at);
+    if driver.lead(renewed.leads) != renewed.leads {
+        tracing::debug!(leads = renewed.leads, "who does the chores has changed");
+    }
+    let peers = driver.update(|lanes| lanes.extend_epoch(worker, asked_at + EPOCH, renewed.peers));
+    if let Some(engines) = peers {
+        tracing::debug!(engines, "the engines that share the lanes have changed");
+        driver.handover.notify_one();
+    }
+}
+
+/// After each change of the engines that share the lanes, lets go of those that are to be others', some at
+/// a time.
+pub(crate) async fn hand_over(driver: Arc<Driver>, stop: CancellationToken) {
+    loop {
+        // Both arms may be dropped: they hold nothing.
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = driver.handover.notified() => {}
+        }
+        while driver.update(|lanes| lanes.leave_some(HANDED_OVER_MAX)) {
+            if !pause(&driver, Duration::from_secs(1), &stop).await {
+                return;
+            }
+        }
+    }
 }
 
 /// Renews the epoch until it is stopped, and begins another when it was lost.
@@ -34,18 +70,18 @@ pub(crate) async fn keep(driver: Arc<Driver>, id: WorkerId, stop: CancellationTo
         let asked_at = driver.clock.monotonic();
         let worker = driver.lanes().worker();
         let result = match worker {
-            Some(worker) => driver.storage.renew(&worker).await.map(|()| worker),
+            Some(worker) => driver.storage.renew(&worker).await.map(|renewed| {
+                follow_renewal(&driver, worker, renewed, asked_at);
+            }),
             None => enlist(&driver, id).await,
         };
         wait = match result {
-            Ok(worker) => {
-                driver.update(|lanes| lanes.extend_epoch(worker, asked_at + EPOCH));
-                RENEW_EVERY
-            }
+            Ok(()) => RENEW_EVERY,
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "epoch not renewed");
                 if error.kind() == StorageErrorKind::Fenced && worker.is_some() {
                     driver.lanes().end_epoch();
+                    driver.lead(false);
                     driver.routes.forget_all();
                     Duration::ZERO
                 } else {
@@ -67,6 +103,10 @@ pub(crate) async fn look_round(driver: Arc<Driver>, stop: CancellationToken) {
             tracing::error!(error = &error as &dyn std::error::Error, "could not look for work");
         }
         let next = driver.clock.monotonic() + LOOK_EVERY;
+        // However often others commit.
+        if !pause(&driver, LOOK_REST, &stop).await {
+            return;
+        }
         // All arms may be dropped: they hold nothing.
         tokio::select! {
             biased;
@@ -80,6 +120,9 @@ pub(crate) async fn look_round(driver: Arc<Driver>, stop: CancellationToken) {
 async fn look(driver: &Arc<Driver>, worker: &Worker) -> Result<(), StorageError> {
     let mut after = None;
     loop {
+        if after.is_none() {
+            driver.lanes().begin_look();
+        }
         let page = driver.storage.waiting(worker, after, LOOK_PAGE).await?;
         let is_last = page.len() < LOOK_PAGE;
         after = page.last().map(|waiting| waiting.lane);
@@ -90,6 +133,7 @@ async fn look(driver: &Arc<Driver>, worker: &Worker) -> Result<(), StorageError>
             }
         });
         if is_last {
+            driver.lanes().end_look();
             return Ok(());
         }
     }
@@ -106,7 +150,7 @@ pub(crate) async fn listen(driver: Arc<Driver>, stop: CancellationToken) {
                 changes.into_iter().for_each(|change| follow(&driver, change));
             }
             lanes = driver.wake.listen() => {
-                driver.update(|known| lanes.iter().for_each(|id| known.wake_if_owned(*id)));
+                driver.update(|known| lanes.iter().for_each(|id| known.hinted(*id)));
             }
         }
     }
@@ -127,25 +171,44 @@ fn follow(driver: &Arc<Driver>, change: Change) {
         }
         Change::Schedule => driver.schedule.notify_one(),
         Change::Replays => driver.replays.notify_one(),
+        Change::FanOuts => driver.fan_outs.notify_one(),
         // Whoever keeps tokens in memory looks at them again within a second.
         Change::Tenancy => {}
+        Change::All => follow_anything(driver),
     }
 }
 
-/// Does the chores, a slice at a time.
+/// Nothing that is in memory may be as storage has it, and there may be anything to do.
+fn follow_anything(driver: &Arc<Driver>) {
+    driver.routes.forget_all();
+    driver.usages.forget_all();
+    driver.update(Lanes::let_go_of_all);
+    for task in [&driver.intake, &driver.poll, &driver.schedule, &driver.replays, &driver.fan_outs]
+    {
+        task.notify_one();
+    }
+}
+
+/// Does the chores, a slice at a time: while this engine leads, and when somebody here waits for them.
 pub(crate) async fn sweep(driver: Arc<Driver>, stop: CancellationToken) {
     let mut wait = SWEEP_EVERY;
+    let mut is_awaited = false;
     loop {
         // All arms may be dropped: they hold nothing.
         tokio::select! {
             biased;
             goes_on = pause(&driver, wait, &stop) => if !goes_on { return },
-            () = driver.chores.notified() => {}
+            () = driver.chores.notified() => is_awaited = true,
         }
-        let Some(worker) = driver.lanes().worker() else { continue };
+        let worker = driver.lanes().worker().filter(|_| is_awaited || driver.leads());
+        let Some(worker) = worker else {
+            wait = SWEEP_EVERY;
+            continue;
+        };
         wait = match driver.storage.sweep(&worker, SWEEP_SLICE).await {
             Ok(swept) => {
-                driver.update(|lanes| swept.ready.iter().for_each(|id| lanes.read(*id)));
+                driver.update(|lanes| swept.ready.iter().for_each(|id| lanes.read_or_ask(*id)));
+                is_awaited &= swept.more;
                 // Between two slices the publishers' commits have their turn.
                 if swept.more { Duration::from_millis(20) } else { SWEEP_EVERY }
             }

@@ -57,6 +57,11 @@ impl Usages {
         self.lock().remove(&organization);
     }
 
+    /// Any of them may.
+    pub(crate) fn forget_all(&self) {
+        self.lock().clear();
+    }
+
     fn read(&self, organization: OrganizationId, mut read: Known) -> Known {
         let mut known = self.lock();
         if known.len() >= KNOWN_MAX && !known.contains_key(&organization) {

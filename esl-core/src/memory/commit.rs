@@ -224,7 +224,11 @@ impl State {
         let is_large = is_large_unit || routed.lanes.len() > self.fan_out_above;
         let fanned_out = organization.fans_out(routed, is_large);
         if let Some(row) = &fanned_out {
+            let is_first = organization.fan_outs.is_empty();
             organization.fan_outs.insert(seq, *row);
+            if is_first {
+                self.listeners.tell_others(by, Change::FanOuts);
+            }
         } else if let Audience::Only(lane) = routed.audience {
             self.owe(event, seq, &[lane], now, by);
             let row = self.lanes.get_mut(&lane).expect("it was there just now");

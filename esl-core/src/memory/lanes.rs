@@ -9,35 +9,55 @@ use super::{
 use crate::{
     LaneId, OrganizationId, SealedEvent, Seq, Timestamp, WorkerId,
     storage::{
-        Change, Claimed, Due, EPOCH, FanOut, IntakeRow, Lanes, StorageError, StorageErrorKind,
-        Swept, Taken, Waiting, Want, Worker, due_time,
+        Change, Claimed, Due, EPOCH, FanOut, IntakeRow, Lanes, Renewed, StorageError,
+        StorageErrorKind, Swept, Taken, Tenure, Waiting, Want, Worker, due_time,
     },
 };
 
 #[async_trait]
 impl Lanes for MemoryStorage {
-    async fn enlist(&self, worker: WorkerId) -> Result<Worker, StorageError> {
+    async fn enlist(
+        &self,
+        worker: WorkerId,
+        tenure: Tenure,
+    ) -> Result<(Worker, Renewed), StorageError> {
         let mut state = self.state();
         state.last_epoch += 1;
         let epoch = state.last_epoch;
-        let lapses_at = state.now() + EPOCH;
+        let now = state.now();
         // An earlier epoch of the same worker is over with this, and with it what it owned.
-        state.workers.insert(worker, WorkerRow { epoch, lapses_at, handle: self.handle });
-        Ok(Worker { id: worker, epoch })
+        let row = WorkerRow { epoch, lapses_at: now + EPOCH, handle: self.handle, tenure };
+        state.workers.insert(worker, row);
+        let worker = Worker { id: worker, epoch };
+        let renewed = state.renewed(&worker, now);
+        Ok((worker, renewed))
     }
 
-    async fn renew(&self, worker: &Worker) -> Result<(), StorageError> {
+    async fn renew(&self, worker: &Worker) -> Result<Renewed, StorageError> {
         let mut state = self.state();
         let now = state.demand_running(worker, "renew the epoch")?;
         let row = state.workers.get_mut(&worker.id).expect("a running worker has a row");
         row.lapses_at = now + EPOCH;
-        Ok(())
+        Ok(state.renewed(worker, now))
     }
 
     async fn resign(&self, worker: &Worker) -> Result<(), StorageError> {
         let mut state = self.state();
         if state.workers.get(&worker.id).is_some_and(|row| row.epoch == worker.epoch) {
             state.workers.remove(&worker.id);
+            state.listeners.tell_others(self.handle, Change::Lanes);
+        }
+        Ok(())
+    }
+
+    async fn release(&self, worker: &Worker, lanes: &[LaneId]) -> Result<(), StorageError> {
+        let mut state = self.state();
+        let mut is_news = false;
+        for lane in lanes {
+            let Some(row) = state.lanes.get_mut(lane) else { continue };
+            is_news |= row.owner.take_if(|owner| *owner == *worker).is_some();
+        }
+        if is_news {
             state.listeners.tell_others(self.handle, Change::Lanes);
         }
         Ok(())
@@ -205,6 +225,10 @@ impl Lanes for MemoryStorage {
         swept.cancelled = state.sweep_cancelled(left);
         left -= swept.cancelled;
         state.sweep_expired(now, left, &mut swept);
+        for lane in &swept.ready {
+            let organization = state.lanes[lane].subscription.organization;
+            state.listeners.tell_others(self.handle, Change::Subscriptions(organization));
+        }
         state.forget_retired_secrets(now);
         swept.more = state.has_chores(now);
         Ok(swept)
@@ -230,6 +254,19 @@ impl State {
         } else {
             Err(StorageError::new(StorageErrorKind::Fenced, operation))
         }
+    }
+
+    /// How things stand for a worker whose epoch runs.
+    fn renewed(&mut self, worker: &Worker, now: Timestamp) -> Renewed {
+        let leads = self.workers[&worker.id].tenure.leads.is_some_and(|duty| {
+            let leader = self.leaders.get(duty).copied();
+            let leader = leader.filter(|leader| self.is_running(leader, now)).unwrap_or(*worker);
+            self.leaders.insert(duty, leader);
+            leader == *worker
+        });
+        let peers = self.workers.iter();
+        let peers = peers.filter(|(_, row)| row.tenure.takes_lanes && now < row.lapses_at);
+        Renewed { at: now, peers: peers.map(|(id, _)| *id).collect(), leads }
     }
 
     /// Whether a lane is the worker's, or free.

@@ -29,7 +29,7 @@ use crate::{
     Action, Actor, AuditEntry, AuditNumber, BlobKey, Client, Clock, EventId, InstallationId,
     LaneId, LinkKey, OrganizationId, Replay, ReplayNumber, Seq, SubscriptionId, SystemClock,
     Timestamp, WorkerId,
-    storage::{FAN_OUT_ABOVE, StorageError, StorageErrorKind, StorageTime},
+    storage::{FAN_OUT_ABOVE, StorageError, StorageErrorKind, StorageTime, Worker},
 };
 
 /// Storage in memory, for tests, for trying things out, and for events that may die with the
@@ -151,6 +151,8 @@ struct State {
     feeds: BTreeMap<String, BTreeMap<OrganizationId, Seq>>,
     replays: BTreeMap<ReplayNumber, Replay>,
     workers: BTreeMap<WorkerId, WorkerRow>,
+    /// Who leads in which duty, as long as that worker's epoch runs.
+    leaders: BTreeMap<&'static str, Worker>,
     last_epoch: u64,
     fan_out_above: usize,
     listeners: Listeners,
@@ -180,6 +182,7 @@ impl State {
             feeds: BTreeMap::new(),
             replays: BTreeMap::new(),
             workers: BTreeMap::new(),
+            leaders: BTreeMap::new(),
             last_epoch: 0,
             fan_out_above: FAN_OUT_ABOVE,
             listeners: Listeners::default(),

@@ -9,7 +9,7 @@ use super::changes::HandleId;
 use crate::{
     Attempt, AttemptError, Delivery, DeliveryId, DeliveryState, EventId, LaneId, Organization,
     OrganizationId, SealedEvent, Seq, Subscription, Timestamp, Token, Usage,
-    storage::{Accepted, Audience, IntakeRow, LaneState, RouteVersion, Worker},
+    storage::{Accepted, Audience, IntakeRow, LaneState, RouteVersion, Tenure, Worker},
 };
 
 pub(super) struct OrganizationRow {
@@ -96,6 +96,7 @@ pub(super) struct WorkerRow {
     pub(super) lapses_at: Timestamp,
     /// Through which handle it was enlisted.
     pub(super) handle: HandleId,
+    pub(super) tenure: Tenure,
 }
 
 /// A subscription, how its receiver has fared, and its deliveries.

@@ -19,21 +19,32 @@ pub trait Lanes: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`Fenced`](super::StorageErrorKind::Fenced) if the storage serves one engine at a time and
     /// another one is alive.
-    async fn enlist(&self, worker: WorkerId) -> Result<Worker, StorageError>;
+    async fn enlist(
+        &self,
+        worker: WorkerId,
+        tenure: Tenure,
+    ) -> Result<(Worker, Renewed), StorageError>;
 
-    /// Lets the epoch last [`EPOCH`] from now.
+    /// Lets the epoch last [`EPOCH`] from now, and says how things stand.
     ///
     /// # Errors
     /// [`Fenced`](super::StorageErrorKind::Fenced) once it has lapsed or was voided: it does not
     /// come back.
-    async fn renew(&self, worker: &Worker) -> Result<(), StorageError>;
+    async fn renew(&self, worker: &Worker) -> Result<Renewed, StorageError>;
 
-    /// Ends the epoch and frees what it owned. Of an epoch that is over already, nothing happens.
+    /// Ends the epoch and frees what it owned, its lead included. Of an epoch that is over already,
+    /// nothing happens.
     async fn resign(&self, worker: &Worker) -> Result<(), StorageError>;
+
+    /// Frees lanes that the worker owns. Nothing happens to those that it does not own, and nothing at all
+    /// if its epoch is over.
+    async fn release(&self, worker: &Worker, lanes: &[LaneId]) -> Result<(), StorageError>;
 
     /// Takes those of the lanes that are free, and says again which of them are the worker's.
     ///
-    /// A lane that another worker owns, or whose subscription was deleted, is left out.
+    /// A lane that another worker owns, or whose subscription was deleted, is left out. A settlement in
+    /// the name of whoever owned it before is over by then, or will be refused: what is claimed from now
+    /// on nobody else can settle.
     ///
     /// # Errors
     /// [`Fenced`](super::StorageErrorKind::Fenced) if the epoch is over.
@@ -149,6 +160,9 @@ pub trait Lanes: fmt::Debug + Send + Sync + 'static {
     ///   the first ones by seq, up to one whose event is younger. When none is left,
     ///   [`Subscription::expiring`] is cleared.
     ///
+    /// Where lanes become [`ready`](Swept::ready), other handles hear of their
+    /// [subscriptions](Change::Subscriptions), too: their owners may be others.
+    ///
     /// # Errors
     /// [`Fenced`](super::StorageErrorKind::Fenced) if the epoch is over.
     async fn sweep(&self, worker: &Worker, limit: usize) -> Result<Swept, StorageError>;
@@ -156,6 +170,37 @@ pub trait Lanes: fmt::Debug + Send + Sync + 'static {
 
 /// How long an epoch lasts without renewal.
 pub const EPOCH: Duration = Duration::from_secs(30);
+
+/// What an engine enlists for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tenure {
+    /// Whether it takes lanes, and so is among the [`peers`](Renewed::peers).
+    pub takes_lanes: bool,
+    /// The duty that it would lead in. Of all that ask for the same one, one [leads](Renewed::leads).
+    pub leads: Option<&'static str>,
+}
+
+/// Takes lanes, and leads in nothing.
+impl Default for Tenure {
+    fn default() -> Self {
+        Self { takes_lanes: true, leads: None }
+    }
+}
+
+/// How things stand when an epoch begins or goes on.
+///
+/// A storage that serves one engine at a time says that it is alone and leads, whatever it asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Renewed {
+    /// What time it is in the storage.
+    pub at: Timestamp,
+    /// The workers that take lanes and whose epochs run, this one included if it does; ascending.
+    pub peers: Vec<WorkerId>,
+    /// Whether it leads in the duty that it asked for: from the first renewal on at which nobody else did,
+    /// for as long as its epoch runs. It spares others the work, and no more: the one before may not know
+    /// yet that it leads no longer.
+    pub leads: bool,
+}
 
 /// A running engine, as storage knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -264,16 +309,20 @@ pub enum Change {
     /// Subscriptions of an organization.
     Subscriptions(OrganizationId),
     /// Lanes got work or became free: a delivery was opened again, events were committed for lanes
-    /// that are not the committer's, or an engine stopped.
+    /// that are not the committer's, or an engine stopped or let go of some.
     Lanes,
     /// A replay was made.
     Replays,
     /// There is something that is to be published at a time of its own.
     Schedule,
+    /// An event is to be fanned out, and nothing of its organization was before.
+    FanOuts,
     /// Events of an organization were erased: what is in memory of them must not be sent.
     Erased(OrganizationId),
     /// Organizations, clients or tokens.
     Tenancy,
+    /// Whatever it may be: the storage may have missed something.
+    All,
 }
 
 /// What a slice of chores did.

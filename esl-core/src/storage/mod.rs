@@ -30,7 +30,8 @@ pub use commit::{
 pub use error::{StorageError, StorageErrorKind};
 pub use feed::{Fed, Feed, FeedBatch, FeedStep};
 pub use lanes::{
-    Change, Claimed, Due, EPOCH, LaneState, Lanes, Swept, Taken, Waiting, Want, Worker,
+    Change, Claimed, Due, EPOCH, LaneState, Lanes, Renewed, Swept, Taken, Tenure, Waiting, Want,
+    Worker,
 };
 pub use records::{Health, Page, PageOf, Records, RouteTable, Subscriptions, Tenancy};
 pub use removal::{Erased, Removal, Removed};

@@ -3,13 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use esl_core::{
-    Actor, Clock, Esl, InProcessWake, MemoryStorage, NewSubscription, Organization,
-    storage::Tenancy,
+    Actor, Clock, Esl, InProcessWake, MemoryStorage, NewSubscription, Organization, Role,
+    storage::{Lanes, Tenancy},
     testing::{ManualClock, Reply, ScriptedTransport},
 };
 use tokio::runtime::{Builder, Runtime};
 
-use crate::world::{ORGANIZATION, START, engine, event, run_with, sent_to, settle_down, url};
+use crate::world::{
+    ORGANIZATION, START, World, engine, event, run_with, sent_to, settle_down, until, url,
+};
 
 #[test]
 fn what_one_node_commits_another_delivers_if_it_owns_the_lane() {
@@ -121,6 +123,155 @@ fn what_another_node_has_expanded_is_not_passed_over_by_the_next_slice() {
     // The first node expands this one itself.
     two.first.publish("person.updated", 3);
     two.until_sent_in_order(3);
+}
+
+#[test]
+fn nodes_share_the_lanes_also_with_one_that_comes_later() {
+    let (wake, joined) = two_wakes();
+    run_with(
+        |builder| builder.wake(wake),
+        |world| async move {
+            const LANES: u64 = 40;
+            for number in 0..LANES {
+                world.subscribe(&number.to_string(), "*").await;
+            }
+            world.publish("person.updated", 0).await;
+            world.until(|| async { (world.transport.sightings().len() == 40).then_some(()) }).await;
+            let transport = ScriptedTransport::new(Arc::new(world.clock.clone()));
+            let second = engine(2, &world.storage, &world.clock, &transport).wake(joined);
+            let second = second.build().await.unwrap();
+            // The first hears of it when it renews its epoch.
+            for _ in 0..20 {
+                world.clock.advance(Duration::from_millis(500));
+                settle_down().await;
+            }
+            for number in 1..=10 {
+                let node = if number % 2 == 0 { &world.esl } else { &second };
+                node.publish(event("person.updated", number)).await.unwrap();
+            }
+            let both = || world.transport.sightings().len() + transport.sightings().len();
+            world.until(|| async { (both() == 40 * 11).then_some(()) }).await;
+            let moved =
+                (0..LANES).filter(|lane| !sent_to(&transport, &lane.to_string()).is_empty());
+            let moved: Vec<u64> = moved.collect();
+            assert!((10..=30).contains(&moved.len()), "{moved:?}");
+            for lane in 0..LANES {
+                let (before, after) =
+                    (world.sent_to(&lane.to_string()), sent_to(&transport, &lane.to_string()));
+                assert_eq!([before, after].concat(), (0..=10).collect::<Vec<_>>(), "each once");
+            }
+            second.shutdown().await;
+        },
+    );
+}
+
+#[test]
+fn a_node_that_only_takes_what_is_published_has_another_deliver_it_at_once() {
+    let (wake, joined) = two_wakes();
+    run_with(
+        |builder| builder.wake(wake),
+        |world| async move {
+            let transport = ScriptedTransport::new(Arc::new(world.clock.clone()));
+            let api = engine(2, &world.storage, &world.clock, &transport).wake(joined);
+            let api = api.role(Role::Api).build().await.unwrap();
+            let new = NewSubscription::new(url("a"), vec!["*".parse().unwrap()]);
+            api.subscribe(ORGANIZATION, new).await.unwrap();
+            for number in 0..3 {
+                api.publish(event("person.updated", number)).await.unwrap();
+                settle_down().await;
+                assert_eq!(world.sent_to("a"), (0..=number).collect::<Vec<_>>());
+            }
+            assert!(transport.sightings().is_empty());
+            api.shutdown().await;
+        },
+    );
+}
+
+#[test]
+fn a_lane_is_let_go_of_only_when_all_that_is_under_way_is_settled() {
+    run_with(
+        |builder| builder,
+        |world| async move {
+            const LANES: u64 = 20;
+            for number in 0..LANES {
+                world.subscribe(&number.to_string(), "*").await;
+                world.transport.script(&url(&number.to_string()), [Reply::Hang]);
+            }
+            world.publish("person.updated", 0).await;
+            world.publish("person.updated", 1).await;
+            world.until(|| async { (world.transport.sightings().len() == 40).then_some(()) }).await;
+            let transport = ScriptedTransport::new(Arc::new(world.clock.clone()));
+            let second = engine(2, &world.storage, &world.clock, &transport).build().await.unwrap();
+            for _ in 0..20 {
+                world.clock.advance(Duration::from_millis(500));
+                settle_down().await;
+            }
+            second.publish(event("person.updated", 2)).await.unwrap();
+            settle_down().await;
+            assert!(transport.sightings().is_empty(), "what hangs is not over");
+            for number in 0..LANES {
+                world.transport.release(&url(&number.to_string()), &Reply::status(200));
+            }
+            let both = || world.transport.sightings().len() + transport.sightings().len();
+            world.until(|| async { (both() == 60).then_some(()) }).await;
+            assert!(!transport.sightings().is_empty());
+            second.shutdown().await;
+        },
+    );
+}
+
+#[test]
+fn what_the_node_that_leads_leaves_in_the_intake_another_moves() {
+    run_with(
+        |builder| builder,
+        |world| async move {
+            world.subscribe("a", "*").await;
+            let second = engine(2, &world.storage, &world.clock, &world.transport);
+            let second = second.build().await.unwrap();
+            let World { clock, storage, transport, esl } = world;
+            let publisher = Esl::publisher(storage.clone());
+            publisher.publish(event("person.updated", 1)).await.unwrap();
+            settle_down().await;
+            assert_eq!(storage.intake(None, 9, &[]).await.unwrap().len(), 0, "at once");
+            // Killed: until its epoch lapses nobody else leads.
+            drop(esl);
+            settle_down().await;
+            publisher.publish(event("person.updated", 2)).await.unwrap();
+            let at = clock.monotonic();
+            until(&clock, || async {
+                storage.intake(None, 9, &[]).await.unwrap().is_empty().then_some(())
+            })
+            .await;
+            let waited = clock.monotonic() - at;
+            assert!((2..4).contains(&waited.as_secs()), "{waited:?}");
+            assert!(!transport.sightings().is_empty());
+            second.shutdown().await;
+        },
+    );
+}
+
+#[test]
+fn a_fan_out_whose_node_is_gone_is_expanded_by_another() {
+    let two = Two::new();
+    two.first.publish("person.updated", 2);
+    let second = two.second();
+    let Two { clock, storage, first, .. } = two;
+    let Node { runtime, esl } = first;
+    // Killed, before it has expanded anything.
+    drop((esl, runtime));
+    let at = clock.monotonic();
+    let is_open = || second.runtime.block_on(storage.fan_outs(None, 1, 1)).unwrap().is_some();
+    while is_open() && clock.monotonic() - at < Duration::from_secs(60) {
+        second.settle_down();
+        clock.advance(Duration::from_millis(500));
+    }
+    assert!(clock.monotonic() - at < Duration::from_secs(10), "{:?}", clock.monotonic() - at);
+}
+
+fn two_wakes() -> (InProcessWake, InProcessWake) {
+    let wake = InProcessWake::new();
+    let joined = wake.join();
+    (wake, joined)
 }
 
 /// More lanes than an event goes to at once.

@@ -6,7 +6,7 @@ use std::{
     task::{Poll, Waker},
 };
 
-use esl_core::{Esl, InProcessWake, Monotonic};
+use esl_core::{Esl, InProcessWake, Monotonic, Role};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::{dice::Dice, network::Network, storage::FaultyStorage, world::World};
@@ -45,7 +45,7 @@ impl Node {
         world: &Arc<World>,
         number: usize,
         dice: Dice,
-        wake: InProcessWake,
+        (role, wake): (Role, InProcessWake),
     ) -> Self {
         let idle = Arc::<Mutex<Idle>>::default();
         let signal = Arc::clone(&idle);
@@ -65,6 +65,7 @@ impl Node {
             .clock(Arc::new(world.clock.clone()))
             .chance(Arc::new(dice))
             .wake(wake)
+            .role(role)
             .retry(world.retry.clone())
             .retention(None)
             .lanes_in_slice(world.slice)
@@ -78,7 +79,7 @@ impl Node {
                 Err(_) => Started::Failed,
             };
         });
-        world.note(format_args!("node {number} starts"));
+        world.note(format_args!("node {number} starts: {role:?}"));
         Self { number, runtime, idle, esl, stalled_until: None, is_behind: true, ended: None }
     }
 

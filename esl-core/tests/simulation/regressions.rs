@@ -8,7 +8,7 @@ use std::{
 
 use esl_core::{
     Actor, CallbackPolicy, CallbackUrl, Esl, InProcessWake, NewEvent, NewSubscription,
-    Organization, OrganizationId, Subscription, SubscriptionUpdate, storage::Tenancy as _,
+    Organization, OrganizationId, Role, Subscription, SubscriptionUpdate, storage::Tenancy as _,
 };
 
 use crate::{
@@ -34,7 +34,7 @@ impl Calm {
         let organization = Organization::new(ORGANIZATION, "tenant 0", START);
         at_once(world.truth.create_organization(organization, &Actor::APPLICATION)).unwrap();
         world.ledger().organizations.insert(ORGANIZATION, Tenant::default());
-        let node = Node::start(&world, 1, dice, InProcessWake::new());
+        let node = Node::start(&world, 1, dice, (Role::All, InProcessWake::new()));
         let mut calm = Self { world, node };
         calm.pass(Duration::from_millis(100));
         calm

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use esl_core::{Clock as _, InProcessWake, Monotonic};
+use esl_core::{Clock as _, InProcessWake, Monotonic, Role};
 
 use crate::{bug::Bug, dice::Dice, node::Node, oracle, script::Script, world::World};
 
@@ -46,6 +46,8 @@ struct Simulation {
     /// How the engines hear hints of each other; in some worlds none ever comes.
     wake: Option<InProcessWake>,
     slots: Vec<Slot>,
+    /// What the engines in each of the slots do.
+    roles: Vec<Role>,
     nodes_started: usize,
     ahead: Duration,
 }
@@ -60,13 +62,23 @@ impl Simulation {
     fn new(world: &Arc<World>, dice: &Dice) -> Self {
         let script = Script::new(world, dice.fork());
         script.populate();
-        let slots = (0..dice.between(1, 3)).map(|_| Slot::EmptyUntil(Duration::ZERO)).collect();
+        let slots: Vec<Slot> = (0..dice.between(1, 3))
+            .map(|index| match index {
+                0 => Slot::EmptyUntil(Duration::ZERO),
+                _ => Slot::EmptyUntil(Duration::from_secs(*dice.pick(&[0, 0, 0, 20, 60]))),
+            })
+            .collect();
+        // One of them works at least.
+        let roles = (0..slots.len())
+            .map(|index| if index > 0 && dice.permille(250) { Role::Api } else { Role::All })
+            .collect();
         Self {
             world: Arc::clone(world),
             dice: dice.fork(),
             script,
             wake: dice.permille(700).then(InProcessWake::new),
             slots,
+            roles,
             nodes_started: 0,
             ahead: Duration::ZERO,
         }
@@ -158,7 +170,8 @@ impl Simulation {
                     let (number, dice) = (self.nodes_started, self.dice.fork());
                     let wake =
                         self.wake.as_ref().map_or_else(InProcessWake::new, InProcessWake::join);
-                    let node = Node::start(&self.world, number, dice, wake);
+                    let role = self.roles[index];
+                    let node = Node::start(&self.world, number, dice, (role, wake));
                     self.slots[index] = Slot::Node(node);
                 }
                 Slot::EmptyUntil(_) => {}

@@ -87,6 +87,15 @@ pub use self::{
 /// fallback, too, panics: mount it by `fallback_service` or `nest`.
 pub fn router(esl: Esl, config: ApiConfig) -> Router {
     let routes = routes::router(esl.public_url());
+    complete(routes, esl, config)
+}
+
+/// `/health` alone, complete with its errors: for an engine whose API others serve.
+pub fn health_router(esl: Esl, config: ApiConfig) -> Router {
+    complete(routes::health_router(), esl, config)
+}
+
+fn complete(routes: Router<Api>, esl: Esl, config: ApiConfig) -> Router {
     let api = Api(Arc::new(Shared {
         esl,
         config,

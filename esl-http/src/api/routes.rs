@@ -26,7 +26,7 @@ fn routes(public_url: &str) -> Vec<Route> {
     let patch = || Method::PATCH;
     let delete = || Method::DELETE;
     let mut routes = vec![
-        Route::open(get(), "/health", health::health),
+        Route::open(get(), HEALTH, health::health),
         Route::open(post(), "/oauth/token", oauth::token),
         Route::open(post(), "/oauth/revoke", oauth::revoke),
         Route::open(post(), "/oauth/introspect", oauth::introspect),
@@ -68,6 +68,14 @@ fn routes(public_url: &str) -> Vec<Route> {
         routes.push(Route::open(get(), oauth::Metadata::PATHS, oauth::metadata_of_issuer));
     }
     routes
+}
+
+const HEALTH: &str = "/health";
+
+/// The router of what says how the engine is, without what goes around it.
+pub(super) fn health_router() -> Router<Api> {
+    let Route { entry, handler } = Route::open(Method::GET, HEALTH, health::health);
+    Router::new().route(&entry.path, handler)
 }
 
 /// The router of all routes, without what goes around them.

@@ -3,7 +3,7 @@ use std::time::Duration;
 use axum::http::{Method, StatusCode};
 use esl_core::{
     Attempt, AttemptError, DeliveryId, OrganizationId, Timings, WorkerId,
-    storage::{Commit, Lanes, Outcome, Removal, Settle, Settlement, Unit},
+    storage::{Commit, Lanes, Outcome, Removal, Settle, Settlement, Tenure, Unit},
 };
 use serde_json::{Value, json};
 
@@ -28,7 +28,11 @@ async fn first_of(world: &World, subscription: &str, query: &str) -> Value {
 
 /// Settles a delivery as another engine would.
 async fn settle(world: &World, delivery: DeliveryId, outcome: Outcome) {
-    let worker = world.storage.enlist(WorkerId::from_bytes([7; 16])).await.expect("an epoch");
+    let (worker, _) = world
+        .storage
+        .enlist(WorkerId::from_bytes([7; 16]), Tenure::default())
+        .await
+        .expect("an epoch");
     let attempt = Attempt {
         number: 1,
         started_at: NOON,
@@ -217,7 +221,11 @@ async fn a_delivery_whose_event_was_removed_is_gone_to_read_and_to_send_again() 
     let (world, subscription, id) = setup().await;
     settle(&world, id, Outcome::Exhausted).await;
     world.clock.advance(31 * DAY);
-    let worker = world.storage.enlist(WorkerId::from_bytes([8; 16])).await.expect("an epoch");
+    let (worker, _) = world
+        .storage
+        .enlist(WorkerId::from_bytes([8; 16]), Tenure::default())
+        .await
+        .expect("an epoch");
     let removed = world.storage.remove_old(&worker, Some(30 * DAY), 100).await;
     assert_eq!(removed.expect("it removes").deliveries, 1);
 

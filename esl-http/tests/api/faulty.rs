@@ -17,9 +17,10 @@ use esl_core::{
     Usage, WorkerId,
     storage::{
         Candidates, Change, Claimed, Commit, Committed, Erased, FanOut, Fed, Feed, FeedStep,
-        Health, IntakeRow, Lanes, Page, PageOf, Records, Refused, Removal, Removed, ReplayStep,
-        Replays, RouteTable, Schedule, ScheduleNumber, Scheduled, StorageError, StorageErrorKind,
-        StoredEvent, Subscriptions, Swept, Taken, Tenancy, Unit, Waiting, Want, Worker,
+        Health, IntakeRow, Lanes, Page, PageOf, Records, Refused, Removal, Removed, Renewed,
+        ReplayStep, Replays, RouteTable, Schedule, ScheduleNumber, Scheduled, StorageError,
+        StorageErrorKind, StoredEvent, Subscriptions, Swept, Taken, Tenancy, Tenure, Unit, Waiting,
+        Want, Worker,
     },
 };
 use tokio::sync::{Notify, watch};
@@ -103,12 +104,16 @@ impl Commit for FaultyStorage {
 
 #[async_trait]
 impl Lanes for FaultyStorage {
-    async fn enlist(&self, worker: WorkerId) -> Result<Worker, StorageError> {
+    async fn enlist(
+        &self,
+        worker: WorkerId,
+        tenure: Tenure,
+    ) -> Result<(Worker, Renewed), StorageError> {
         self.fault.strike().await?;
-        self.inner.enlist(worker).await
+        self.inner.enlist(worker, tenure).await
     }
 
-    async fn renew(&self, worker: &Worker) -> Result<(), StorageError> {
+    async fn renew(&self, worker: &Worker) -> Result<Renewed, StorageError> {
         self.fault.strike().await?;
         self.inner.renew(worker).await
     }
@@ -116,6 +121,11 @@ impl Lanes for FaultyStorage {
     async fn resign(&self, worker: &Worker) -> Result<(), StorageError> {
         self.fault.strike().await?;
         self.inner.resign(worker).await
+    }
+
+    async fn release(&self, worker: &Worker, lanes: &[LaneId]) -> Result<(), StorageError> {
+        self.fault.strike().await?;
+        self.inner.release(worker, lanes).await
     }
 
     async fn take(&self, worker: &Worker, lanes: &[LaneId]) -> Result<Vec<Taken>, StorageError> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::http::{Method, StatusCode};
 use esl_core::{
     Esl, LaneId, MemoryStorage, Seq, WorkerId,
-    storage::{Commit, LaneState, Lanes, Outcome, Settle, Settlement, Subscriptions, Unit},
+    storage::{Commit, LaneState, Lanes, Outcome, Settle, Settlement, Subscriptions, Tenure, Unit},
 };
 use esl_http::api::{self, ApiConfig};
 use serde_json::{Value, json};
@@ -286,7 +286,8 @@ async fn health_says_how_a_subscription_fares() {
 
 /// What another engine would say of the first lane.
 async fn settle(storage: &MemoryStorage, state: LaneState, at: esl_core::Timestamp) {
-    let worker = storage.enlist(WorkerId::from_bytes([9; 16])).await.expect("an epoch");
+    let (worker, _) =
+        storage.enlist(WorkerId::from_bytes([9; 16]), Tenure::default()).await.expect("an epoch");
     let lane = LaneId::new(1);
     let settlement = Settlement {
         lane,

@@ -170,6 +170,7 @@ DECLARE
     fan_org int[];
     fan_seq bigint[];
     fan_after bigint[];
+    begins_fan_out bool := false;
 
     -- Of the unit that is looked at.
     v_seq bigint;
@@ -468,6 +469,7 @@ BEGIN
                         AND e_deliveries[e] > 0 AND (e_large[e] OR org_fans[o] > 0)
                     THEN
                         flags[e] := flags[e] | 2;
+                        begins_fan_out := begins_fan_out OR org_fans[o] = 0;
                         org_fans[o] := org_fans[o] + 1;
                     END IF;
                 END LOOP;
@@ -604,6 +606,9 @@ BEGIN
             FROM unnest(e_unit, e_last_lane, e_except)
                 WITH ORDINALITY AS t (unit, last_lane, except_lane, n)
             WHERE codes[t.unit] = 0 AND seqs[t.n] IS NOT NULL AND flags[t.n] & 2 = 2;
+        IF begins_fan_out THEN
+            INSERT INTO esl.changes (author, kind, at) VALUES (p_handle, 8, v_now);
+        END IF;
         IF is_keyed THEN
             INSERT INTO esl.idempotency (organization, key, fingerprint, answer, created_at)
                 SELECT org_key[t.org], t.key, u_fingerprint[t.n], coalesce(

@@ -59,34 +59,36 @@ BEGIN
     PERFORM esl.demand_keys_1(p_key_ids);
     PERFORM esl.demand_arrived_1();
     v_now := esl.now_1(p_now);
-    INSERT INTO esl.workers AS w (id, epoch, lapses_at, takes_lanes, key_ids)
-        VALUES (p_worker, nextval('esl.epochs'), v_now + p_lasts_ms, p_takes_lanes, p_key_ids)
+    INSERT INTO esl.workers AS w (id, epoch, lapses_at, takes_lanes, duty, key_ids)
+        VALUES (
+            p_worker, nextval('esl.epochs'), v_now + p_lasts_ms, p_takes_lanes, p_duty, p_key_ids
+        )
         ON CONFLICT (id) DO UPDATE SET epoch = excluded.epoch, lapses_at = excluded.lapses_at,
-            takes_lanes = excluded.takes_lanes, key_ids = excluded.key_ids
+            takes_lanes = excluded.takes_lanes, duty = excluded.duty, key_ids = excluded.key_ids
         RETURNING w.epoch INTO v_epoch;
     RETURN QUERY SELECT v_epoch, s.at, s.leads, s.peers
         FROM esl.standing_1(v_now, v_epoch, p_duty) s;
 END $$;
 
 -- Lets an epoch go on, unless it is over. It never waits for a commit.
-CREATE FUNCTION esl.renew_1(
-    p_now bigint, p_worker uuid, p_epoch int, p_lasts_ms bigint, p_duty text
-)
+CREATE FUNCTION esl.renew_1(p_now bigint, p_worker uuid, p_epoch int, p_lasts_ms bigint)
 RETURNS TABLE (at bigint, leads bool, peers uuid[])
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
     v_now bigint;
+    v_duty text;
 BEGIN
     PERFORM esl.begin_1(p_now);
     PERFORM esl.follow_clock_1(p_now);
     v_now := esl.now_1(p_now);
     UPDATE esl.workers w SET lapses_at = v_now + p_lasts_ms
-        WHERE w.id = p_worker AND w.epoch = p_epoch AND w.lapses_at > v_now;
+        WHERE w.id = p_worker AND w.epoch = p_epoch AND w.lapses_at > v_now
+        RETURNING w.duty INTO v_duty;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'the epoch is over' USING ERRCODE = 'ESL01';
     END IF;
-    RETURN QUERY SELECT s.at, s.leads, s.peers FROM esl.standing_1(v_now, p_epoch, p_duty) s;
+    RETURN QUERY SELECT s.at, s.leads, s.peers FROM esl.standing_1(v_now, p_epoch, v_duty) s;
 END $$;
 
 -- Ends an epoch, once what was begun under it is over; says whether it was there.
@@ -142,15 +144,17 @@ BEGIN
         RETURNING o.lane;
 END $$;
 
--- Lets go of lanes. Whoever does that has settled everything of them.
+-- Lets go of lanes; says whether of any. Whoever does that has settled everything of them.
 CREATE FUNCTION esl.release_1(p_now bigint, p_author uuid, p_epoch int, p_lanes bigint[])
-RETURNS void LANGUAGE plpgsql AS $$
+RETURNS bool LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM esl.begin_1(p_now);
     DELETE FROM esl.owners o WHERE o.lane = ANY (p_lanes) AND o.epoch = p_epoch;
-    IF FOUND THEN
-        INSERT INTO esl.changes (author, kind, at) VALUES (p_author, 2, esl.now_1(p_now));
+    IF NOT FOUND THEN
+        RETURN false;
     END IF;
+    INSERT INTO esl.changes (author, kind, at) VALUES (p_author, 2, esl.now_1(p_now));
+    RETURN true;
 END $$;
 
 -- What lanes of a worker have, without the bodies. Of each lane that is the worker's and sends there is a row

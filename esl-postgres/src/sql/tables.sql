@@ -42,6 +42,8 @@ CREATE TABLE esl.workers (
     epoch int NOT NULL UNIQUE,
     lapses_at bigint NOT NULL,
     takes_lanes bool NOT NULL,
+    -- What it would lead in.
+    duty text,
     -- Of the encryption keys that it has, one after the other.
     key_ids bytea
 ) WITH (fillfactor = 50);

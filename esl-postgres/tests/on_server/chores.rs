@@ -2,7 +2,7 @@
 
 use esl_core::{
     NewReplay, Replay, ReplayId, ReplayOf, Seq, Timestamp, WorkerId,
-    storage::{Lanes, ReplayStep, Replays, StorageErrorKind, Swept},
+    storage::{Lanes, ReplayStep, Replays, StorageErrorKind, Swept, Tenure},
 };
 
 use crate::world::{World, by_hand};
@@ -44,7 +44,8 @@ async fn of_two_who_sweep_one_closes_a_delivery() {
     world.write("UPDATE esl.subscriptions SET active = false, held_since = 0").await;
     let sweep = async |number| {
         let storage = world.beside().await;
-        let worker = storage.enlist(WorkerId::from_bytes([number; 16])).await.unwrap();
+        let worker =
+            storage.enlist(WorkerId::from_bytes([number; 16]), Tenure::default()).await.unwrap().0;
         let mut expired = 0;
         loop {
             let swept = storage.sweep(&worker, 100).await.unwrap();

@@ -1,6 +1,9 @@
 //! Storage's time, which is the server's.
 
-use esl_core::{WorkerId, storage::Lanes};
+use esl_core::{
+    WorkerId,
+    storage::{Lanes, Tenure},
+};
 use esl_postgres::PostgresStorage;
 use ulid::Ulid;
 
@@ -58,11 +61,11 @@ async fn a_clock_that_is_set_back_ends_no_epoch() {
     // As if the server's clock were an hour ahead, and then set right.
     set(HOUR).await;
     let id = |number| WorkerId::from_ulid(Ulid::from_parts(1, number));
-    let before = storage.enlist(id(1)).await.unwrap();
+    let before = storage.enlist(id(1), Tenure::default()).await.unwrap().0;
     let ahead = number(&observer, &time).await;
     set(0).await;
     // Whoever comes now goes by the time that there was, and so does who was there.
-    let after = storage.enlist(id(2)).await.unwrap();
+    let after = storage.enlist(id(2), Tenure::default()).await.unwrap().0;
     assert!(number(&observer, &time).await >= ahead - SECOND);
     storage.renew(&after).await.unwrap();
     storage.renew(&before).await.unwrap();

@@ -3,7 +3,7 @@
 use esl_core::{
     Actor, CallbackUrl, EncryptionKey, Keyring, NewSubscription, Organization, OrganizationId,
     Secret, Subscription, SubscriptionId, Tiers, Timestamp, WorkerId,
-    storage::{Lanes, StorageError, StorageErrorKind, Subscriptions, Tenancy, Worker},
+    storage::{Lanes, StorageError, StorageErrorKind, Subscriptions, Tenancy, Tenure, Worker},
 };
 use esl_postgres::PostgresStorage;
 
@@ -36,7 +36,7 @@ async fn subscribe(storage: &PostgresStorage, number: u8) -> Result<Subscription
 }
 
 async fn enlist(storage: &PostgresStorage, number: u8) -> Result<Worker, StorageError> {
-    storage.enlist(WorkerId::from_bytes([number; 16])).await
+    Ok(storage.enlist(WorkerId::from_bytes([number; 16]), Tenure::default()).await?.0)
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use esl_core::{
     Actor, LaneId, Organization, OrganizationId, Timestamp, Wake, WorkerId,
-    storage::{Change, Lanes, Tenancy},
+    storage::{Change, Lanes, Tenancy, Tenure},
 };
 use esl_postgres::PostgresStorage;
 use tokio::time::{Instant, timeout};
@@ -70,7 +70,7 @@ async fn a_listener_whose_connection_is_ended_has_missed_nothing() {
 async fn what_an_application_writes_into_the_intake_is_heard() {
     let schema = cluster::new_schema();
     let storage = open(&schema, cluster::url()).await;
-    storage.enlist(WorkerId::from_bytes([1; 16])).await.unwrap();
+    storage.enlist(WorkerId::from_bytes([1; 16]), Tenure::default()).await.unwrap();
     let insert = format!(
         "INSERT INTO {schema}.intake (organization, event_id, event_type, timestamp)
          VALUES (gen_random_uuid(), gen_random_uuid(), 'a.b', 0)"
@@ -92,14 +92,14 @@ async fn whoever_was_away_for_too_long_is_told_to_read_everything_again() {
     let schema = cluster::new_schema();
     let storage = open(&schema, cluster::url()).await;
     let other = open(&schema, cluster::url()).await;
-    let id = organization(&other, 1).await;
+    organization(&other, 1).await;
     let hand = by_hand().await;
     let removed = format!(
         "WITH gone AS (DELETE FROM {schema}.changes RETURNING number)
          UPDATE {schema}.settings SET changes_removed_to = (SELECT max(number) FROM gone)"
     );
     hand.execute(&removed, &[]).await.unwrap();
-    hear(&storage, Change::Subscriptions(id)).await;
+    hear(&storage, Change::All).await;
     let all = timeout(Duration::from_millis(1_500), storage.changed()).await;
     assert!(all.is_err(), "it is told once: {all:?}");
 }

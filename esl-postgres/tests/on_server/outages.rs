@@ -10,7 +10,7 @@ use std::{
 
 use esl_core::{
     Seq,
-    storage::{Lanes, StorageErrorKind, Unit},
+    storage::{Lanes, StorageErrorKind, Tenure, Unit},
 };
 use tempfile::TempDir;
 use tokio::{
@@ -221,9 +221,9 @@ async fn a_lane_is_taken_over_only_when_what_was_begun_for_it_is_over() {
     let world = Publisher::new().await;
     let organization = world.organization().await;
     let lane = world.lane(organization).await;
-    let worker = world.storage.enlist(worker_id()).await.unwrap();
+    let worker = world.storage.enlist(worker_id(), Tenure::default()).await.unwrap().0;
     world.storage.take(&worker, &[lane]).await.unwrap();
-    let successor = world.storage.enlist(worker_id()).await.unwrap();
+    let successor = world.storage.enlist(worker_id(), Tenure::default()).await.unwrap().0;
     // A commit of the first is under way when its epoch lapses.
     let mut observer = Observer::connect().await;
     let under_way = observer.client.transaction().await.unwrap();

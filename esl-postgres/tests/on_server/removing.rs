@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use esl_core::{
     Actor, EventId, WorkerId,
-    storage::{Lanes, Removal, Removed},
+    storage::{Lanes, Removal, Removed, Tenure},
 };
 
 use crate::world::{World, by_hand};
@@ -57,7 +57,8 @@ async fn of_two_who_remove_each_row_is_removed_by_one() {
         .await;
     let remove = async |number| {
         let storage = world.beside().await;
-        let worker = storage.enlist(WorkerId::from_bytes([number; 16])).await.unwrap();
+        let worker =
+            storage.enlist(WorkerId::from_bytes([number; 16]), Tenure::default()).await.unwrap().0;
         let mut all = Removed::default();
         loop {
             let age = Some(Duration::from_secs(60));

@@ -3,7 +3,7 @@
 use esl_core::{
     Actor, CallbackUrl, LaneId, NewSubscription, Organization, OrganizationId, Secret,
     Subscription, SubscriptionId, Tiers, Timestamp, WorkerId,
-    storage::{Lanes, Subscriptions, Tenancy, Worker},
+    storage::{Lanes, Subscriptions, Tenancy, Tenure, Worker},
 };
 use esl_postgres::PostgresStorage;
 use tokio_postgres::{Client, NoTls};
@@ -72,7 +72,7 @@ impl World {
     }
 
     pub(crate) async fn worker(&self) -> Worker {
-        self.storage.enlist(WorkerId::from_bytes([1; 16])).await.unwrap()
+        self.storage.enlist(WorkerId::from_bytes([1; 16]), Tenure::default()).await.unwrap().0
     }
 }
 

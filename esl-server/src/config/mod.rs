@@ -14,7 +14,7 @@ use std::{
     path::PathBuf,
 };
 
-use esl_core::{CallbackPolicy, Digest, RetryPolicy, Tiers};
+use esl_core::{CallbackPolicy, Digest, RetryPolicy, Role, Tiers};
 
 pub use self::table::Config;
 pub(crate) use self::{
@@ -33,7 +33,21 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with it, at once.
     pub fn new(written: Written) -> Result<Self, Faults> {
-        Self::read(written).map_err(Faults)
+        let config = Self::read(written).map_err(Faults)?;
+        match config.role {
+            Role::All => Ok(config),
+            _ if matches!(config.database, DatabaseUrl::Postgres(_)) => Ok(config),
+            _ => Err(Faults(vec![config.half_a_node_on_a_file()])),
+        }
+    }
+
+    /// One engine at a time does all there is to do on a file.
+    fn half_a_node_on_a_file(&self) -> Fault {
+        let name = "ESL_ROLE";
+        let value = self.written.raw(name).unwrap_or_default().to_owned();
+        let expected =
+            "expected all, since ESL_DATABASE_URL is a file, which one node has for itself";
+        Fault { name, value, expected: expected.to_owned() }
     }
 
     /// When failed deliveries are tried again.
@@ -279,6 +293,22 @@ mod tests {
 
     fn config(pairs: &[(&str, &str)]) -> Result<Config, Faults> {
         Config::new(pairs.iter().copied().collect())
+    }
+
+    #[test]
+    fn half_a_node_needs_a_database_that_is_shared() {
+        let postgres = ("ESL_DATABASE_URL", "postgres://esl@localhost/esl?sslmode=disable");
+        for (role, expected) in [("api", Role::Api), ("worker", Role::Worker), ("all", Role::All)] {
+            let shared = config(&[("ESL_ROLE", role), postgres]).expect("it is right");
+            assert_eq!(shared.role, expected);
+            let alone = config(&[("ESL_ROLE", role)]).map(|_| ()).map_err(|it| it.to_string());
+            match expected {
+                Role::All => alone.expect("it is right"),
+                _ => assert!(alone.expect_err("a file").contains(&format!("ESL_ROLE is `{role}`"))),
+            }
+        }
+        let wrong = config(&[("ESL_ROLE", "workers")]).expect_err("there is none");
+        assert!(wrong.to_string().contains("expected all, api or worker"), "{wrong}");
     }
 
     #[test]

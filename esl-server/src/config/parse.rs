@@ -13,7 +13,7 @@ use std::{
 use esl_amqp::{BrokerUrl, BrokerUrlError};
 use esl_core::{
     Algorithm, CallbackAllowList, Client, Digest, Keyring, KeyringError, Limit, OrganizationId,
-    RetryPolicy,
+    RetryPolicy, Role,
 };
 use esl_http::{
     HttpTransport, HttpTransportBuilder, Proxy, ProxyError,
@@ -225,6 +225,15 @@ pub(super) fn database_schema(text: &str) -> Parsed<String> {
                       nor `pg_` at the beginning"
                 .into())
         }
+    }
+}
+
+pub(super) fn role(text: &str) -> Parsed<Role> {
+    match text {
+        "all" => Ok(Role::All),
+        "api" => Ok(Role::Api),
+        "worker" => Ok(Role::Worker),
+        _ => Err("expected all, api or worker".into()),
     }
 }
 

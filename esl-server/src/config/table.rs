@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use esl_amqp::BrokerUrl;
-use esl_core::{Algorithm, CallbackAllowList, Keyring, Limit};
+use esl_core::{Algorithm, CallbackAllowList, Keyring, Limit, Role};
 use esl_http::{Proxy, api::TrustedProxies};
 
 use super::{
@@ -169,6 +169,11 @@ variables! {
     /// listen, 1 to 1000.
     "ESL_DATABASE_CONNECTIONS" Open, default "8" => database_connections: usize =
         parse::whole(1..=1000);
+
+    /// What this node does, of several on one Postgres database: `all`, or one half of it. `api` serves the
+    /// API and delivers nothing. `worker` delivers and does the chores, and serves nothing but `/health`.
+    /// There may be any number of each.
+    "ESL_ROLE" Open, default "all" => role: Role = parse::role;
 
     /// The key that the secrets of subscriptions, the values of their own headers and the keys of links
     /// are encrypted with in the database: 32 random bytes in base64 or hex, as

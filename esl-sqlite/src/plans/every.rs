@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use esl_core::{
     Actor, CallbackUrl, Clock, EncryptionKey, Keyring, LinkKey, NewSubscription, Organization,
     OrganizationId, Secret, Subscription, SubscriptionId, Tiers, Timestamp, WorkerId,
-    storage::{Lanes, Removal, Storage, Subscriptions, Tenancy},
+    storage::{Lanes, Removal, Storage, Subscriptions, Tenancy, Tenure},
     testing::{
         Engines, Harness, ManualClock,
         suite::{cases, run},
@@ -229,7 +229,7 @@ fn run_what_the_suite_does_not() {
         storage.create_subscription(draft, &tiers, &Actor::APPLICATION).await.unwrap();
         storage.link_keys(LinkKey::from_bytes([7; 32])).await.unwrap();
         let worker = WorkerId::from_ulid(Ulid::from_parts(NOON.as_millis_u64(), 3));
-        let enlisted = storage.enlist(worker).await.unwrap();
+        let (enlisted, _) = storage.enlist(worker, Tenure::default()).await.unwrap();
         storage.resign(&enlisted).await.unwrap();
         drop(storage);
         let storage = options().keyring(keyring()).open(&path).unwrap();
@@ -241,7 +241,7 @@ fn run_what_the_suite_does_not() {
         // An engine that begins when it is earlier than before.
         clock.set_utc(NOON - Duration::from_secs(60 * 60));
         let storage = options().keyring(keyring()).open(&path).unwrap();
-        storage.enlist(worker).await.unwrap();
+        storage.enlist(worker, Tenure::default()).await.unwrap();
     });
 }
 

@@ -8,7 +8,7 @@ use esl_core::{
     SubscriptionUpdate, SystemClock, Tiers,
     storage::{
         Commit, Lanes, Page, Publish, Records, Removal, RouteVersion, Routed, StorageErrorKind,
-        Subscriptions, Tenancy, Unit, Want,
+        Subscriptions, Tenancy, Tenure, Unit, Want,
     },
     testing::{ManualClock, ScriptedTransport},
 };
@@ -103,7 +103,7 @@ async fn a_damaged_event_holds_up_nothing_but_itself() {
     for number in 1..=4 {
         world.publish(number).await;
     }
-    let worker = world.storage.enlist(worker_id(1)).await.unwrap();
+    let (worker, _) = world.storage.enlist(worker_id(1), Tenure::default()).await.unwrap();
     world.storage.take(&worker, &[world.lane]).await.unwrap();
     let claim = async |in_order| {
         let after = Some(Seq::ZERO);
@@ -155,7 +155,7 @@ async fn a_damaged_delivery_or_subscription_holds_up_its_own_lane_alone() {
         metering: None,
     };
     world.storage.commit(vec![Unit::publish(publish)]).await.unwrap();
-    let worker = world.storage.enlist(worker_id(1)).await.unwrap();
+    let (worker, _) = world.storage.enlist(worker_id(1), Tenure::default()).await.unwrap();
     let lanes = [world.lane, other];
     world.storage.take(&worker, &lanes).await.unwrap();
     let connection = world.connection();
@@ -300,7 +300,7 @@ async fn a_damaged_subscription_that_is_paused_does_not_hold_up_the_chores() {
     let damage =
         "UPDATE esl_subscriptions SET secret = '', active = 0, held_since = 0, expiring = 1";
     world.connection().execute(damage, []).unwrap();
-    let worker = world.storage.enlist(worker_id(1)).await.unwrap();
+    let (worker, _) = world.storage.enlist(worker_id(1), Tenure::default()).await.unwrap();
     let mut ready = Vec::new();
     loop {
         let swept = world.storage.sweep(&worker, 10).await.unwrap();

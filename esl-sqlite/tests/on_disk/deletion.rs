@@ -2,7 +2,7 @@
 
 use esl_core::{
     Actor,
-    storage::{Commit, LaneState, Lanes, Removal, Settle, Unit},
+    storage::{Commit, LaneState, Lanes, Removal, Settle, Tenure, Unit},
 };
 
 use crate::{World, worker_id};
@@ -29,7 +29,7 @@ async fn a_deletion_in_the_same_transaction_takes_nothing_from_another_organizat
 async fn what_is_settled_late_leaves_nothing_of_a_deleted_organization() {
     let world = World::new().await;
     world.publish(10).await;
-    let worker = world.storage.enlist(worker_id(1)).await.unwrap();
+    let (worker, _) = world.storage.enlist(worker_id(1), Tenure::default()).await.unwrap();
     world.storage.take(&worker, &[world.lane]).await.unwrap();
     // With the rows of the lane that are still there, and without them.
     for are_removed in [false, true] {

@@ -5,7 +5,8 @@ use std::{fs, time::Duration};
 use esl_core::{
     DeliveryId, DeliveryState, EventId, Seq,
     storage::{
-        Commit, Lanes, Publish, Records, Removal, RouteVersion, Routed, StoredEvent, Unit, Want,
+        Commit, Lanes, Publish, Records, Removal, RouteVersion, Routed, StoredEvent, Tenure, Unit,
+        Want,
     },
 };
 use esl_sqlite::SqliteStorage;
@@ -92,7 +93,7 @@ async fn an_event_that_came_through_the_intake_leaves_nothing_there() {
 async fn an_erasure_that_was_cut_off_is_finished_with_the_chores() {
     let world = World::new().await;
     let accepted = world.publish_saying(1, SAID).await;
-    let worker = world.storage.enlist(worker_id(1)).await.unwrap();
+    let (worker, _) = world.storage.enlist(worker_id(1), Tenure::default()).await.unwrap();
     world.storage.take(&worker, &[world.lane]).await.unwrap();
     let mut erasing = Box::pin(world.storage.erase_event(world.organization, accepted.id));
     // Asked once, it waits in line for its first transaction, and a publish behind it.
@@ -151,7 +152,7 @@ async fn what_another_process_left_in_the_files_goes_with_the_chores() {
             world.storage = SqliteStorage::open(world.path()).unwrap();
         }
         assert!(world.files_hold(SAID));
-        let worker = world.storage.enlist(worker_id(1)).await.unwrap();
+        let (worker, _) = world.storage.enlist(worker_id(1), Tenure::default()).await.unwrap();
         while world.storage.remove_old(&worker, None, 100).await.unwrap().more {}
         assert!(!world.files_hold(SAID), "restarted: {is_restarted}");
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use esl_core::storage::{Commit, Lanes, Records, StorageErrorKind};
+use esl_core::storage::{Commit, Lanes, Records, StorageErrorKind, Tenure};
 use esl_sqlite::{SqliteStorage, rusqlite::Transaction, rusqlite::TransactionBehavior};
 
 use crate::{World, text, worker_id};
@@ -50,7 +50,7 @@ async fn an_error_fails_the_whole_group_and_leaves_nothing() {
 async fn a_damaged_row_is_an_error_and_not_a_panic() {
     let world = World::new().await;
     let accepted = world.publish(1).await;
-    let worker = world.storage.enlist(worker_id(1)).await.unwrap();
+    let (worker, _) = world.storage.enlist(worker_id(1), Tenure::default()).await.unwrap();
     let damage = "UPDATE esl_events SET event_type = 'no type'";
     world.connection().execute(damage, []).unwrap();
     let error = world.storage.event(world.organization, accepted.id).await.unwrap_err();

@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use esl_core::{
     EventId,
-    storage::{Commit, Lanes, Page, Records},
+    storage::{Commit, Lanes, Page, Records, Tenure},
 };
 use esl_sqlite::SqliteStorage;
 
@@ -55,7 +55,7 @@ async fn what_was_acknowledged_before_a_sigkill_is_there_and_the_place_is_free()
         let events = storage.events(organization, None, page).await.unwrap().items;
         let seqs: Vec<_> = events.iter().rev().map(|event| event.seq.get()).collect();
         assert_eq!(seqs, (1..=u64::try_from(events.len()).unwrap()).collect::<Vec<_>>());
-        storage.enlist(worker_id(kill_after.try_into().unwrap())).await.unwrap();
+        storage.enlist(worker_id(kill_after.try_into().unwrap()), Tenure::default()).await.unwrap();
         first_number += u64::try_from(events.len()).unwrap() + 1_000;
     }
 }
@@ -69,7 +69,7 @@ async fn child_that_publishes_until_it_is_killed() {
     let organization = esl_core::storage::Tenancy::organizations(&storage).await.unwrap()[0].id;
     let routes = esl_core::storage::Subscriptions::routes(&storage, organization).await.unwrap();
     let lane = routes.unwrap().lanes[0].0;
-    storage.enlist(worker_id(9)).await.unwrap();
+    storage.enlist(worker_id(9), Tenure::default()).await.unwrap();
     for number in first.. {
         let event = event(organization, number, Bytes::from_static(b"{}"));
         let results = storage.commit(vec![unit(organization, lane, Arc::clone(&event))]).await;

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use esl_core::{
     Actor, Clock, Esl, NewEvent, Organization, OrganizationId, Prepared, SystemClock,
-    storage::{Change, Lanes, StorageError, StorageErrorKind, Tenancy},
+    storage::{Change, Lanes, StorageError, StorageErrorKind, Tenancy, Tenure},
     testing::ManualClock,
 };
 use esl_sqlite::{SqliteStorage, publish_in, rusqlite::Connection};
@@ -68,7 +68,7 @@ async fn a_savepoint_and_a_process_without_storage_publish_too() {
 #[tokio::test]
 async fn the_engine_hears_of_it() {
     let world = World::new().await;
-    world.storage.enlist(worker_id(1)).await.unwrap();
+    world.storage.enlist(worker_id(1), Tenure::default()).await.unwrap();
     let prepared = prepare(&world).await;
     let turn = world.storage.turn().await.unwrap();
     let receipt = world.storage.publish_in(&world.connection(), prepared).unwrap();

@@ -6,7 +6,7 @@ use esl_core::{
     Actor, Attempt, AttemptError, LaneId, OrganizationId, Seq, Tiers, Timings,
     storage::{
         Commit, Lanes, Outcome, Publish, Removal, RouteVersion, Routed, Settle, Settlement,
-        Subscriptions, Unit, Worker,
+        Subscriptions, Tenure, Unit, Worker,
     },
     testing::ManualClock,
 };
@@ -93,7 +93,7 @@ impl Churn {
                     .lane,
             );
         }
-        let worker = world.storage.enlist(worker_id(1)).await.unwrap();
+        let (worker, _) = world.storage.enlist(worker_id(1), Tenure::default()).await.unwrap();
         world.storage.take(&worker, &lanes).await.unwrap();
         Self { world, organizations, lanes, worker, draws: 0, published: Vec::new() }
     }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use esl_core::{
     Actor,
     storage::{
-        Commit, Lanes, Outcome, Records, Removal, Settle, Settlement, Subscriptions, Unit, Worker,
+        Commit, Lanes, Outcome, Records, Removal, Settle, Settlement, Subscriptions, Tenure, Unit,
+        Worker,
     },
 };
 
@@ -17,7 +18,7 @@ const AGE: Duration = Duration::from_secs(24 * 60 * 60);
 #[tokio::test]
 async fn a_slice_that_was_rolled_back_is_done_again() {
     let world = World::new().await;
-    let worker = world.storage.enlist(worker_id(1)).await.unwrap();
+    let (worker, _) = world.storage.enlist(worker_id(1), Tenure::default()).await.unwrap();
     let mut settlements = Vec::new();
     for number in 1..=4 {
         let accepted = world.publish(number).await;
@@ -84,7 +85,7 @@ async fn a_deleted_subscription_that_has_nothing_left_is_not_visited_again() {
             .await
             .unwrap();
     }
-    let worker = world.storage.enlist(worker_id(1)).await.unwrap();
+    let (worker, _) = world.storage.enlist(worker_id(1), Tenure::default()).await.unwrap();
     world.storage.sweep(&worker, 100).await.unwrap();
     assert!(visits(&world, &worker).await > DELETED);
     assert!(visits(&world, &worker).await < DELETED);

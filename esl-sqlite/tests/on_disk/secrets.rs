@@ -3,7 +3,7 @@
 use esl_core::{
     Action, Actor, CustomHeaders, EncryptionKey, Keyring, LaneId, LinkKey, OrganizationId, Secret,
     SecretChange, Subscription, SubscriptionId, SubscriptionUpdate, Tiers, Timestamp,
-    storage::{Lanes, Page, Records, Removal, StorageErrorKind, Subscriptions},
+    storage::{Lanes, Page, Records, Removal, StorageErrorKind, Subscriptions, Tenure},
 };
 use esl_sqlite::{Reencrypted, SecretForm, SqliteStorage};
 
@@ -88,7 +88,7 @@ async fn encrypted_secrets_are_in_no_file_and_no_backup() {
         assert_eq!(world.holds_a_secret(), keys.is_empty(), "the secrets are what they should be");
         let found = world.storage.subscription(world.organization, subscription.id).await.unwrap();
         assert_eq!(found.as_ref(), Some(&subscription));
-        let worker = world.storage.enlist(worker_id(1)).await.unwrap();
+        let (worker, _) = world.storage.enlist(worker_id(1), Tenure::default()).await.unwrap();
         let taken = world.storage.take(&worker, &[subscription.lane]).await.unwrap();
         assert_eq!(taken[0].subscription, subscription);
         let keys = world.storage.link_keys(LinkKey::from_bytes([9; 32])).await.unwrap();
@@ -254,7 +254,7 @@ async fn secrets_can_be_made_plain_again_when_that_is_asked_for() {
 #[tokio::test]
 async fn nothing_is_encrypted_with_a_key_that_the_engine_does_not_have() {
     let world = World::new().await;
-    let worker = world.storage.enlist(worker_id(1)).await.unwrap();
+    let (worker, _) = world.storage.enlist(worker_id(1), Tenure::default()).await.unwrap();
     let beside = open(&world, &[1]).unwrap();
     let missing = StorageErrorKind::KeyMissing;
     let new = || telling(world.organization, 2);
@@ -282,7 +282,7 @@ async fn nothing_is_encrypted_with_a_key_that_the_engine_does_not_have() {
     world.storage.resign(&worker).await.unwrap();
     beside.create_subscription(new(), &Tiers::default(), &Actor::APPLICATION).await.unwrap();
     // The engine was open before, and starts now.
-    let refused = world.storage.enlist(worker_id(1)).await.unwrap_err();
+    let refused = world.storage.enlist(worker_id(1), Tenure::default()).await.unwrap_err();
     assert_eq!(refused.kind(), missing);
     // Who reads meanwhile is told of the key, and not of damage.
     let page = world.storage.subscriptions(world.organization, ALL).await.unwrap_err();
@@ -293,7 +293,7 @@ async fn nothing_is_encrypted_with_a_key_that_the_engine_does_not_have() {
 async fn a_key_that_an_engine_goes_on_encrypting_with_is_needed_again() {
     let world = World::with_keys(&[1, 2]).await;
     world.subscribe(2).await;
-    world.storage.enlist(worker_id(1)).await.unwrap();
+    world.storage.enlist(worker_id(1), Tenure::default()).await.unwrap();
     let beside = open(&world, &[2, 1]).unwrap();
     let done = reencrypt(&beside).await;
     assert_eq!(done.keys_in_use, [keyring(&[2]).first()]);
@@ -337,7 +337,7 @@ async fn a_deleted_organization_holds_up_neither_chores_nor_re_encrypting() {
             .await
             .unwrap();
         world.storage.delete_organization(world.organization, &Actor::APPLICATION).await.unwrap();
-        let worker = world.storage.enlist(worker_id(1)).await.unwrap();
+        let (worker, _) = world.storage.enlist(worker_id(1), Tenure::default()).await.unwrap();
         world.storage.sweep(&worker, 100).await.unwrap();
         world.storage.resign(&worker).await.unwrap();
         world.reopened(&[2, 1]);
@@ -368,7 +368,7 @@ async fn whoever_reads_for_long_leaves_the_cleaning_to_the_chores() {
     drop(reencrypting);
     assert!(world.holds_a_secret());
     reader.execute_batch("COMMIT").unwrap();
-    let worker = world.storage.enlist(worker_id(1)).await.unwrap();
+    let (worker, _) = world.storage.enlist(worker_id(1), Tenure::default()).await.unwrap();
     while world.storage.remove_old(&worker, None, 100).await.unwrap().more {}
     assert!(!world.holds_a_secret());
 }

@@ -2,7 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use esl_core::{Timestamp, storage::Lanes, testing::ManualClock};
+use esl_core::{
+    Timestamp,
+    storage::{Lanes, Tenure},
+    testing::ManualClock,
+};
 use esl_sqlite::{SqliteStorage, rusqlite::Connection};
 
 use crate::{NOON, World, worker_id};
@@ -25,7 +29,7 @@ async fn retries_and_lanes_that_wait_move_with_a_clock_that_was_set_back() {
         let clock = ManualClock::new(NOON);
         let open = || SqliteStorage::options().clock(Arc::new(clock.clone())).open(&path).unwrap();
         let storage = open();
-        let worker = storage.enlist(worker_id(1)).await.unwrap();
+        let (worker, _) = storage.enlist(worker_id(1), Tenure::default()).await.unwrap();
         clock.advance(MINUTE / 4);
         storage.renew(&worker).await.unwrap();
         let connection = Connection::open(&path).unwrap();
@@ -37,7 +41,7 @@ async fn retries_and_lanes_that_wait_move_with_a_clock_that_was_set_back() {
         drop(storage);
 
         clock.set_utc(NOON + MINUTE / 4 - set_back);
-        open().enlist(worker_id(2)).await.unwrap();
+        open().enlist(worker_id(2), Tenure::default()).await.unwrap();
         for sql in ["SELECT due_at FROM esl_open", "SELECT not_before FROM esl_lanes"] {
             let found = connection.query_row(sql, [], |row| row.get(0)).unwrap();
             assert_eq!(Timestamp::from_millis(found), expected, "{sql} {set_back:?}");

@@ -14,6 +14,7 @@ impl Lanes {
     pub(crate) fn errands(&mut self, lanes_max: usize) -> Errands {
         let mut errands = Errands {
             take: self.next_to_take(),
+            release: self.next_to_release(),
             tell: std::mem::take(&mut self.to_tell),
             wants: Vec::new(),
             bytes: self.limits.bytes.saturating_sub(self.bytes).max(1),
@@ -30,6 +31,10 @@ impl Lanes {
                 lane.claim = Claim::Idle;
                 continue;
             }
+            // It looks by this.
+            let looks = self.organizations.get(&lane.organization).map_or(0, |entry| entry.looks);
+            lane.is_spilled |= lane.looks != looks;
+            lane.looks = looks;
             let in_order = lane.is_strict();
             let with_new = lane.is_spilled || in_order;
             let (room, in_hand) = if with_new {
@@ -239,7 +244,7 @@ mod tests {
     fn fill(limits: Limits, lanes: u64, body: usize) -> Vec<usize> {
         let mut all = Lanes::new(limits);
         let worker = Worker { id: WorkerId::from_bytes([4; 16]), epoch: 1 };
-        all.extend_epoch(worker, NOW.monotonic + Duration::from_secs(30));
+        all.extend_epoch(worker, NOW.monotonic + Duration::from_secs(30), vec![worker.id]);
         for number in 0..lanes {
             all.taken(target(number), LaneState::default(), NOW);
             all.lanes.get_mut(&LaneId::new(number)).expect("taken").spill();
@@ -291,7 +296,7 @@ mod tests {
     fn one_lane() -> Lanes {
         let mut lanes = Lanes::new(Limits::default());
         let worker = Worker { id: WorkerId::from_bytes([4; 16]), epoch: 1 };
-        lanes.extend_epoch(worker, NOW.monotonic + Duration::from_secs(30));
+        lanes.extend_epoch(worker, NOW.monotonic + Duration::from_secs(30), vec![worker.id]);
         lanes.taken(target(1), LaneState::default(), NOW);
         claim(&mut lanes, Vec::new(), None);
         lanes
@@ -345,6 +350,25 @@ mod tests {
         let ahead = NOW.utc + Duration::from_secs(3600);
         lanes.wake_if_idle(Waiting { lane: LaneId::new(1), due_at: ahead }, NOW);
         assert_eq!(lanes.errands(8).wants.len(), 1);
+    }
+
+    #[test]
+    fn what_was_committed_before_its_lane_was_taken_is_looked_for() {
+        let lane = LaneId::new(1);
+        let mut lanes = Lanes::new(Limits::default());
+        let worker = Worker { id: WorkerId::from_bytes([4; 16]), epoch: 1 };
+        lanes.extend_epoch(worker, NOW.monotonic + Duration::from_secs(30), vec![worker.id]);
+        lanes.begun(7);
+        lanes.taken(target(1), LaneState::default(), NOW);
+        claim(&mut lanes, Vec::new(), None);
+        // Who had the lane has delivered it before.
+        lanes.answer(7);
+        lanes.owe(Seq::new(1), &event(10), &[lane]);
+        assert!(lanes.next(NOW.monotonic).is_none());
+        assert_eq!(claim(&mut lanes, Vec::new(), None).after, Some(Seq::ZERO));
+        lanes.answer(8);
+        lanes.owe(Seq::new(2), &event(10), &[lane]);
+        assert_eq!(lanes.next(NOW.monotonic).map(|send| send.job.seq), Some(Seq::new(2)));
     }
 
     #[test]

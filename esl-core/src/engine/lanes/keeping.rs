@@ -4,15 +4,18 @@ use super::Lanes;
 use crate::{LaneId, OrganizationId, SealedEvent, engine::lane::Lane};
 
 impl Lanes {
-    /// A lane that something was committed for is remembered, and read if it was not known.
-    pub(super) fn enter(&mut self, id: LaneId, organization: OrganizationId) {
+    /// A lane that something was committed for is remembered, and read if it was not known; false if it
+    /// is to be another engine's, which is to be told.
+    pub(super) fn enter(&mut self, id: LaneId, organization: OrganizationId) -> bool {
         match self.lanes.get_mut(&id) {
             Some(lane) => lane.was_used = true,
+            None if !self.peers.has_lane(id) => return false,
             None => {
                 self.admit(id, organization);
                 self.read(id);
             }
         }
+        true
     }
 
     pub(super) fn admit(&mut self, id: LaneId, organization: OrganizationId) -> &mut Lane {
@@ -20,9 +23,10 @@ impl Lanes {
             self.forget_some();
         }
         self.lanes.entry(id).or_insert_with(|| {
-            self.organizations.entry(organization).or_default().lanes.insert(id);
+            let entry = self.organizations.entry(organization).or_default();
+            entry.lanes.insert(id);
             self.rounds.push_back(id);
-            Lane::new(organization)
+            Lane::new(organization, entry.looks)
         })
     }
 
@@ -36,6 +40,10 @@ impl Lanes {
             if was_used || !lane.is_idle() {
                 self.rounds.push_back(id);
                 continue;
+            }
+            if lane.target.is_some() && self.peers.count() > 1 {
+                // Others would leave it to us, and nobody would hear of it.
+                self.handover.ready.push(id);
             }
             if let Some(entry) = self.organizations.get_mut(&lane.organization) {
                 entry.lanes.remove(&id);

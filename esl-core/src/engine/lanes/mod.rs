@@ -22,19 +22,24 @@ mod claims;
 mod course;
 mod keeping;
 mod sends;
+mod sharing;
 mod takes;
 
 pub(crate) use self::course::Owed;
-use self::course::{Course, Look};
+use self::{
+    course::{Course, Look},
+    sharing::Handover,
+};
 use super::{
     breadth::Breadth,
     lane::{Claim, Job, Lane},
+    peers::Peers,
     target::Target,
     turn::Turn,
 };
 use crate::{
     LaneId, Monotonic, OrganizationId, RetryPolicy, SealedEvent, Seq, Timestamp,
-    storage::{Expand, LaneState, Waiting, Want, Worker},
+    storage::{Expand, LaneState, Want, Worker},
 };
 
 /// How much is kept in memory and under way.
@@ -66,6 +71,9 @@ impl Default for Limits {
         }
     }
 }
+
+/// Lanes that nobody told of are found within this time.
+pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// While so many of its lanes wait for their turn, an organization waits with its fan-outs.
 const ENOUGH: usize = 4096;
@@ -126,10 +134,19 @@ pub(crate) struct Finished {
 #[derive(Debug, Default)]
 pub(crate) struct Errands {
     pub(crate) take: Vec<LaneId>,
+    /// Lanes that are let go of.
+    pub(crate) release: Vec<LaneId>,
     /// Lanes of other workers that have new work.
     pub(crate) tell: Vec<LaneId>,
     pub(crate) wants: Vec<Want>,
     pub(crate) bytes: usize,
+}
+
+impl Errands {
+    /// Whether storage is to be asked for nothing.
+    pub(crate) fn is_done(&self) -> bool {
+        self.take.is_empty() && self.release.is_empty() && self.wants.is_empty()
+    }
 }
 
 #[derive(Debug)]
@@ -160,10 +177,16 @@ pub(crate) struct Lanes {
     is_stopped: bool,
     /// `None` between two epochs, and after the end of the last.
     worker: Option<Worker>,
+    peers: Peers,
+    handover: Handover,
     /// Nothing is begun that could end after this.
     epoch_end: Monotonic,
     /// The first alarm that the claimer knows of.
     announced: Option<Monotonic>,
+    /// The last commit that has begun, as of the last lanes that were taken …
+    begun: Option<u64>,
+    /// … and the one whose outcome is heard now.
+    answered: Option<u64>,
     /// The lanes in memory, in the order in which they are looked at when there are too many.
     rounds: VecDeque<LaneId>,
 }
@@ -171,6 +194,8 @@ pub(crate) struct Lanes {
 #[derive(Debug, Default)]
 struct OrganizationLanes {
     course: Course,
+    /// How often its lanes had to look in storage for what came by others.
+    looks: u64,
     lanes: BTreeSet<LaneId>,
     /// Deliveries in windows.
     jobs: usize,
@@ -208,16 +233,14 @@ impl Lanes {
             unsettled: 0,
             is_stopped: false,
             worker: None,
+            peers: Peers::default(),
+            handover: Handover::default(),
             announced: None,
+            begun: None,
+            answered: None,
             rounds: VecDeque::new(),
             epoch_end: Monotonic::ZERO,
         }
-    }
-
-    /// An epoch has begun, or goes on; it lasts until `end`.
-    pub(crate) fn extend_epoch(&mut self, worker: Worker, end: Monotonic) {
-        self.worker = Some(worker);
-        self.epoch_end = end;
     }
 
     /// For how long a worker may still send in its epoch; zero if that is over.
@@ -234,6 +257,8 @@ impl Lanes {
     /// The epoch is over: nothing in hand is ours any more. What is under way ends by itself.
     pub(crate) fn end_epoch(&mut self) {
         self.worker = None;
+        self.peers = Peers::default();
+        self.handover = Handover::default();
         self.lanes.clear();
         self.rounds.clear();
         self.organizations.clear();
@@ -249,12 +274,20 @@ impl Lanes {
         self.epoch_end = Monotonic::ZERO;
     }
 
+    /// So many commits have begun when lanes are taken.
+    pub(crate) const fn begun(&mut self, commits: u64) {
+        self.begun = Some(commits);
+    }
+
+    /// This commit's outcome is what is heard next.
+    pub(crate) const fn answer(&mut self, commit: u64) {
+        self.answered = Some(commit);
+    }
+
     /// An event was committed by this engine.
     pub(crate) fn committed(&mut self, seq: Seq, event: &Arc<SealedEvent>, owed: Owed<'_>) {
         let entry = self.organizations.entry(event.organization).or_default();
-        if entry.course.committed(seq, owed) {
-            self.spill_lanes(event.organization);
-        }
+        entry.looks += u64::from(entry.course.committed(seq, owed));
         match owed {
             Owed::Now(lanes) => self.owe(seq, event, lanes),
             Owed::InSlices | Owed::Aside => {}
@@ -270,10 +303,11 @@ impl Lanes {
         is_cancelled: bool,
     ) {
         let organization = slice.organization;
-        match self.organizations.entry(organization).or_default().course.expanded(slice) {
+        let entry = self.organizations.entry(organization).or_default();
+        match entry.course.expanded(slice) {
             Look::Nobody => {}
             Look::Its => slice.lanes.iter().for_each(|id| self.spill(*id)),
-            Look::All => self.spill_lanes(organization),
+            Look::All => entry.looks += 1,
         }
         if !is_cancelled {
             self.owe(slice.seq, event, &slice.lanes);
@@ -282,11 +316,21 @@ impl Lanes {
 
     /// An event is owed to these lanes from now on.
     fn owe(&mut self, seq: Seq, event: &Arc<SealedEvent>, lanes: &[LaneId]) {
+        let looks = self.looks(event.organization);
         for &id in lanes {
-            self.enter(id, event.organization);
+            if !self.enter(id, event.organization) {
+                self.to_tell.push(id);
+                continue;
+            }
             let has_room = self.room(event.organization) > 0;
             let lane = self.lanes.get_mut(&id).expect("it has just entered");
+            let was_before = lane.taken_during.is_some() && lane.taken_during == self.answered;
+            if lane.looks != looks || was_before {
+                lane.looks = looks;
+                lane.spill();
+            }
             if seq <= lane.after {
+                self.refill(id);
                 continue;
             }
             let fits = has_room && lane.window.len() < self.limits.window && !lane.is_strict();
@@ -300,22 +344,25 @@ impl Lanes {
                 lane.arrive(seq, event, self.limits.window);
                 if lane.is_foreign {
                     self.to_tell.push(id);
+                } else if lane.target.is_none() {
+                    lane.is_to_tell = true;
                 }
                 self.refill(id);
             }
         }
     }
 
-    /// What an organization's commits led to is not known: its lanes look in storage.
+    /// What an organization's commits led to is not known, or others have committed: its lanes look in
+    /// storage, each when something next comes for it.
     pub(crate) fn spill_organization(&mut self, organization: OrganizationId) {
-        let Some(entry) = self.organizations.get_mut(&organization) else { return };
-        entry.course = Course::default();
-        self.spill_lanes(organization);
+        if let Some(entry) = self.organizations.get_mut(&organization) {
+            entry.course = Course::default();
+            entry.looks += 1;
+        }
     }
 
-    fn spill_lanes(&mut self, organization: OrganizationId) {
-        let Some(entry) = self.organizations.get(&organization) else { return };
-        entry.lanes.clone().into_iter().for_each(|id| self.spill(id));
+    fn looks(&self, organization: OrganizationId) -> u64 {
+        self.organizations.get(&organization).map_or(0, |entry| entry.looks)
     }
 
     /// A lane, if it is known, looks in storage for what came by others.
@@ -339,11 +386,21 @@ impl Lanes {
         }
     }
 
+    /// Nothing that is in hand may be what storage has any more, nor what is known of subscriptions.
+    pub(crate) fn let_go_of_all(&mut self) {
+        let organizations: Vec<_> = self.organizations.keys().copied().collect();
+        for organization in organizations {
+            self.spill_organization(organization);
+            self.let_go(organization);
+            self.take_again(organization);
+        }
+    }
+
     /// A lane may have work in storage that nobody told of.
     pub(crate) fn wake(&mut self, id: LaneId) {
         match self.lanes.get_mut(&id) {
-            None => self.read(id),
-            Some(lane) if lane.target.is_none() => self.read(id),
+            None => self.ask(id),
+            Some(lane) if lane.target.is_none() => self.ask(id),
             Some(lane) if lane.is_strict() => {
                 // What is in hand may not be next any more.
                 self.drop_jobs(id);
@@ -373,7 +430,8 @@ impl Lanes {
     /// Of a lane that is not in hand nothing speaks against it; one of another worker is that one's
     /// to know.
     pub(crate) fn keeps_up(&self, id: LaneId) -> bool {
-        self.lanes.get(&id).is_none_or(|lane| lane.keeps_up(self.limits.window))
+        let is_ours = || self.peers.has_lane(id);
+        self.lanes.get(&id).map_or_else(is_ours, |lane| lane.keeps_up(self.limits.window))
     }
 
     /// Whether so many lanes of an organization wait for us, to be sent to or read, that no more of its
@@ -382,35 +440,6 @@ impl Lanes {
     pub(crate) fn has_enough(&self, organization: OrganizationId) -> bool {
         let turns = [&self.turn, &self.to_take, &self.to_claim];
         turns.into_iter().map(|turn| turn.waiting(organization)).sum::<usize>() >= ENOUGH
-    }
-
-    /// Wakes a lane that storage says has open deliveries, unless it is in hand already.
-    pub(crate) fn wake_if_idle(&mut self, waiting: Waiting, now: Now) {
-        let is_idle = match self.lanes.get(&waiting.lane) {
-            None => true,
-            Some(lane) if lane.target.is_none() => true,
-            // It was resumed, and nobody told of it.
-            Some(lane) if !lane.is_sending() => return self.read(waiting.lane),
-            Some(lane) => {
-                let is_busy = lane.has_jobs()
-                    || lane.in_flight > 0
-                    || lane.claim != Claim::Idle
-                    || lane.blocked.is_some()
-                    || !lane.held.is_empty();
-                // Of what it has to wait for, it knows; and storage's clock may be ahead of ours.
-                (waiting.due_at <= now.utc || lane.due.is_none()) && !is_busy
-            }
-        };
-        if is_idle {
-            self.wake(waiting.lane);
-        }
-    }
-
-    /// Wakes a lane of which another engine says that it has work, if it is ours.
-    pub(crate) fn wake_if_owned(&mut self, id: LaneId) {
-        if self.lanes.get(&id).is_some_and(|lane| lane.target.is_some()) {
-            self.wake(id);
-        }
     }
 
     /// Begins no more sends.
@@ -427,7 +456,8 @@ impl Lanes {
         let has_errands = !self.to_take.is_empty()
             || !self.unknown.is_empty()
             || !self.to_tell.is_empty()
-            || !self.to_claim.is_empty();
+            || !self.to_claim.is_empty()
+            || !self.handover.ready.is_empty();
         Calls { claims: is_earlier || has_errands, crowded: self.breadth.has_held_back() }
     }
 

@@ -179,6 +179,9 @@ impl Lanes {
         let is_ours = self.worker.as_ref() == Some(by);
         let Some(lane) = self.lanes.get_mut(&id).filter(|_| is_ours) else { return };
         lane.unsettled = lane.unsettled.saturating_sub(1);
+        if lane.has_left() {
+            return self.leave_if_settled(id);
+        }
         // A claim that saw this commit before we heard of it may have brought the delivery already, and
         // holds it anew.
         if hold.is_some() && lane.held.get(&seq) == hold.as_ref() {

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use super::{Lanes, Now};
 use crate::{
     LaneId, Monotonic, OrganizationId, Subscription,
-    engine::{lane::Reading, target::Target},
+    engine::{
+        lane::{Reading, Stay},
+        target::Target,
+    },
     storage::LaneState,
 };
 
@@ -13,13 +16,17 @@ impl Lanes {
     /// The subscriptions of an organization have changed: its lanes are read anew.
     pub(crate) fn take_again(&mut self, organization: OrganizationId) {
         let lanes = self.organizations.get(&organization).map(|entry| entry.lanes.clone());
-        lanes.into_iter().flatten().for_each(|id| self.read(id));
+        for id in lanes.into_iter().flatten() {
+            if self.lanes[&id].target.is_some() || self.peers.has_lane(id) {
+                self.read(id);
+            }
+        }
     }
 
-    /// The subscription of a lane is read, unless it is about to be.
+    /// The subscription of a lane is read, unless it is about to be, or the lane is on its way out.
     pub(crate) fn read(&mut self, id: LaneId) {
         match self.lanes.get_mut(&id) {
-            Some(lane) if lane.reading == Reading::Queued => {}
+            Some(lane) if lane.reading == Reading::Queued || lane.stay != Stay::Here => {}
             Some(lane) => {
                 lane.reading = Reading::Queued;
                 self.to_take.push(lane.organization, id);
@@ -30,9 +37,18 @@ impl Lanes {
         }
     }
 
+    /// The subscription of a lane has changed, or may have.
+    pub(crate) fn read_or_ask(&mut self, id: LaneId) {
+        match self.lanes.get(&id) {
+            Some(lane) if lane.target.is_some() => self.read(id),
+            Some(_) | None => self.ask(id),
+        }
+    }
+
     /// A lane is this worker's, or is so still; its subscription is as `target` says.
     pub(crate) fn taken(&mut self, target: Arc<Target>, state: LaneState, now: Now) {
         let id = target.subscription.lane;
+        let begun = self.begun;
         let lane = self.admit(id, target.subscription.organization);
         if lane.reading == Reading::Queued {
             // It has changed since this was asked for, and is about to be read again.
@@ -42,6 +58,7 @@ impl Lanes {
         if lane.target.is_some() {
             lane.follow_update(&target.subscription);
         } else {
+            lane.taken_during = begun;
             lane.state = state;
             lane.blocked = state.not_before.filter(|at| *at > now.utc).map(|at| now.until(at));
         }
@@ -58,7 +75,7 @@ impl Lanes {
             lane.told = lane.target.is_some().then(|| Box::new(after.clone()));
         }
         // One that is not known was perhaps resumed, with deliveries in storage.
-        self.read(after.lane);
+        self.read_or_ask(after.lane);
     }
 
     /// A lane that was to be taken is another worker's, or gone.
@@ -70,7 +87,9 @@ impl Lanes {
         self.not_taken(id);
         let lane = self.lanes.get_mut(&id).expect("it is there");
         lane.is_foreign = true;
-        self.to_tell.push(id);
+        if std::mem::take(&mut lane.is_to_tell) {
+            self.to_tell.push(id);
+        }
     }
 
     /// Lanes could not be taken: that is tried again.
@@ -103,7 +122,7 @@ impl Lanes {
         let lane = self.lanes.get_mut(&id).expect("the caller has looked it up");
         let (was_sending, was_strict) = (lane.is_sending(), lane.is_strict());
         lane.target = Some(target);
-        lane.is_foreign = false;
+        (lane.is_foreign, lane.is_to_tell) = (false, false);
         lane.follow_options(in_flight_default, now);
         let (is_sending, is_strict) = (lane.is_sending(), lane.is_strict());
         if was_sending && (!is_sending || was_strict != is_strict) {
@@ -126,6 +145,11 @@ impl Lanes {
             }
             for id in known.into_iter().chain(unknown) {
                 if let Some(lane) = self.lanes.get_mut(&id) {
+                    if lane.stay != Stay::Here {
+                        // It would come back as soon as it is free.
+                        lane.reading = Reading::Done;
+                        continue;
+                    }
                     lane.reading = Reading::Asked;
                 }
                 take.push(id);

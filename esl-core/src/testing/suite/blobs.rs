@@ -9,7 +9,7 @@ use super::{
 use crate::{
     BlobKey, DataRef, EventId, InstallationId, NewEvent, OrganizationId, PutId, SealedEvent,
     seal_with_reference,
-    storage::{Refused, Removed, Storage, Unit},
+    storage::{Refused, Removed, Storage, Tenure, Unit},
 };
 
 const AGE: Duration = Duration::from_secs(100);
@@ -128,7 +128,8 @@ async fn unnamed(world: &World, keys: &[BlobKey]) -> Vec<BlobKey> {
 
 async fn remove(world: &World, age: Option<Duration>) -> Removed {
     world.clock.advance(AGE);
-    let worker = world.storage.enlist(world.worker_id()).await.expect(WORKS);
+    let (worker, _) =
+        world.storage.enlist(world.worker_id(), Tenure::default()).await.expect(WORKS);
     let removed = world.storage.remove_old(&worker, age, 100).await.expect(WORKS);
     world.storage.resign(&worker).await.expect(WORKS);
     removed

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     Client, Digest, Scopes, Seq, SubscriptionUpdate, Tiers, Token, TokenFamily, TokenKind,
-    storage::{Change, Outcome, Publish, Refused, RouteVersion, Unit},
+    storage::{Change, Outcome, Publish, Refused, RouteVersion, Tenure, Unit},
 };
 
 pub(super) async fn own_changes_are_not_heard(world: World) {
@@ -142,7 +142,9 @@ pub(super) async fn whoever_waits_for_changes_is_woken(world: World) {
             | Change::Replays
             | Change::Erased(_)
             | Change::Schedule
-            | Change::Tenancy => {
+            | Change::FanOuts
+            | Change::Tenancy
+            | Change::All => {
                 let draft = world.draft(organization, "*");
                 beside.create_subscription(draft, &Tiers::default(), BY).await.expect(WORKS);
             }
@@ -188,7 +190,7 @@ pub(super) async fn events_for_another_engines_lane_are_heard_by_it(world: World
     let organization = world.organization().await;
     let lane = world.subscription(organization).await.lane;
     let beside = world.another_handle().await;
-    let other = beside.enlist(world.worker_id()).await.expect(WORKS);
+    let (other, _) = beside.enlist(world.worker_id(), Tenure::default()).await.expect(WORKS);
     assert_eq!(beside.take(&other, &[lane]).await.expect(WORKS).len(), 1);
     world.publish_new(organization, 1).await;
     hear(&*beside, Change::Lanes).await;

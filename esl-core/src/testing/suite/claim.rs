@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     LaneId, RetryPolicy, SealedEvent, Seq, Subscription, SubscriptionUpdate, Timestamp,
-    storage::{Outcome, Settlement, Waiting, Want, Worker},
+    storage::{Outcome, Settlement, Tenure, Waiting, Want, Worker},
 };
 
 pub(super) async fn due_retries_come_first_and_then_the_untried_by_seq(world: World) {
@@ -169,7 +169,8 @@ pub(super) async fn lanes_that_cannot_be_served_are_left_out_of_a_claim(world: W
     for _ in 0..4 {
         lanes.push(world.subscription(organization).await);
     }
-    let worker = world.storage.enlist(world.worker_id()).await.expect(WORKS);
+    let (worker, _) =
+        world.storage.enlist(world.worker_id(), Tenure::default()).await.expect(WORKS);
     let [served, paused, deleted, not_taken] = &lanes[..] else { unreachable!("four lanes") };
     world.take(&worker, &[served.lane, paused.lane, deleted.lane]).await;
     world.publish_new(organization, 1).await;
@@ -280,7 +281,8 @@ pub(super) async fn waiting_also_names_lanes_that_are_free(world: World) {
     let organization = world.organization().await;
     let lane = world.subscription(organization).await.lane;
     world.publish_new(organization, 1).await;
-    let worker = world.storage.enlist(world.worker_id()).await.expect(WORKS);
+    let (worker, _) =
+        world.storage.enlist(world.worker_id(), Tenure::default()).await.expect(WORKS);
     assert_eq!(waiting_for(&world, &worker).await[0].lane, lane);
     world.take(&worker, &[lane]).await;
     assert_eq!(waiting_for(&world, &worker).await[0].lane, lane);
@@ -299,7 +301,8 @@ pub(super) async fn a_taken_lane_comes_with_its_subscription_as_it_is(world: Wor
     let deleted = world.subscription(organization).await;
     world.storage.delete_subscription(organization, deleted.id, BY).await.expect(WORKS);
     let paused = set_active(&world, &subscription, false).await;
-    let worker = world.storage.enlist(world.worker_id()).await.expect(WORKS);
+    let (worker, _) =
+        world.storage.enlist(world.worker_id(), Tenure::default()).await.expect(WORKS);
     let unknown = LaneId::new(deleted.lane.get() + 1);
     let lanes = [unknown, deleted.lane, subscription.lane];
     let taken = world.take(&worker, &lanes).await;

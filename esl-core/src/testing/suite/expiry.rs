@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use super::{
-    BY,
-    world::{PLENTY, WORKS, World, kind, numbers, settlement, want},
+    BY, Engines,
+    world::{PLENTY, WORKS, World, hear, kind, numbers, settlement, want},
 };
 use crate::{
     DeliveryState, HELD_MAX, LaneId, NewReplay, Replay, ReplayId, ReplayOf, Seq, Subscription,
     SubscriptionUpdate,
-    storage::{Outcome, StorageErrorKind, Unit, Worker},
+    storage::{Change, Outcome, StorageErrorKind, Tenure, Unit, Worker},
 };
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -123,6 +123,19 @@ pub(super) async fn every_paused_subscription_has_its_turn(world: World) {
     }
 }
 
+pub(super) async fn that_a_resumed_lane_is_ready_is_heard_by_others(world: World) {
+    if world.engines() == Engines::One {
+        return;
+    }
+    let (subscription, _) = lane_with(&world, 1).await;
+    set_active(&world, &subscription, false).await;
+    world.clock.advance(HELD_MAX);
+    set_active(&world, &subscription, true).await;
+    let beside = world.another_handle().await;
+    assert_eq!(sweep_all(&world, 100).await, (1, vec![subscription.lane]));
+    hear(&*beside, Change::Subscriptions(subscription.organization)).await;
+}
+
 async fn lane_with(world: &World, deliveries: usize) -> (Subscription, Worker) {
     let organization = world.organization().await;
     let subscription = world.subscription(organization).await;
@@ -151,7 +164,8 @@ async fn states(world: &World, subscription: &Subscription) -> String {
 /// Sweeps until there is nothing left to do: what expired, and what is ready.
 async fn sweep_all(world: &World, limit: usize) -> (usize, Vec<LaneId>) {
     // The world's time has gone on for longer than any epoch.
-    let worker = world.storage.enlist(world.worker_id()).await.expect(WORKS);
+    let (worker, _) =
+        world.storage.enlist(world.worker_id(), Tenure::default()).await.expect(WORKS);
     let (mut expired, mut ready) = (0, Vec::new());
     for _ in 0..1000 {
         let swept = world.storage.sweep(&worker, limit).await.expect(WORKS);

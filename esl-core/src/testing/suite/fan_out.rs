@@ -1,14 +1,14 @@
 //! Events that go to very many lanes.
 
 use super::{
-    BY,
-    world::{PLENTY, WORKS, World, numbers},
+    BY, Engines,
+    world::{PLENTY, WORKS, World, hear, numbers},
 };
 use crate::{
     LaneId, OrganizationId, Seq, Subscription,
     storage::{
-        Accepted, Audience, Committed, Expand, FAN_OUT_ABOVE, FanOut, Refused, RouteVersion,
-        StorageError, Unit,
+        Accepted, Audience, Change, Committed, Expand, FAN_OUT_ABOVE, FanOut, Refused,
+        RouteVersion, StorageError, Unit,
     },
 };
 
@@ -174,6 +174,16 @@ pub(super) async fn a_fan_out_survives_a_kill(world: World) {
     let lane = subscriptions[0].lane;
     let third = route_to(&world, organization, event, &[lane], Audience::Matching).await;
     assert!(third.fanned_out, "the second is still open");
+}
+
+pub(super) async fn a_fan_out_that_begins_is_heard_by_others(world: World) {
+    if world.engines() == Engines::One {
+        return;
+    }
+    let (organization, _) = crowd(&world, MANY).await;
+    let beside = world.another_handle().await;
+    world.publish_new(organization, 1).await;
+    hear(&*beside, Change::FanOuts).await;
 }
 
 pub(super) async fn crowd(world: &World, count: usize) -> (OrganizationId, Vec<Subscription>) {

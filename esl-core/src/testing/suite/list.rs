@@ -153,7 +153,8 @@ macro_rules! storage_suite {
                 an_event_for_one_subscription_alone_waits_for_nothing,
                 what_an_event_is_not_for_is_remembered,
                 fan_outs_are_read_organization_by_organization,
-                a_fan_out_survives_a_kill;
+                a_fan_out_survives_a_kill,
+                a_fan_out_that_begins_is_heard_by_others;
             epochs:
                 an_epoch_lapses_without_renewal,
                 a_renewed_epoch_lasts_from_its_renewal,
@@ -165,7 +166,11 @@ macro_rules! storage_suite {
                 a_second_engine_is_refused_or_shares,
                 of_two_takers_of_a_lane_one_wins,
                 a_lapsed_engine_cannot_settle_what_another_took_over,
-                a_clock_that_is_set_back_ends_no_epoch_and_prolongs_none;
+                a_clock_that_is_set_back_ends_no_epoch_and_prolongs_none,
+                renewing_says_the_time_and_who_is_alive,
+                a_released_lane_is_free,
+                of_two_leaders_one_leads,
+                a_settlement_under_way_is_over_before_its_lane_is_taken;
             changes:
                 own_changes_are_not_heard,
                 changes_to_subscriptions_are_heard_by_others,
@@ -302,7 +307,8 @@ macro_rules! storage_suite {
                 an_expired_delivery_can_be_reopened,
                 an_expired_delivery_of_an_erased_event_stays_so,
                 every_paused_subscription_has_its_turn,
-                an_expiry_settles_nothing_twice;
+                an_expiry_settles_nothing_twice,
+                that_a_resumed_lane_is_ready_is_heard_by_others;
             durability:
                 published_events_survive_a_kill,
                 every_acknowledged_commit_survives_a_kill,

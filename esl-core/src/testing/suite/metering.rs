@@ -10,7 +10,9 @@ use super::{
 };
 use crate::{
     Hour, Limit, OrganizationId, Plan, SealedEvent, Threshold, Tier, Tiers, Usage,
-    storage::{Committed, Metering, Notices, Publish, Refused, Routed, StorageErrorKind, Unit},
+    storage::{
+        Committed, Metering, Notices, Publish, Refused, Routed, StorageErrorKind, Tenure, Unit,
+    },
 };
 
 const HOUR: std::time::Duration = std::time::Duration::from_secs(3600);
@@ -236,7 +238,8 @@ pub(super) async fn a_plan_is_kept_and_changing_it_makes_routes_stale(world: Wor
     assert_eq!(read.plan, Some(plan));
     let routes = world.storage.routes(organization).await.expect(WORKS).expect("it exists");
     assert_eq!(routes.plan, Some(plan));
-    let worker = world.storage.enlist(world.worker_id()).await.expect(WORKS);
+    let (worker, _) =
+        world.storage.enlist(world.worker_id(), Tenure::default()).await.expect(WORKS);
     let taken = world.storage.take(&worker, &[subscription.lane]).await.expect(WORKS);
     assert_eq!(taken[0].plan, Some(plan));
     world.storage.set_plan(organization, None, BY).await.expect(WORKS);

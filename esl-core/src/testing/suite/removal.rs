@@ -9,7 +9,7 @@ use super::{
 use crate::{
     Attempt, AttemptError, DeliveryId, LinkKey, OrganizationId, SealedEvent, Seq, Subscription,
     Timings,
-    storage::{Outcome, Page, Removed, Settle, Settlement, StorageErrorKind, Unit, Worker},
+    storage::{Outcome, Page, Removed, Settle, Settlement, StorageErrorKind, Tenure, Unit, Worker},
 };
 
 const AGE: Duration = Duration::from_secs(100);
@@ -328,7 +328,7 @@ async fn anew(world: &World, worker: Worker, lanes: &[crate::LaneId]) -> Worker 
     if world.storage.renew(&worker).await.is_ok() {
         return worker;
     }
-    let worker = world.storage.enlist(worker.id).await.expect(WORKS);
+    let (worker, _) = world.storage.enlist(worker.id, Tenure::default()).await.expect(WORKS);
     world.take(&worker, lanes).await;
     worker
 }

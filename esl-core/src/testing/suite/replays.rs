@@ -13,7 +13,7 @@ use crate::{
     Seq, Subscription,
     storage::{
         Audience, Candidates, Expand, Outcome, Page, ReplayStep, Routed, StorageError,
-        StorageErrorKind, Unit, Worker,
+        StorageErrorKind, Tenure, Unit, Worker,
     },
 };
 
@@ -315,7 +315,8 @@ pub(super) async fn a_replay_that_is_over_goes_when_it_is_old(world: World) {
     let running = create(&world, &subscription, ReplayOf::Missing).await.expect(WORKS);
     let read = async |id| world.storage.replay(organization, id).await.expect(WORKS);
     let remove = async || {
-        let worker = world.storage.enlist(world.worker_id()).await.expect(WORKS);
+        let (worker, _) =
+            world.storage.enlist(world.worker_id(), Tenure::default()).await.expect(WORKS);
         world.storage.sweep(&worker, 100).await.expect(WORKS);
         let mut replays = 0;
         // What is left of the deleted subscription goes in one round, its replay in the next.

@@ -11,7 +11,7 @@ use crate::{
     Subscription, SubscriptionUpdate, Timestamp, Timings,
     storage::{
         Accepted, Committed, EPOCH, LaneState, Outcome, Refused, Settle, Settlement, SwitchOff,
-        Unit, Worker,
+        Tenure, Unit, Worker,
     },
 };
 
@@ -257,7 +257,8 @@ pub(super) async fn lane_state_is_given_to_whoever_takes_the_lane(world: World) 
     let organization = world.organization().await;
     let subscription = world.subscription(organization).await;
     let lane = subscription.lane;
-    let worker = world.storage.enlist(world.worker_id()).await.expect(WORKS);
+    let (worker, _) =
+        world.storage.enlist(world.worker_id(), Tenure::default()).await.expect(WORKS);
     let [taken] = world.take(&worker, &[lane]).await.try_into().expect("a free lane");
     assert_eq!(taken.state, LaneState::default());
     let failing = LaneState {
@@ -276,7 +277,7 @@ pub(super) async fn lane_state_is_given_to_whoever_takes_the_lane(world: World) 
         assert_eq!(taken[0].state, state);
     }
     world.storage.resign(&worker).await.expect(WORKS);
-    let next = world.storage.enlist(world.worker_id()).await.expect(WORKS);
+    let (next, _) = world.storage.enlist(world.worker_id(), Tenure::default()).await.expect(WORKS);
     let [taken] = world.take(&next, &[lane]).await.try_into().expect("a free lane");
     assert_eq!(taken.state, LaneState { open_probes: Some(9), ..failing });
 }

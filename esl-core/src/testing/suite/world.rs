@@ -16,7 +16,8 @@ use crate::{
     Timestamp, WorkerId, seal,
     storage::{
         Accepted, Change, Claimed, Committed, EPOCH, Outcome, Page, Publish, Refused, Routed,
-        Settle, Settlement, Storage, StorageError, StorageErrorKind, Taken, Unit, Want, Worker,
+        Settle, Settlement, Storage, StorageError, StorageErrorKind, Taken, Tenure, Unit, Want,
+        Worker,
     },
     testing::ManualClock,
 };
@@ -199,7 +200,8 @@ impl World {
 
     /// Enlists a worker, and lets it take the lanes.
     pub(super) async fn worker_of(&self, lanes: &[LaneId]) -> Worker {
-        let worker = self.storage.enlist(self.worker_id()).await.expect(WORKS);
+        let (worker, _) =
+            self.storage.enlist(self.worker_id(), Tenure::default()).await.expect(WORKS);
         assert_eq!(self.take(&worker, lanes).await.len(), lanes.len(), "the lanes are free");
         worker
     }

@@ -7,9 +7,9 @@ use esl_core::{
     Actor, DeliveryId, LaneId, OrganizationId, Replay, ReplayId, ReplayNumber, SealedEvent, Seq,
     Subscription, SubscriptionId, SubscriptionUpdate, Tiers, WorkerId,
     storage::{
-        Candidates, Change, Claimed, FanOut, IntakeRow, Lanes, Page, PageOf, Records as _,
+        Candidates, Change, Claimed, FanOut, IntakeRow, Lanes, Page, PageOf, Records as _, Renewed,
         ReplayStep, Replays, RouteTable, StorageError, StorageErrorKind, Subscriptions, Swept,
-        Taken, Waiting, Want, Worker,
+        Taken, Tenure, Waiting, Want, Worker,
     },
 };
 
@@ -19,15 +19,20 @@ use crate::{bug::Bug, faults::NEWS_LATE_MILLIS_MAX, world::at_once};
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl Lanes for FaultyStorage {
-    async fn enlist(&self, worker: WorkerId) -> Result<Worker, StorageError> {
-        faulty!(self.enlist(worker), |worker| {
+    async fn enlist(
+        &self,
+        worker: WorkerId,
+        tenure: Tenure,
+    ) -> Result<(Worker, Renewed), StorageError> {
+        faulty!(self.enlist(worker, tenure), |enlisted| {
+            let (worker, _) = enlisted;
             self.world.note(format_args!("node {} has epoch {}", self.node, worker.epoch));
             let now = self.world.now();
             self.world.ledger().enlisted(self.node, worker.epoch, now);
         })
     }
 
-    async fn renew(&self, worker: &Worker) -> Result<(), StorageError> {
+    async fn renew(&self, worker: &Worker) -> Result<Renewed, StorageError> {
         if self.world.strikes("storage: renewal fails", self.world.faults.storage.renew_fails) {
             return Err(StorageError::new(StorageErrorKind::Unavailable, "renew"));
         }
@@ -44,6 +49,12 @@ impl Lanes for FaultyStorage {
             if let Some(epoch) = self.world.ledger().epochs.get_mut(&worker.epoch) {
                 epoch.is_over = true;
             }
+        })
+    }
+
+    async fn release(&self, worker: &Worker, lanes: &[LaneId]) -> Result<(), StorageError> {
+        faulty!(self.release(worker, lanes), |_done| {
+            lanes.iter().for_each(|_| self.world.count("lanes let go of"));
         })
     }
 

@@ -10,7 +10,7 @@ use esl_core::{
     Token, TokenFamily, TokenKind, WorkerId,
     storage::{
         Accepted, Commit, Feed, Idempotency, Lanes, Outcome, Publish, Replays, Routed, Schedule,
-        Settle, Settlement, Subscriptions, Tenancy, Unit, Worker,
+        Settle, Settlement, Subscriptions, Tenancy, Tenure, Unit, Worker,
     },
     testing::ManualClock,
 };
@@ -58,7 +58,8 @@ impl World {
         storage.update_subscription(organization, paused.id, pause(), BY).await.unwrap();
         let client = client(organization, "client");
         storage.create_client(client, BY).await.unwrap();
-        let worker = storage.enlist(WorkerId::from_ulid(ulid(7))).await.unwrap();
+        let (worker, _) =
+            storage.enlist(WorkerId::from_ulid(ulid(7)), Tenure::default()).await.unwrap();
         storage.begin_feed(&worker, "feed").await.unwrap();
         let lanes = [quick.lane, failing.lane, backlog.lane];
         storage.take(&worker, &lanes).await.unwrap();

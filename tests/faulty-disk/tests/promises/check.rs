@@ -10,7 +10,7 @@ use esl_core::{
     Clock, EventId, LaneId, OrganizationId, Seq, SubscriptionId, SystemClock, WorkerId,
     storage::{
         Accepted, Commit, Lanes, Outcome, Publish, RouteVersion, Routed, Settle, Subscriptions,
-        Tenancy, Unit,
+        Tenancy, Tenure, Unit,
     },
 };
 use esl_sqlite::rusqlite::{Connection, Row};
@@ -74,7 +74,8 @@ async fn check_idempotency(life: &Life, book: &Book) {
 
 /// What is owed is handed out and can be settled, and the next event has the next seq.
 async fn go_on(life: &Life, rows: &Rows, random: &mut Rng) {
-    let worker = life.storage.enlist(WorkerId::from_ulid(ulid(random))).await.unwrap();
+    let (worker, _) =
+        life.storage.enlist(WorkerId::from_ulid(ulid(random)), Tenure::default()).await.unwrap();
     let gone = rows.gone();
     for (organization, row) in &rows.organizations {
         let claimed = life.claim(worker, *organization).await.unwrap();

@@ -10,7 +10,8 @@ use esl_core::{
     SubscriptionId, SystemClock, Tiers, Timestamp, Token, TokenFamily, TokenKind, WorkerId,
     storage::{
         Commit, Idempotency, Lanes, Metering, Outcome, Publish, Refused, Removal, Routed, Settle,
-        Settlement, StorageError, StorageErrorKind, Subscriptions, Tenancy, Unit, Want, Worker,
+        Settlement, StorageError, StorageErrorKind, Subscriptions, Tenancy, Tenure, Unit, Want,
+        Worker,
     },
 };
 use esl_sqlite::{SqliteStorage, rusqlite, rusqlite::Connection};
@@ -113,8 +114,12 @@ impl Life {
     }
 
     async fn settle_on(&self, mut random: Rng) -> Result<(), Failure> {
-        let worker = match self.storage.enlist(WorkerId::from_ulid(ulid(&mut random))).await {
-            Ok(worker) => worker,
+        let worker = match self
+            .storage
+            .enlist(WorkerId::from_ulid(ulid(&mut random)), Tenure::default())
+            .await
+        {
+            Ok((worker, _)) => worker,
             // One that has not come so far as to resign.
             Err(error) if error.kind() == StorageErrorKind::Fenced => return Ok(()),
             Err(error) => return Err(error.into()),

@@ -9,7 +9,7 @@ use esl_core::{
     WorkerId,
     storage::{
         Accepted, Commit, Lanes, Publish, Records, RouteVersion, Routed, StorageError,
-        StorageErrorKind, Subscriptions, Tenancy, Unit,
+        StorageErrorKind, Subscriptions, Tenancy, Tenure, Unit,
     },
 };
 use esl_faulty_disk::{Image, Machine, SyncFault, Tally};
@@ -51,14 +51,14 @@ async fn what_an_engine_commits_after_a_kill_does_not_stand_behind_what_a_failed
     for seed in 0..20 {
         let world = World::new(seed).await;
         let worker = WorkerId::from_ulid(ulid(&mut Rng::with_seed(seed)));
-        world.storage.enlist(worker).await.unwrap();
+        world.storage.enlist(worker, Tenure::default()).await.unwrap();
         let mut accepted = vec![world.publish(1000).await.unwrap()];
         world.machine.fail_syncs(SyncFault::Once(0, "-wal"));
         world.publish(20_000).await.unwrap_err();
         let machine = world.machine.after_kill();
         drop(world.storage);
         let storage = SqliteStorage::open(database(&machine)).unwrap();
-        storage.enlist(worker).await.unwrap();
+        storage.enlist(worker, Tenure::default()).await.unwrap();
         let wal = machine.folder().join("esl.db-wal");
         // It is emptied behind the engine's start, and nobody tells of that.
         let emptied = async {
