@@ -49,10 +49,12 @@ impl Import {
     }
 
     /// What is in it.
+    ///
+    /// # Errors
+    /// [`Fenced`](StorageErrorKind::Fenced) if nothing is, and an engine runs on it.
     pub async fn arriving(&self) -> Result<Arriving, StorageError> {
         let mut lease = self.database.lease(READ).await?;
-        let transaction = Step::begin(&self.database, &mut lease, READ).await?;
-        transaction.arriving().await
+        Step::begin(&self.database, &mut lease, READ).await?.arriving().await
     }
 
     /// The time by which it goes: the server's.
@@ -75,9 +77,6 @@ impl Import {
         let step = Step::begin(&self.database, &mut lease, BEGIN).await?;
         // Whoever begins an epoch looks for the mark under this lock.
         step.query(LOCK, &[]).await?;
-        if !step.query(RUNNING, &[]).await?.is_empty() {
-            return Err(step.refused(StorageErrorKind::Fenced));
-        }
         if step.arriving().await? != Arriving::Empty {
             return Err(step.refused(StorageErrorKind::Conflict));
         }
@@ -261,6 +260,9 @@ impl<'c> Step<'c> {
             if !self.query(&any, &[]).await?.is_empty() {
                 return Ok(Arriving::Filled);
             }
+        }
+        if !self.query(RUNNING, &[]).await?.is_empty() {
+            return Err(self.refused(StorageErrorKind::Fenced));
         }
         Ok(Arriving::Empty)
     }

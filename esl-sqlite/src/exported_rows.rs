@@ -76,7 +76,7 @@ fn expression(table: &str, column: &'static str) -> &'static str {
         ("erasures", "seq") => "event & 0xffffffffff",
         // What is sealed is a blob.
         ("subscriptions", "sealed") => {
-            "(typeof(secret) = 'blob') + (coalesce(typeof(old_secret), '') = 'blob') * 2
+            "(typeof(secret) = 'blob') + (typeof(old_secret) = 'blob') * 2
              + (typeof(headers) = 'blob') * 4"
         }
         // In plain it has 32 bytes.

@@ -4,33 +4,39 @@ use serde_json::Value;
 
 use crate::support::{Api, Ended};
 
-/// What the API shows of everything, in lists and one by one.
+/// What the API shows of everything, in lists and one by one, with the paths.
 pub(crate) async fn seen_by(api: &Api) -> Vec<(String, Value)> {
     let mut seen = Vec::new();
-    for list in
-        ["subscriptions", "deliveries?limit=100", "deliveries?status=failed", "events?limit=100"]
-    {
-        let (path, found) = read(api, format!("/api/v1/{list}")).await;
-        let ids: Vec<String> = found["data"]
-            .as_array()
-            .expect("a list")
-            .iter()
-            .take(20)
-            .map(|one| one["id"].as_str().expect("an id").to_owned())
-            .collect();
-        seen.push((path, found));
-        let one = list.split('?').next().expect("a part");
-        for id in ids {
-            seen.push(read(api, format!("/api/v1/{one}/{id}")).await);
-        }
+    for list in ["organization", "clients", "audit"] {
+        let path = format!("/api/v1/{list}");
+        seen.push((path.clone(), read(api, &path).await));
+    }
+    see(api, &mut seen, "/api/v1/events", "/api/v1/events").await;
+    for id in see(api, &mut seen, "/api/v1/subscriptions", "/api/v1/subscriptions").await {
+        let of = format!("/api/v1/subscriptions/{id}");
+        see(api, &mut seen, &format!("{of}/deliveries"), "/api/v1/deliveries").await;
+        see(api, &mut seen, &format!("{of}/replays"), "/api/v1/replays").await;
     }
     seen
 }
 
-async fn read(api: &Api, path: String) -> (String, Value) {
-    let (status, found) = api.get(&path).await;
+/// Sees a list, and what is in it; gives the ids.
+async fn see(api: &Api, seen: &mut Vec<(String, Value)>, list: &str, one: &str) -> Vec<String> {
+    let found = read(api, list).await;
+    let all = found["data"].as_array().expect("a list").iter();
+    let ids: Vec<_> = all.map(|it| it["id"].as_str().expect("an id").to_owned()).collect();
+    seen.push((list.to_owned(), found));
+    for id in &ids {
+        let path = format!("{one}/{id}");
+        seen.push((path.clone(), read(api, &path).await));
+    }
+    ids
+}
+
+async fn read(api: &Api, path: &str) -> Value {
+    let (status, found) = api.get(path).await;
     assert_eq!(status, 200, "{path}: {found}");
-    (path, found)
+    found
 }
 
 /// What a command says in JSON.

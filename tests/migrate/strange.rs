@@ -35,9 +35,9 @@ async fn whatever_rows_hold_they_are_the_same_afterwards() {
     while step(&path, &schema).await {
         batches += 1;
     }
-    assert_eq!(batches, TABLES.len(), "each table was moved by somebody new");
+    assert_eq!(batches, filled().count(), "each table was moved by somebody new");
     let (export, import) = (export(&path).await, import(&schema).await);
-    for table in TABLES {
+    for table in filled() {
         let here = export.tally(table).await.expect("it can be read");
         let there = import.tally(table).await.expect("it can be read");
         assert_eq!(here.rows(), ROWS.unsigned_abs(), "{}", table.name);
@@ -139,9 +139,14 @@ async fn step(path: &Path, schema: &str) -> bool {
     false
 }
 
+/// All tables but that of keys, which whoever opens the file would have to have.
+fn filled() -> impl Iterator<Item = &'static Table> {
+    TABLES.iter().filter(|table| table.name != "encryption_keys")
+}
+
 /// Puts some rows into every table. They mean nothing: what they mean is for other tests.
 fn fill(connection: &Connection) {
-    for table in TABLES {
+    for table in filled() {
         let columns: Vec<(String, bool)> = connection
             .prepare(&format!(
                 "SELECT name, \"notnull\" FROM pragma_table_info('esl_{}')",

@@ -41,7 +41,7 @@ pub(crate) async fn run(config: &Config, file: &Path, as_json: bool) -> anyhow::
     let import = options.import(url).await.map_err(|error| database::unusable(config, error))?;
     let to = destination(config, &import);
     let unread = || format!("{} cannot be read", to.name);
-    let arriving = import.arriving().await.with_context(unread)?;
+    let arriving = import.arriving().await.map_err(|error| not_begun(&to.name, error, unread()))?;
     let step = next_step(export.leaving(), arriving, import.identity());
     let resumes = match step {
         NextStep::Refuse(obstacle) => return Err(refused(obstacle, &export, &shown, &to)),
@@ -65,10 +65,8 @@ pub(crate) async fn run(config: &Config, file: &Path, as_json: bool) -> anyhow::
         )
     };
     if !resumes {
-        import.begin(leaving.id, installation).await.map_err(|error| match error.kind() {
-            StorageErrorKind::Fenced => anyhow!("a server runs on {}: stop it first", to.name),
-            _ => anyhow::Error::new(error).context(unfinished()),
-        })?;
+        let begun = import.begin(leaving.id, installation).await;
+        begun.map_err(|error| not_begun(&to.name, error, unfinished()))?;
     }
     copy(&export, &import, leaving.id).await.with_context(unfinished)?;
     let tallies = compare(&export, &import, &shown, &to.name).await?;
@@ -108,6 +106,13 @@ async fn open_source(config: &Config, file: &Path) -> anyhow::Result<Export> {
 fn destination(config: &Config, import: &Import) -> Destination {
     let name = format!("{}, schema {}", config.database, config.database_schema);
     Destination { identity: import.identity(), name }
+}
+
+fn not_begun(to: &str, error: StorageError, otherwise: String) -> anyhow::Error {
+    match error.kind() {
+        StorageErrorKind::Fenced => anyhow!("a server runs on {to}: stop it first"),
+        _ => anyhow::Error::new(error).context(otherwise),
+    }
 }
 
 fn fresh_installation() -> InstallationId {

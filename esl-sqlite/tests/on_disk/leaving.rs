@@ -3,7 +3,7 @@
 use esl_core::{
     Actor, InstallationId, Organization, OrganizationId,
     storage::{
-        Commit, Lanes, Removal, StorageErrorKind, Tenancy,
+        Commit, Lanes, Removal, StorageErrorKind, Tenancy, Tenure,
         transfer::{Destination, TABLES, TransferId},
     },
 };
@@ -87,7 +87,7 @@ async fn the_mark_stays_until_the_database_is_given_back() {
     assert_eq!(given_back.unwrap().left_at, left_at);
     assert_eq!(export(&world).await.leaving(), None);
     let storage = SqliteStorage::open(world.path()).unwrap();
-    storage.enlist(worker_id(1)).await.unwrap();
+    storage.enlist(worker_id(1), Tenure::default()).await.unwrap();
     assert_eq!(
         storage.installation(InstallationId::from_bytes([2; 16])).await.unwrap(),
         INSTALLATION
@@ -98,18 +98,18 @@ async fn the_mark_stays_until_the_database_is_given_back() {
 #[tokio::test]
 async fn a_move_and_an_engine_keep_each_other_away() {
     let world = World::new().await;
-    let worker = world.storage.enlist(worker_id(1)).await.unwrap();
+    let (worker, _) = world.storage.enlist(worker_id(1), Tenure::default()).await.unwrap();
     let refused = Export::open(world.path(), SqliteStorage::options()).await.unwrap_err();
     assert_eq!(refused.kind(), StorageErrorKind::Fenced);
     world.storage.resign(&worker).await.unwrap();
 
     let mut held = export(&world).await;
-    let refused = world.storage.enlist(worker_id(2)).await.unwrap_err();
+    let refused = world.storage.enlist(worker_id(2), Tenure::default()).await.unwrap_err();
     assert_eq!(refused.kind(), StorageErrorKind::Fenced);
     held.close(ID, destination(), INSTALLATION).await.unwrap();
     drop(held);
     // Not even with nobody there: it was open before it was closed to engines.
-    let refused = world.storage.enlist(worker_id(2)).await.unwrap_err();
+    let refused = world.storage.enlist(worker_id(2), Tenure::default()).await.unwrap_err();
     assert_eq!(refused.kind(), StorageErrorKind::Unsupported);
     let absent = world.folder.path().join("absent.db");
     let refused = Export::open(&absent, SqliteStorage::options()).await.unwrap_err();
