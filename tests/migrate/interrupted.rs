@@ -45,8 +45,10 @@ async fn what_was_delivered_is_not_sent_again_and_what_waits_is_sent_once() {
     let announced = [&announce[..], &when, &["--message", "ü"]].concat();
     assert_eq!(folder.run(&announced, &[]).await.code, Some(0));
     server.stop().await;
-    for table in ["organizations", "events", "events", "open", "closed"] {
-        moving.migrate_and_kill_in(table).await;
+    let places =
+        [("organizations", 0), ("events", 0), ("events", 10_000), ("open", 0), ("audit", 0)];
+    for (table, rows) in places {
+        moving.migrate_and_kill_in(table, rows).await;
         let refused = moving.run(&["serve"], &[]).await;
         assert_eq!(refused.code, Some(1), "{refused:?}");
         assert!(refused.stderr.contains("that is not finished"), "{refused:?}");

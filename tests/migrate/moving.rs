@@ -1,9 +1,10 @@
 //! A file and where it goes.
 
-use std::{env, process::Stdio};
+use std::process::Stdio;
 
+use esl_postgres::PostgresStorage;
 use serde_json::Value;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 use tokio_postgres::NoTls;
 
 use crate::{
@@ -64,9 +65,60 @@ impl Moving {
         serde_json::from_str(&ended.stdout).expect("JSON")
     }
 
-    /// Begins to move, and kills that once rows of a table are there.
-    pub(crate) async fn migrate_and_kill_in(&self, table: &str) {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_esl-server"))
+    /// Begins to move, or goes on, and kills that in the middle of writing a batch into a table that has so many
+    /// rows then. Nothing of the batch is there afterwards.
+    pub(crate) async fn migrate_and_kill_in(&self, table: &str, rows: i64) {
+        let options = PostgresStorage::options().schema(&self.schema);
+        drop(options.import(&url()).await.expect("the server runs"));
+        let (client, connection) =
+            tokio_postgres::connect(&url(), NoTls).await.expect("a connection");
+        let connection = tokio::spawn(async move { _ = connection.await });
+        let (schema, key) = (&self.schema, std::process::id());
+        let stop = format!(
+            "SELECT pg_advisory_lock_shared({key});
+             CREATE FUNCTION {schema}.stop() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 IF (SELECT count(*) FROM {schema}.{table}) >= {rows} THEN
+                     PERFORM pg_advisory_xact_lock({key});
+                 END IF;
+                 RETURN NULL;
+             END $$;
+             CREATE TRIGGER stop BEFORE INSERT ON {schema}.{table} EXECUTE FUNCTION {schema}.stop()"
+        );
+        client.batch_execute(&stop).await.expect("it can be stopped");
+        let mut child = self.spawn();
+        let waiting = "SELECT coalesce(array_agg(l.pid), '{}') FROM pg_locks l
+                       JOIN pg_locks t ON t.pid = l.pid AND t.relation = to_regclass($1)
+                       WHERE l.locktype = 'advisory' AND NOT l.granted";
+        let relation = format!("{schema}.{table}");
+        let pids = in_time("the batch", async {
+            loop {
+                let row = client.query_one(waiting, &[&relation]).await.expect("a row");
+                let pids: Vec<i32> = row.get(0);
+                if !pids.is_empty() {
+                    return pids;
+                }
+                assert!(child.try_wait().expect("it was started").is_none(), "it has ended");
+            }
+        })
+        .await;
+        child.kill().await.expect("it runs");
+        // The server would notice only when it has the lock.
+        let end = "SELECT pg_terminate_backend(pid) FROM unnest($1::int[]) AS t (pid)";
+        client.query(end, &[&pids]).await.expect("it may");
+        let go_on = format!(
+            "DROP TRIGGER stop ON {schema}.{table};
+             DROP FUNCTION {schema}.stop();
+             SELECT pg_advisory_unlock_shared({key})"
+        );
+        client.batch_execute(&go_on).await.expect("it can go on");
+        let left = format!("SELECT count(*) FROM {schema}.{table}");
+        let left: i64 = client.query_one(&left, &[]).await.expect("a row").get(0);
+        assert_eq!(left, rows, "{table}");
+        connection.abort();
+    }
+
+    fn spawn(&self) -> Child {
+        Command::new(env!("CARGO_BIN_EXE_esl-server"))
             .args(MIGRATE)
             .current_dir(self.folder.path())
             .env_clear()
@@ -76,24 +128,7 @@ impl Moving {
             .stderr(Stdio::null())
             .kill_on_drop(true)
             .spawn()
-            .expect("the binary starts");
-        let (client, connection) =
-            tokio_postgres::connect(&url(), NoTls).await.expect("a connection");
-        let connection = tokio::spawn(async move { _ = connection.await });
-        let is_there = format!("SELECT to_regclass('{}.transfer') IS NOT NULL", self.schema);
-        let place = format!(
-            "SELECT count(*) FROM {}.transfer WHERE last_table = $1 AND arrived_at IS NULL",
-            self.schema
-        );
-        let wait = async {
-            while !client.query_one(&is_there, &[]).await.expect("a row").get::<_, bool>(0) {}
-            while client.query_one(&place, &[&table]).await.expect("a row").get::<_, i64>(0) == 0 {}
-        };
-        in_time("rows of that table", wait).await;
-        child.kill().await.expect("it runs");
-        let left = client.query_one(&place, &[&table]).await.expect("a row").get::<_, i64>(0);
-        assert_eq!(left, 1, "it was killed in the middle of {table}");
-        connection.abort();
+            .expect("the binary starts")
     }
 }
 

@@ -44,7 +44,7 @@ async fn a_move_belongs_to_one_file_and_one_database() {
     let other = Moving { folder: crate::support::Folder::new(), schema: moving.schema.clone() };
     other.folder.start(&WITHOUT_LIMIT).await.stop().await;
 
-    moving.migrate_and_kill_in("organizations").await;
+    moving.migrate_and_kill_in("clients", 0).await;
     assert_refused(&other.migrate().await, "another file is being moved to");
     other.folder.start(&WITHOUT_LIMIT).await.stop().await;
     let first = moving.schema.clone();
