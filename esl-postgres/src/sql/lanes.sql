@@ -57,6 +57,7 @@ BEGIN
         PERFORM pg_advisory_xact_lock(esl.class_1(), v_former);
     END IF;
     PERFORM esl.demand_keys_1(p_key_ids);
+    PERFORM esl.demand_arrived_1();
     v_now := esl.now_1(p_now);
     INSERT INTO esl.workers AS w (id, epoch, lapses_at, takes_lanes, duty, key_ids)
         VALUES (

@@ -21,6 +21,17 @@ CREATE TABLE esl.settings (
 );
 INSERT INTO esl.settings DEFAULT VALUES;
 
+-- The move of another storage's rows to here, if there is one or was: no engine starts until it is finished.
+CREATE TABLE esl.transfer (
+    one bool PRIMARY KEY DEFAULT true CHECK (one),
+    id uuid NOT NULL,
+    begun_at bigint NOT NULL,
+    -- The last row that came: its table, and its key.
+    last_table text,
+    last_key bytea,
+    arrived_at bigint
+);
+
 -- Engines
 
 CREATE SEQUENCE esl.epochs AS int;

@@ -118,6 +118,7 @@ impl Cluster {
             .env("ESL_TEST_PORT", port.to_string())
             .env("ESL_TEST_CERTIFICATE", certified.cert.pem())
             .env("ESL_TEST_KEY", certified.signing_key.serialize_pem())
+            .env("ESL_TEST_POSTGRES_OPTIONS", crate::SERVER_OPTIONS)
             .stdout(Stdio::piped());
         let mut script = command.spawn().expect("the script that starts a server runs");
         let mut line = String::new();
