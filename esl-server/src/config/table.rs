@@ -171,7 +171,8 @@ variables! {
         parse::whole(1..=1000);
 
     /// What this node does, of several on one Postgres database: `all`, or one half of it. `api` serves the
-    /// API and delivers nothing. `worker` delivers and does the chores, and serves nothing but `/health`.
+    /// API and delivers nothing. `worker` delivers and does the chores, and serves nothing but `/health` and
+    /// `/health/ready`.
     /// There may be any number of each.
     "ESL_ROLE" Open, default "all" => role: Role = parse::role;
 
