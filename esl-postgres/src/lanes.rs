@@ -72,7 +72,8 @@ impl Lanes for PostgresStorage {
     async fn release(&self, worker: &Worker, lanes: &[LaneId]) -> Result<(), StorageError> {
         let operation = "let go of lanes";
         let numbers: Vec<i64> = lanes.iter().copied().map(lane_number).collect();
-        let values = parameters![self.suite_time(), self.handle(), epoch_number(worker), numbers];
+        let (epoch, call) = (epoch_number(worker), self.next_call());
+        let values = parameters![self.suite_time(), self.handle(), epoch, numbers, call];
         // Before they are free: what is committed from then on may be for another engine.
         self.changes().disown(lanes);
         let row = self.database().query_one(operation, RELEASE, values).await?;
@@ -183,7 +184,7 @@ fn renewed(row: &Row, first: usize) -> Result<Renewed, Damage> {
 
 const ENLIST: &str = "SELECT epoch, at, leads, peers FROM esl.enlist_1($1, $2, $3, $4, $5, $6)";
 const RENEW: &str = "SELECT at, leads, peers FROM esl.renew_1($1, $2, $3, $4)";
-const RELEASE: &str = "SELECT esl.release_1($1, $2, $3, $4)";
+const RELEASE: &str = "SELECT esl.release_1($1, $2, $3, $4, $5)";
 const RESIGN: &str = "SELECT esl.resign_1($1, $2, $3, $4)";
 
 async fn take(
@@ -194,7 +195,7 @@ async fn take(
     let operation = "take lanes";
     let lanes: Vec<i64> = lanes.iter().copied().map(lane_number).collect();
     let (id, epoch) = (Id16::from(worker.id), epoch_number(worker));
-    let values = parameters![storage.suite_time(), id, epoch, lanes];
+    let values = parameters![storage.suite_time(), id, epoch, lanes, storage.next_call()];
     storage.database().query(operation, TAKE, values).await?;
     // Read afterwards: what was settled while the lanes were waited for must show.
     let text = taken_sql();
@@ -209,7 +210,7 @@ async fn take(
     Ok(taken)
 }
 
-const TAKE: &str = "SELECT esl.take_1($1, $2, $3, $4)";
+const TAKE: &str = "SELECT esl.take_1($1, $2, $3, $4, $5)";
 
 fn taken_sql() -> String {
     format!(

@@ -108,7 +108,9 @@ END $$;
 -- Takes those of the lanes that are free, and says which are the worker's now. There is one row for each
 -- lane, which is written over only if the epoch in it does not run, and no epoch runs again that once did
 -- not: so nobody's lane is taken, and of two who take one it is one's.
-CREATE FUNCTION esl.take_1(p_now bigint, p_worker uuid, p_epoch int, p_lanes bigint[])
+CREATE FUNCTION esl.take_1(
+    p_now bigint, p_worker uuid, p_epoch int, p_lanes bigint[], p_call bigint
+)
 RETURNS SETOF bigint LANGUAGE plpgsql AS $$
 DECLARE
     v_now bigint;
@@ -133,22 +135,28 @@ BEGIN
     v_now := esl.now_1(p_now);
     PERFORM esl.demand_running_1(p_worker, p_epoch, v_now);
     RETURN QUERY
-        INSERT INTO esl.owners AS o (lane, epoch)
-            SELECT s.lane, p_epoch
+        INSERT INTO esl.owners AS o (lane, epoch, call)
+            SELECT s.lane, p_epoch, p_call
             FROM esl.subscriptions s JOIN esl.organizations g ON g.key = s.organization
             WHERE s.lane = ANY (p_lanes) AND s.deleted_at IS NULL AND g.deleted_at IS NULL
             ORDER BY s.lane
-        ON CONFLICT (lane) DO UPDATE SET epoch = excluded.epoch
+        ON CONFLICT (lane) DO UPDATE SET epoch = excluded.epoch,
+            call = CASE o.epoch WHEN excluded.epoch THEN greatest(o.call, excluded.call)
+                ELSE excluded.call END
             WHERE o.epoch = excluded.epoch OR NOT esl.is_running_1(o.epoch, v_now)
         RETURNING o.lane;
 END $$;
 
--- Lets go of lanes; says whether of any. Whoever does that has settled everything of them.
-CREATE FUNCTION esl.release_1(p_now bigint, p_author uuid, p_epoch int, p_lanes bigint[])
+-- Lets go of lanes; says whether of any. Whoever does that has settled everything of them. A call that comes
+-- late, from a connection that was given up, leaves what its worker has taken since.
+CREATE FUNCTION esl.release_1(
+    p_now bigint, p_author uuid, p_epoch int, p_lanes bigint[], p_call bigint
+)
 RETURNS bool LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM esl.begin_1(p_now);
-    DELETE FROM esl.owners o WHERE o.lane = ANY (p_lanes) AND o.epoch = p_epoch;
+    DELETE FROM esl.owners o
+        WHERE o.lane = ANY (p_lanes) AND o.epoch = p_epoch AND o.call < p_call;
     IF NOT FOUND THEN
         RETURN false;
     END IF;
