@@ -162,13 +162,21 @@ async fn enlist(
     let keyring = storage.secrets().keyring.as_ref();
     encryption_keys::demand_all(storage.database(), keyring, operation).await?;
     let (id, key_ids) = (Id16::from(worker), encryption_keys::ids(keyring));
-    let values =
-        parameters![storage.suite_time(), id, EPOCH_MS, tenure.takes_lanes, tenure.leads, key_ids];
+    let values = parameters![
+        storage.suite_time(),
+        storage.handle(),
+        id,
+        EPOCH_MS,
+        tenure.takes_lanes,
+        tenure.leads,
+        key_ids
+    ];
     let row = storage.database().query_one(operation, ENLIST, values).await?;
     let epoch: i32 = whole(operation, get(&row, 0))?;
     let renewed = whole(operation, renewed(&row, 1))?;
     storage.changes().own_nothing();
     storage.changes().lead(renewed.leads);
+    storage.notifier().look();
     Ok((Worker { id: worker, epoch: epoch.unsigned_abs().into() }, renewed))
 }
 
@@ -182,7 +190,7 @@ fn renewed(row: &Row, first: usize) -> Result<Renewed, Damage> {
     })
 }
 
-const ENLIST: &str = "SELECT epoch, at, leads, peers FROM esl.enlist_1($1, $2, $3, $4, $5, $6)";
+const ENLIST: &str = "SELECT epoch, at, leads, peers FROM esl.enlist_1($1, $2, $3, $4, $5, $6, $7)";
 const RENEW: &str = "SELECT at, leads, peers FROM esl.renew_1($1, $2, $3, $4)";
 const RELEASE: &str = "SELECT esl.release_1($1, $2, $3, $4, $5)";
 const RESIGN: &str = "SELECT esl.resign_1($1, $2, $3, $4)";

@@ -40,7 +40,7 @@ END $$;
 
 -- Begins an epoch. What the worker owned under an earlier one is free, since that is in no row any more.
 CREATE FUNCTION esl.enlist_1(
-    p_now bigint, p_worker uuid, p_lasts_ms bigint, p_takes_lanes bool, p_duty text, p_key_ids bytea
+    p_now bigint, p_author uuid, p_worker uuid, p_lasts_ms bigint, p_takes_lanes bool, p_duty text, p_key_ids bytea
 )
 RETURNS TABLE (epoch int, at bigint, leads bool, peers uuid[])
 LANGUAGE plpgsql AS $$
@@ -65,6 +65,7 @@ BEGIN
         ON CONFLICT (id) DO UPDATE SET epoch = excluded.epoch, lapses_at = excluded.lapses_at,
             takes_lanes = excluded.takes_lanes, duty = excluded.duty, key_ids = excluded.key_ids
         RETURNING w.epoch INTO v_epoch;
+    INSERT INTO esl.changes (author, kind, at) VALUES (p_author, 9, v_now);
     RETURN QUERY SELECT v_epoch, s.at, s.leads, s.peers
         FROM esl.standing_1(v_now, v_epoch, p_duty) s;
 END $$;
@@ -101,7 +102,7 @@ BEGIN
         RETURN false;
     END IF;
     DELETE FROM esl.owners o WHERE o.epoch = p_epoch;
-    INSERT INTO esl.changes (author, kind, at) VALUES (p_author, 2, esl.now_1(p_now));
+    INSERT INTO esl.changes (author, kind, at) VALUES (p_author, 9, esl.now_1(p_now));
     RETURN true;
 END $$;
 
