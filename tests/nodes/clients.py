@@ -7,6 +7,7 @@ import threading
 import time
 
 import pika
+from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from pika.exceptions import AMQPError
 
 from services import now
@@ -130,7 +131,7 @@ class Peer(threading.Thread):
                 self.connection = pika.BlockingConnection(parameters)
                 self.work(self.connection.channel())
                 self.connection.close()
-            except (AMQPError, OSError):
+            except (AMQPError, AMQPConnectorException, OSError):
                 time.sleep(0.3)
             except Exception as error:  # A thread's end would otherwise go unnoticed.
                 self.failures.append(f"{type(self).__name__}: {error!r}")

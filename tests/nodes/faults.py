@@ -44,11 +44,11 @@ async def come_and_go(run):
     changes = [("nothing happens", now())]
     await asyncio.sleep(5)
     for what, node in [("joins", third), ("leaves", second), ("joins", second)]:
-        changes.append((f"{node.name} ({node.role}) {what}", now()))
         if what == "joins":
             node.start()
             await run.until_listens(node)
-        else:
+        changes.append((f"{node.name} ({node.role}) {what}", now()))
+        if what == "leaves":
             node.process.terminate()
             code = await asyncio.to_thread(node.process.wait, 60)
             assert code == 0, f"{node.name} has ended with {code}"
@@ -58,11 +58,11 @@ async def come_and_go(run):
 
 async def fire(run):
     """Nodes are killed every few seconds; beside that each other thing happens once."""
-    things = [restart_postgres, pause_postgres, restart_broker, pause_broker, pause_node]
+    things = [restart_postgres, pause_postgres, restart_broker, pause_broker_and_node]
     run.random.shuffle(things)
     ends = now() + run.seconds
     killing = asyncio.create_task(kill_nodes(run, ends))
-    slack = max(0, run.seconds - 3 * PAUSE_SECONDS - len(things) * REST_SECONDS - 10) / len(things)
+    slack = max(0, run.seconds - 2 * PAUSE_SECONDS - len(things) * REST_SECONDS - 10) / len(things)
     for thing in things:
         await asyncio.sleep(run.random.uniform(0, slack))
         print(f"{thing.__name__} at {now() - ends + run.seconds:.0f} s", flush=True)
@@ -87,11 +87,6 @@ async def kill_nodes(run, ends):
 
 def is_paused(run, node):
     return any(one.kind == "pause" and one.who == node.label and not one.ended for one in run.faults)
-
-
-async def pause_node(run):
-    node = run.random.choice(run.nodes)
-    await stop_node(run, node, PAUSE_SECONDS)
 
 
 async def stop_node(run, node, seconds):
@@ -126,6 +121,12 @@ async def restart_broker(run):
     await asyncio.to_thread(run.broker.kill)
     await asyncio.to_thread(run.broker.start)
     fault.ended = now()
+
+
+async def pause_broker_and_node(run):
+    """Nodes go without a broker, so these two have nothing to do with each other."""
+    node = run.random.choice(run.nodes)
+    await asyncio.gather(pause_broker(run), stop_node(run, node, PAUSE_SECONDS))
 
 
 async def pause_broker(run):

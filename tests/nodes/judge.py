@@ -84,7 +84,7 @@ def again(run, quiet):
         before[arrival.delivery] = arrival
         if not earlier or not earlier.is_accepted and earlier.attempt < arrival.attempt:
             continue
-        why = explanation(run, earlier)
+        why = explanation(run, earlier) or waking(run, arrival)
         if quiet and arrival.at < quiet.ended or not why:
             run.failures.append(f"came again without a reason: {earlier} and then {arrival}")
         explained[why] += 1
@@ -109,6 +109,15 @@ def explanation(run, arrival):
     if of_node:
         return f"{of_node[0].kind} node" + (", with the database away" if of_postgres else "")
     return f"{of_postgres[0].kind} postgres" if of_postgres else None
+
+
+def waking(run, arrival):
+    """Whether its node had begun to send it before it stood still for longer than its epoch."""
+    for fault in run.faults:
+        if run.way == "stops" and fault.who == arrival.node:
+            if fault.ended <= arrival.at <= fault.ended + SETTLED_SECONDS:
+                return "pause node, which then went on"
+    return None
 
 
 def limits_are_kept(run):
@@ -143,10 +152,16 @@ def the_broker_has_all(run, events):
     came_again = missing = 0
     for organization in run.organizations:
         stored = events[organization.id]
-        of = Counter(event["envelope"]["data"].get("of") for event in stored.values())
+        of = defaultdict(list)
+        for seq, event in stored.items():
+            of[event["envelope"]["data"].get("of")].append(seq)
         for one in ingest.confirmed[organization.id]:
-            if of[one] != 1:
-                run.failures.append(f"{organization.name}: {one} was confirmed, and is {of[one]} events")
+            if len(of[one]) != 1:
+                run.failures.append(f"{organization.name}: {one} was confirmed, and is {len(of[one])} events")
+        seqs = [seq for one in ingest.confirmed[organization.id] for seq in of[one]]
+        passed = sum(later < earlier for earlier, later in zip(seqs, seqs[1:]))
+        if passed:
+            run.failures.append(f"{organization.name}: {passed} messages of esl.ingest were passed by later ones")
         came = consumer.came.get(organization.id, [])
         first = list(dict.fromkeys(came))
         came_again += len(came) - len(first)
@@ -159,7 +174,7 @@ def the_broker_has_all(run, events):
             run.failures.append(f"{organization.name}: {len(absent)} events never went to the broker, as {some}")
     confirmed = sum(map(len, ingest.confirmed.values()))
     print(
-        f"esl.ingest: {confirmed} messages confirmed in {ingest.tries} tries, each one event; "
+        f"esl.ingest: {confirmed} messages confirmed in {ingest.tries} tries, each one event, in order; "
         f"esl.events: {missing} missing, {came_again} came again, in order"
     )
 

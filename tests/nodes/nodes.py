@@ -20,7 +20,8 @@ from receivers import KINDS, Receivers, kind
 from services import Node, Postgres, now
 
 ORGANIZATIONS = 2
-PUBLISHERS = 2
+# For each of them. Where most nodes stand still most of the time, most publishers wait.
+PUBLISHERS = {"fire": 2, "stops": 8}
 # So many lanes of a kind for each organization; of the others there is one.
 LANES = {"healthy": 2, "limited": 2, "strict": 2}
 DRAIN_SECONDS_MAX = 180
@@ -88,7 +89,7 @@ class Run:
         self.stopped = asyncio.Event()
         self.publishers = [
             asyncio.create_task(organization.publish(self.stopped))
-            for organization in self.organizations for _ in range(PUBLISHERS)
+            for organization in self.organizations for _ in range(PUBLISHERS[self.way])
         ]
 
     async def organization(self, number, ports):
