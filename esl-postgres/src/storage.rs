@@ -14,7 +14,13 @@
 //! | `Schedule` | `schedule.rs` | |
 //! | `Tenancy` | `tenancy.rs` | `clients.rs`, `tokens.rs` |
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+};
 
 use esl_core::storage::{StorageError, StorageErrorKind, StorageTime};
 use tokio::{sync::Mutex, task::JoinHandle};
@@ -57,6 +63,8 @@ struct Inner {
     notifier: Arc<Notifier>,
     listener: JoinHandle<()>,
     committer: Committer,
+    /// Of the calls that take lanes and let go of them.
+    calls: AtomicI64,
     expiry_mark: ExpiryMark,
     damages: Damages,
     secrets: Secrets,
@@ -137,6 +145,7 @@ impl PostgresStorage {
             notifier,
             listener: tokio::spawn(listener.run()),
             committer,
+            calls: AtomicI64::new(1),
             expiry_mark: ExpiryMark::default(),
             damages: Damages::default(),
             secrets,
@@ -188,6 +197,12 @@ impl PostgresStorage {
     /// The time that statements are to go by, if it is not the server's: `p_now` of the functions.
     pub(crate) fn suite_time(&self) -> Option<i64> {
         self.inner.time.as_ref().map(|time| time.now().as_millis())
+    }
+
+    /// The number of a call that takes lanes or lets go of them: one that is given up may be run by the server
+    /// later than those that follow it.
+    pub(crate) fn next_call(&self) -> i64 {
+        self.inner.calls.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Begins a transaction that changes what is an organization's own.

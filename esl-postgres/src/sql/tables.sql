@@ -56,7 +56,9 @@ CREATE TABLE esl.leaders (
 -- Whose a lane is. Apart from the lane's state, so that those who take and those who settle never meet.
 CREATE TABLE esl.owners (
     lane bigint PRIMARY KEY,
-    epoch int NOT NULL
+    epoch int NOT NULL,
+    -- Of the last call that has taken it: one that was made before does not let go of it.
+    call bigint NOT NULL
 ) WITH (fillfactor = 70);
 CREATE INDEX owners_by_epoch ON esl.owners (epoch);
 
