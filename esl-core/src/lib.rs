@@ -87,7 +87,7 @@ pub use self::{
     delivery::{Attempt, AttemptError, Delivery, DeliveryState, Timings},
     engine::{
         Announced, Esl, EslBuilder, Maintenance, MaintenanceError, PublishError, Published,
-        Publisher, Role,
+        Publisher, Role, Status,
     },
     keyring::{
         EncryptionKey, EncryptionKeyError, KeyId, Keyring, KeyringError, NoRandomness, OpenError,

@@ -25,7 +25,7 @@ use crate::{
     config::{OPEN, PostgresOptions, Target},
     connect::{Connector, Database, Lease},
     damage::Damages,
-    encryption_keys,
+    encryption_keys, error,
     id::Id16,
     listen::{Listener, Position},
     notify::Notifier,
@@ -103,10 +103,10 @@ impl PostgresStorage {
         let PostgresOptions { payload_bytes_max, clock, may_lose, .. } = options;
         let (target, schema) = (Target::parse(url)?, Schema::new(&schema)?);
         let listen_on = listen_url.map(|url| Target::parse(&url.0)).transpose()?;
+        let listen_on = listen_on.map(Target::plain);
         let time = clock.map(|clock| Arc::new(StorageTime::new(clock)));
         let handle = new_handle()?;
-        let database = Arc::new(Database::new(&target, schema, connections)?);
-        database.demand_fit(may_lose).await?;
+        let database = connect(target, schema, connections, may_lose).await?;
         let mut lease = database.lease(OPEN).await?;
         migrate(lease.client_mut(), database.schema()).await?;
         drop(lease);
@@ -207,6 +207,30 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.listener.abort();
     }
+}
+
+/// Connects to a database that ESL's promises can be kept with.
+async fn connect(
+    target: Target,
+    schema: Schema,
+    connections: usize,
+    may_lose: bool,
+) -> Result<Arc<Database>, StorageError> {
+    let database = Database::new(&target, schema.clone(), connections)?;
+    match database.demand_fit(may_lose).await {
+        Ok(()) => return Ok(Arc::new(database)),
+        Err(error) if error::is_of_parameters(&error) => {
+            tracing::info!(
+                error = &error as &dyn std::error::Error,
+                "a pooler does not take what ESL asks of the server's planner: until the tables have \
+                 been analysed, statements can take long"
+            );
+        }
+        Err(error) => return Err(error),
+    }
+    let database = Database::new(&target.plain(), schema, connections)?;
+    database.demand_fit(may_lose).await?;
+    Ok(Arc::new(database))
 }
 
 /// Random, so that no two handles are one.

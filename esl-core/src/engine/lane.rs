@@ -264,6 +264,13 @@ impl Lane {
         has_room && is_its_turn && is_ready && is_free && self.is_sending()
     }
 
+    /// What is to be sent next of what was never tried, if nothing but room keeps it.
+    pub(super) fn next_untried(&self) -> Option<&Job> {
+        let waits = self.blocked.is_some() || self.paced_until.is_some();
+        let is_held_up = waits || self.state.is_open() || !self.is_sending();
+        if is_held_up { None } else { self.window.front().filter(|job| !job.is_retry) }
+    }
+
     pub(super) fn is_unproven(&self, now: Monotonic) -> bool {
         let is_proven = self.last_success.is_some_and(|at| now.saturating_sub(at) < PROVEN_FOR);
         self.was_tried && !is_proven

@@ -34,6 +34,7 @@ mod role;
 mod routes;
 mod schedule;
 mod send;
+mod status;
 mod subscriptions;
 mod target;
 mod tenure;
@@ -55,6 +56,7 @@ pub use self::{
     publish::{PublishError, Published},
     publisher::Publisher,
     role::Role,
+    status::Status,
     usage::Standing,
 };
 use self::{driver::Driver, lanes::Now, publish::Sealer};
@@ -215,6 +217,12 @@ impl Esl {
             Ok(result) => result,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
+    }
+
+    /// What this engine does, of several.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.engine.options.role
     }
 
     /// Whether events are recorded and sent; see [`EslBuilder::enabled`].

@@ -195,3 +195,32 @@ fn a_ping_goes_to_its_subscription_alone_whatever_its_patterns() {
         assert!(matches!(gone, Err(PublishError::UnknownSubscription)));
     });
 }
+
+#[test]
+fn how_far_behind_an_engine_is_leaves_out_what_receivers_wait_for() {
+    run(|world| async move {
+        let second = Duration::from_secs(1);
+        let behind = || world.esl.status().behind;
+        let slow = world.subscribe("slow", "slow.*").await;
+        world.transport.script(&url("slow"), vec![Reply::Hang; 6]);
+        for number in 0..6 {
+            world.publish("slow.one", number).await;
+            world.clock.advance(second);
+        }
+        world.settle_down().await;
+        assert_eq!(world.esl.status().in_flight, 4);
+        // The fifth came two seconds ago, and there is no room for it.
+        assert_eq!(behind(), Some(second * 2));
+        let status = world.esl.status();
+        assert!(status.delivers && status.leads, "{status:?}");
+
+        let mut pause = SubscriptionUpdate::default();
+        pause.active = Some(false);
+        world.esl.update_subscription(ORGANIZATION, slow.id, pause).await.unwrap();
+        world.settle_down().await;
+        assert_eq!(behind(), None, "it is paused");
+        world.transport.release(&url("slow"), &Reply::status(200));
+        world.settle_down().await;
+        assert_eq!(world.esl.status().in_flight, 0);
+    });
+}

@@ -10,29 +10,76 @@ use axum::{
     http::{HeaderValue, StatusCode, header::CACHE_CONTROL},
     response::Response,
 };
-use esl_core::storage::Storage;
+use esl_core::{Role, storage::Storage};
 use serde::Serialize;
 use tokio::{sync::Mutex, time::timeout};
 
 use super::{Api, answer};
 
-/// `GET /health`
+/// `GET /health`: whether it works.
 pub(super) async fn health(State(api): State<Api>) -> Response {
-    let is_healthy = api.esl.is_healthy() && api.last_check.result(api.esl.storage()).await;
-    let (status, word) = match is_healthy {
+    let (status, word) = match api.works().await {
         true => (StatusCode::OK, "healthy"),
         false => (StatusCode::SERVICE_UNAVAILABLE, "unhealthy"),
     };
-    // Without it, events are accepted and delivered all the same.
-    let broker = api.config.broker.as_ref().map(|broker| match broker.is_there() {
-        true => "connected",
-        false => "away",
-    });
-    let view = View { status: word, version: env!("CARGO_PKG_VERSION"), broker };
-    let mut response = answer(status, &view);
+    let view = View { status: word, version: VERSION, broker: api.broker() };
+    as_of_now(status, &view)
+}
+
+/// `GET /health/ready`: whether it is to be given work, and how it fares.
+pub(super) async fn ready(State(api): State<Api>) -> Response {
+    let has_storage = api.has_storage().await;
+    let engine = api.esl.status();
+    let role = api.esl.role();
+    // Whoever only delivers is of use only while it does.
+    let is_at_work = api.esl.is_healthy() && (role != Role::Worker || engine.delivers);
+    let (status, word) = match has_storage && is_at_work {
+        true => (StatusCode::OK, "ready"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
+    };
+    let view = ReadyView {
+        view: View { status: word, version: VERSION, broker: api.broker() },
+        database: presence(has_storage),
+        role: match role {
+            Role::Api => "api",
+            Role::Worker => "worker",
+            _ => "all",
+        },
+        delivers: engine.delivers,
+        leads: engine.leads,
+        in_flight: engine.in_flight,
+        unsettled: engine.unsettled,
+        behind_ms: engine.behind.map(|behind| behind.as_millis()),
+    };
+    as_of_now(status, &view)
+}
+
+impl Api {
+    async fn works(&self) -> bool {
+        self.esl.is_healthy() && self.has_storage().await
+    }
+
+    async fn has_storage(&self) -> bool {
+        self.last_check.result(self.esl.storage()).await
+    }
+
+    /// Without it, events are accepted and delivered all the same.
+    fn broker(&self) -> Option<&'static str> {
+        self.config.broker.as_ref().map(|broker| presence(broker.is_there()))
+    }
+}
+
+fn presence(is_there: bool) -> &'static str {
+    if is_there { "connected" } else { "away" }
+}
+
+fn as_of_now(status: StatusCode, view: &impl Serialize) -> Response {
+    let mut response = answer(status, view);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 #[derive(Serialize)]
 struct View {
@@ -40,6 +87,19 @@ struct View {
     version: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     broker: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct ReadyView {
+    #[serde(flatten)]
+    view: View,
+    database: &'static str,
+    role: &'static str,
+    delivers: bool,
+    leads: bool,
+    in_flight: u32,
+    unsettled: usize,
+    behind_ms: Option<u128>,
 }
 
 /// The last look at storage. The route is open to everybody, so it looks once a second at most, and

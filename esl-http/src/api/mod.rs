@@ -90,7 +90,7 @@ pub fn router(esl: Esl, config: ApiConfig) -> Router {
     complete(routes, esl, config)
 }
 
-/// `/health` alone, complete with its errors: for an engine whose API others serve.
+/// `/health` and `/health/ready` alone, complete with their errors: for an engine whose API others serve.
 pub fn health_router(esl: Esl, config: ApiConfig) -> Router {
     complete(routes::health_router(), esl, config)
 }

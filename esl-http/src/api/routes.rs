@@ -25,8 +25,8 @@ fn routes(public_url: &str) -> Vec<Route> {
     let post = || Method::POST;
     let patch = || Method::PATCH;
     let delete = || Method::DELETE;
-    let mut routes = vec![
-        Route::open(get(), HEALTH, health::health),
+    let mut routes = health_routes();
+    routes.extend([
         Route::open(post(), "/oauth/token", oauth::token),
         Route::open(post(), "/oauth/revoke", oauth::revoke),
         Route::open(post(), "/oauth/introspect", oauth::introspect),
@@ -63,24 +63,33 @@ fn routes(public_url: &str) -> Vec<Route> {
         Route::guarded(post(), "/api/admin/maintenance", maintenance::announce),
         Route::guarded(get(), "/api/admin/maintenance", maintenance::list),
         Route::guarded(delete(), "/api/admin/maintenance/{id}", maintenance::take_back),
-    ];
+    ]);
     if oauth::Metadata::path_of(public_url).is_some() {
         routes.push(Route::open(get(), oauth::Metadata::PATHS, oauth::metadata_of_issuer));
     }
     routes
 }
 
-const HEALTH: &str = "/health";
-
-/// The router of what says how the engine is, without what goes around it.
-pub(super) fn health_router() -> Router<Api> {
-    let Route { entry, handler } = Route::open(Method::GET, HEALTH, health::health);
-    Router::new().route(&entry.path, handler)
+/// Those that say how the engine is.
+fn health_routes() -> Vec<Route> {
+    vec![
+        Route::open(Method::GET, "/health", health::health),
+        Route::open(Method::GET, "/health/ready", health::ready),
+    ]
 }
 
 /// The router of all routes, without what goes around them.
 pub(super) fn router(public_url: &str) -> Router<Api> {
-    let routes = routes(public_url).into_iter();
+    router_of(routes(public_url))
+}
+
+/// The router of what says how the engine is alone.
+pub(super) fn health_router() -> Router<Api> {
+    router_of(health_routes())
+}
+
+fn router_of(routes: Vec<Route>) -> Router<Api> {
+    let routes = routes.into_iter();
     routes
         .fold(Router::new(), |router, Route { entry, handler }| router.route(&entry.path, handler))
 }

@@ -251,7 +251,7 @@ async fn routes_that_ask_for_no_token_are_those_that_are_meant_to() {
             };
             let form = "grant_type=client_credentials&token=x";
             let (call, status) = match &*route.path {
-                "/health" => (call, StatusCode::OK),
+                "/health" | "/health/ready" => (call, StatusCode::OK),
                 path if path.starts_with("/.well-known/oauth-authorization-server") => {
                     (call, StatusCode::OK)
                 }

@@ -46,3 +46,25 @@ async fn a_broker_that_is_away_is_said_and_changes_nothing_else() {
         assert_eq!(reply.text, expected);
     }
 }
+
+#[tokio::test]
+async fn whoever_asks_whether_it_is_ready_hears_how_it_fares() {
+    let world = World::new().await;
+    let reply = world.anonymous(Method::GET, "/health/ready").send().await;
+    assert_eq!((reply.status, reply.header("cache-control")), (StatusCode::OK, Some("no-store")));
+    // It has nothing to deliver by.
+    let expected = json!({
+        "status": "ready", "version": "1.0.0", "database": "connected", "role": "all",
+        "delivers": false, "leads": true, "in_flight": 0, "unsettled": 0, "behind_ms": null,
+    });
+    assert_eq!(reply.body, expected);
+
+    let world = World::new().await;
+    world.fault.set(Mode::Fail(StorageErrorKind::Unavailable));
+    let reply = world.anonymous(Method::GET, "/health/ready").send().await;
+    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(
+        (&reply.body["status"], &reply.body["database"]),
+        (&json!("not ready"), &json!("away"))
+    );
+}

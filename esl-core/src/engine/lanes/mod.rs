@@ -503,6 +503,12 @@ impl Lanes {
         self.in_flight
     }
 
+    /// When the oldest event came that waits for nothing but its turn.
+    pub(crate) fn oldest_untried(&self) -> Option<Timestamp> {
+        let waiting = self.lanes.values().filter_map(Lane::next_untried);
+        waiting.map(|job| job.event.timestamp).min()
+    }
+
     /// How many sends are over that are not settled.
     pub(crate) const fn unsettled(&self) -> usize {
         self.unsettled
