@@ -24,8 +24,7 @@ pub(crate) struct Postgres {
     schema: String,
     /// The first process of a server that is our own.
     process: Option<u32>,
-    /// Ends it when its input is closed.
-    _script: Option<Child>,
+    _script: Option<Script>,
 }
 
 impl Postgres {
@@ -38,13 +37,8 @@ impl Postgres {
         let [port] = free_ports()?;
         // Its user goes through our folder to its own.
         fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
-        let mut script = run(include_str!("postgres.sh"))
-            .arg(std::path::absolute(folder)?.join("postgres"))
-            .arg(port.to_string())
-            .spawn()?;
-        let Some(process) = first_line(&mut script)?.and_then(|line| line.parse().ok()) else {
-            return Ok(None);
-        };
+        let (script, line) = Script::run(include_str!("postgres.sh"), folder, &[port])?;
+        let Ok(process) = line.parse() else { return Ok(None) };
         let url = format!("postgres://postgres@127.0.0.1:{port}/postgres");
         Ok(Some(Self { url, schema, process: Some(process), _script: Some(script) }))
     }
@@ -123,22 +117,32 @@ impl Drop for Observer {
     }
 }
 
-/// A script that lasts until its input ends, which it does with this process at the latest. Its group is
-/// its own, so that a signal to ours leaves it to end in order.
-pub(crate) fn run(script: &str) -> Command {
-    let mut command = Command::new("sh");
-    command.args(["-c", script, "sh"]).process_group(0);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    command
+/// A script that lasts until its input ends, which is when this is dropped, and with this process at the latest.
+#[derive(Debug)]
+pub(crate) struct Script(Child);
+
+impl Script {
+    /// Runs it, with a folder and ports for what it starts, and gives what it says when that is ready: nothing
+    /// if it has ended.
+    pub(crate) fn run(text: &str, folder: &Path, ports: &[u16]) -> anyhow::Result<(Self, String)> {
+        let mut command = Command::new("sh");
+        command.args(["-c", text, "sh"]).arg(std::path::absolute(folder)?);
+        command.args(ports.iter().map(u16::to_string)).stdin(Stdio::piped()).stdout(Stdio::piped());
+        // Its group is its own, so that a signal to ours leaves it to end in order.
+        let mut script = Self(command.process_group(0).spawn()?);
+        let output = script.0.stdout.take().context("its output was asked for")?;
+        let mut line = String::new();
+        BufReader::new(output).read_line(&mut line)?;
+        Ok((script, line.trim_end().to_owned()))
+    }
 }
 
-/// What a script says when it is ready; `None` if it has ended.
-pub(crate) fn first_line(script: &mut Child) -> anyhow::Result<Option<String>> {
-    let mut line = String::new();
-    let output = script.stdout.take().context("its output was asked for")?;
-    BufReader::new(output).read_line(&mut line)?;
-    let line = line.trim_end();
-    Ok((!line.is_empty()).then(|| line.to_owned()))
+impl Drop for Script {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        // Whatever it came to, it is over.
+        let _ended = self.0.wait();
+    }
 }
 
 pub(crate) fn free_ports<const COUNT: usize>() -> anyhow::Result<[u16; COUNT]> {

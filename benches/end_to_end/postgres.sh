@@ -1,12 +1,12 @@
 #!/bin/sh
-# Starts a server of PostgreSQL in the folder that is named, says on a line of its own which process it is, and
-# ends it as soon as nobody holds the other end of its input. It is durable, and set as docs/operations.md says.
+# Starts a server of PostgreSQL in a folder of its own below the one that is named, says on a line of its own which
+# process it is, and ends it as soon as nobody holds the other end of its input. It is durable, and set as
+# docs/operations.md says.
 set -eu
 PATH="$PATH:$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -n 1)"
 
-folder=$1
+folder=$(mktemp -d "$1/postgres-XXXXXX")
 port=$2
-mkdir "$folder"
 # It refuses to run as root.
 as=
 if [ "$(id -u)" = 0 ]; then
@@ -17,6 +17,7 @@ cd "$folder"
 
 finish() {
     $as pg_ctl -D "$folder/data" -m immediate stop >/dev/null 2>&1 || :
+    rm -rf "$folder"
 }
 trap finish EXIT
 trap 'exit 1' HUP INT TERM

@@ -4,18 +4,16 @@ use std::{
     env,
     net::TcpStream,
     path::Path,
-    process::Child,
     thread,
     time::{Duration, Instant},
 };
 
-use crate::postgres::{first_line, free_ports, run};
+use crate::postgres::{Script, free_ports};
 
 #[derive(Debug)]
 pub(crate) struct RabbitMq {
     pub(crate) url: String,
-    /// Ends it when its input is closed.
-    _script: Option<Child>,
+    _script: Option<Script>,
 }
 
 impl RabbitMq {
@@ -24,12 +22,11 @@ impl RabbitMq {
         if let Ok(url) = env::var("ESL_BENCH_BROKER_URL") {
             return Ok(Some(Self { url, _script: None }));
         }
-        let [port, epmd_port, distribution_port] = free_ports()?;
-        let mut script = run(include_str!("rabbitmq.sh"))
-            .arg(std::path::absolute(folder)?.join("rabbitmq"))
-            .args([port, epmd_port, distribution_port].map(|port| port.to_string()))
-            .spawn()?;
-        if first_line(&mut script)?.is_none() {
+        // Its own, and those by which its parts find each other.
+        let ports: [u16; 3] = free_ports()?;
+        let [port, ..] = ports;
+        let (script, line) = Script::run(include_str!("rabbitmq.sh"), folder, &ports)?;
+        if line.is_empty() {
             return Ok(None);
         }
         let began = Instant::now();

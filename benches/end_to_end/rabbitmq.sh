@@ -1,8 +1,8 @@
 #!/bin/sh
-# Starts RabbitMQ in the folder that is named, and ends all of it, with what it has, as soon as nobody holds the
+# Starts RabbitMQ in a folder of its own below the one that is named, and ends all of it as soon as nobody holds the
 # other end of the input. `esl.events` is there already, with a queue that takes everything and keeps some of it.
 set -eu
-folder=$1
+folder=$(mktemp -d "$1/rabbitmq-XXXXXX")
 port=$2
 export HOME="$folder"
 export ERL_EPMD_PORT="$3" ERL_EPMD_ADDRESS=127.0.0.1
@@ -17,7 +17,6 @@ for known in /usr/sbin/rabbitmq-server /usr/lib/rabbitmq/bin/rabbitmq-server; do
 done
 [ -n "$binary" ] || exit 1
 
-mkdir "$folder"
 cd "$folder"
 echo '[].' >enabled_plugins
 cat >rabbitmq.conf <<END
@@ -54,5 +53,4 @@ epmd -port "$ERL_EPMD_PORT" -address 127.0.0.1 &
 echo started
 exec >/dev/null 2>&1
 cat
-rm -rf "$folder"
 kill -KILL 0
