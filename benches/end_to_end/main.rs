@@ -9,6 +9,8 @@
 //! An argument names the one part to run:
 //!
 //! - `throughput` and `latency`: from publish to delivery, ESL and the relay in turn
+//! - `postgres` and `postgres_nodes`: the same on PostgreSQL, on one node and on three; `rabbitmq` and
+//!   `rabbitmq_nodes`: with RabbitMQ beside it, to which every event goes, too
 //! - `embedded`: durable publishing in the process, with nothing sent
 //! - `isolation`: a healthy receiver beside 100 that never answer
 //! - `fan_out`: many events to 1 000 subscriptions, and a few to very many
@@ -26,6 +28,9 @@
 //! `ESL_BENCH_SUBSCRIPTIONS` how many subscriptions are very many in `fan_out` (default 100 000),
 //! `ESL_BENCH_HISTORY` how many old events there are in `history` (default 10 000 000: 10 GB), and
 //! `ESL_BENCH_DIR` where the database lies.
+//!
+//! PostgreSQL and RabbitMQ are started where they are installed. `ESL_BENCH_POSTGRES_URL` and
+//! `ESL_BENCH_BROKER_URL` name others in place of them. The parts that need what is not there say so.
 
 mod bystander;
 mod cpu;
@@ -41,8 +46,11 @@ mod lanes;
 mod latency;
 mod load;
 mod memory;
+mod nodes;
 mod one_to_one;
 mod pause;
+mod postgres;
+mod rabbitmq;
 mod receiver;
 mod relay;
 mod replay;
@@ -80,8 +88,12 @@ fn main() -> anyhow::Result<()> {
 
 type Measure = fn(&Settings) -> anyhow::Result<()>;
 
-const PARTS: [(&str, Measure); 13] = [
+const PARTS: [(&str, Measure); 17] = [
     ("throughput", relay::compare),
+    ("postgres", nodes::one),
+    ("postgres_nodes", nodes::three),
+    ("rabbitmq", nodes::one_with_broker),
+    ("rabbitmq_nodes", nodes::three_with_broker),
     ("latency", latency::compare),
     ("embedded", embedded::measure),
     ("isolation", isolation::measure),

@@ -1,11 +1,11 @@
-//! ESL itself: SQLite, the API and the transport, as `esl-server` wires them.
+//! ESL itself: storage, the API and the transport, as `esl-server` wires them.
 
 use std::{path::Path, time::Duration};
 
 use esl::{
-    Actor, CallbackPolicy, CallbackUrl, Client, Digest, Esl, EventType, HttpTransport, Limit,
-    NewSubscription, Organization, OrganizationId, Plan, Scopes, SqliteStorage, Tier, Timestamp,
-    Token, TokenFamily, TokenKind,
+    Actor, CallbackPolicy, CallbackUrl, Client, Digest, Esl, EslBuilder, EventType, HttpTransport,
+    Limit, NewSubscription, Organization, OrganizationId, Plan, Scopes, SqliteStorage, Tier,
+    Timestamp, Token, TokenFamily, TokenKind,
     api::{self, ApiConfig, ServerLimits},
     storage::Tenancy,
 };
@@ -32,9 +32,14 @@ impl Service {
 
     /// On a database that is there.
     pub(crate) async fn over(storage: SqliteStorage) -> anyhow::Result<Self> {
+        Self::serve(Esl::builder(storage)).await
+    }
+
+    /// An engine whose storage is chosen.
+    pub(crate) async fn serve(builder: EslBuilder) -> anyhow::Result<Self> {
         let policy = CallbackPolicy::allow_private();
         let transport = HttpTransport::new(policy.clone());
-        let builder = Esl::builder(storage).callbacks(policy).transport(transport);
+        let builder = builder.callbacks(policy).transport(transport);
         let esl = builder.grace(Duration::from_secs(1)).build().await?;
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}", listener.local_addr()?);
@@ -167,7 +172,8 @@ pub(crate) const PLAN: Plan = Plan {
 const ARRAY: usize = 1000;
 const PUBLISHERS: usize = 4;
 
-async fn prepare(storage: &SqliteStorage, id: OrganizationId) -> anyhow::Result<()> {
+/// Makes an organization with a token.
+pub(crate) async fn prepare(storage: &impl Tenancy, id: OrganizationId) -> anyhow::Result<()> {
     let name = id.to_string();
     let organization = Organization::new(id, name.clone(), Timestamp::EPOCH).with_plan(PLAN);
     storage.create_organization(organization, &Actor::APPLICATION).await?;

@@ -13,6 +13,11 @@ pub(crate) fn row(what: &str, figure: &str, budget: &str, is_met: bool) {
     println!("{MARK}{what} | {figure} | {budget} | {verdict} |");
 }
 
+/// Prints a row that no budget is for.
+pub(crate) fn figure(what: &str, figure: &str) {
+    println!("{MARK}{what} | {figure} | – | |");
+}
+
 /// Prints a row of how many times longer something takes than usual.
 pub(crate) fn times(what: &str, ratio: f64) {
     row(what, &format!("{ratio:.1} ×"), "≤ 3 ×", ratio <= 3.0);

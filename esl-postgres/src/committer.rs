@@ -9,9 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use esl_core::storage::{
-    Committed, FAN_OUT_ABOVE, Refused, StorageError, StorageErrorKind, StorageTime, Unit,
-};
+use esl_core::storage::{FAN_OUT_ABOVE, StorageError, StorageErrorKind, StorageTime, Unit};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
@@ -21,14 +19,14 @@ use tokio_postgres::Row;
 
 use crate::{
     connect::{CALL_TIMEOUT, Database, Line},
-    decode::decode,
-    error::{copy, is_outcome_unknown, is_worth_repeating, timed_out, translate},
-    flatten::{COMMIT, Flat, flatten},
+    decode::{Outcome, decode, decode_plain},
+    error::{copy, is_outcome_unknown, is_there_already, is_worth_repeating, timed_out, translate},
+    flatten::{COMMIT, Flat, PLAIN_COMMIT, Plain, flatten, plain},
     id::Id16,
     rows::whole,
 };
 
-type Results = Vec<Result<Committed, Refused>>;
+type Results = Vec<Outcome>;
 
 /// The way to the task. Dropped, it ends the task, and what nobody waits for any more with it.
 #[derive(Debug)]
@@ -133,6 +131,20 @@ enum Failed {
     Repeat(StorageError),
     /// Nobody knows.
     Unknown(StorageError),
+    /// It is not plain after all; nothing of it was written.
+    NotPlain,
+}
+
+/// A group as arrays, for one function or the other.
+enum Arrays<'u> {
+    Plain(Plain<'u>),
+    Flat(Flat<'u>),
+}
+
+impl<'u> Arrays<'u> {
+    fn of(units: &'u [Unit]) -> Self {
+        plain(units).map_or_else(|| Self::Flat(flatten(units)), Self::Plain)
+    }
 }
 
 impl Work {
@@ -187,16 +199,22 @@ impl Work {
     /// Commits a group, however often it has to be sent.
     async fn commit(&mut self, units: &[Unit]) -> Result<Results, StorageError> {
         self.number += 1;
-        let flat = flatten(units);
+        let mut arrays = Arrays::of(units);
         let began = Instant::now();
         let mut repeats = 0;
         let mut pause = PAUSE;
         loop {
-            let failed = match self.call(&flat).await {
-                Ok(row) => return whole(OPERATION, decode(units, &row)),
-                Err(failed) => failed,
+            let failed = match (self.call(&arrays).await, &arrays) {
+                (Ok(row), Arrays::Flat(_)) => return whole(OPERATION, decode(units, &row)),
+                (Ok(row), Arrays::Plain(_)) => match whole(OPERATION, decode_plain(units, &row))? {
+                    Some(results) => return Ok(results),
+                    None => Failed::NotPlain,
+                },
+                (Err(failed), _) => failed,
             };
             match failed {
+                // From here on it is the other function's, whose answer the ledger then has.
+                Failed::NotPlain => arrays = Arrays::Flat(flatten(units)),
                 Failed::Refused(error) => return Err(error),
                 Failed::Repeat(error) => {
                     repeats += 1;
@@ -217,8 +235,7 @@ impl Work {
         }
     }
 
-    async fn call(&mut self, flat: &Flat<'_>) -> Result<Row, Failed> {
-        let text = self.database.sql(&COMMIT);
+    async fn call(&mut self, arrays: &Arrays<'_>) -> Result<Row, Failed> {
         let now = self.time.as_ref().map(|time| time.now().as_millis());
         let line = match &mut self.line {
             Some(line) if !line.client.is_closed() => line,
@@ -229,7 +246,13 @@ impl Work {
                 )
             }
         };
-        let arguments = flat.arguments(&now, &self.handle, &self.number);
+        let (text, arguments) = match arrays {
+            Arrays::Plain(plain) => {
+                (&*PLAIN_COMMIT, plain.arguments(&now, &self.handle, &self.number))
+            }
+            Arrays::Flat(flat) => (&*COMMIT, flat.arguments(&now, &self.handle, &self.number)),
+        };
+        let text = self.database.sql(text);
         let answer = line.client.query_typed_one(&text, &arguments);
         match timeout(CALL_TIMEOUT, answer).await {
             Ok(Ok(row)) => Ok(row),
@@ -238,6 +261,10 @@ impl Work {
             }
             Ok(Err(error)) if is_worth_repeating(&error) => {
                 Err(Failed::Repeat(translate(OPERATION, error)))
+            }
+            // An id that nobody chose, which comes for the second time.
+            Ok(Err(error)) if is_there_already(&error) && matches!(arrays, Arrays::Plain(_)) => {
+                Err(Failed::NotPlain)
             }
             Ok(Err(error)) => Err(Failed::Refused(translate(OPERATION, error))),
             Err(_elapsed) => {

@@ -1,4 +1,6 @@
-//! What `esl.commit_1` says of a group, unit by unit.
+//! What `esl.commit_1` and `esl.plain_commit_1` say of a group, unit by unit.
+
+use std::collections::{BTreeSet, HashMap};
 
 use esl_core::{
     EventId, Hour, Usage,
@@ -8,11 +10,15 @@ use tokio_postgres::Row;
 
 use crate::{
     error::Damage,
+    id::Id16,
     rows::{count_from, get, seq_from},
 };
 
+/// What a unit came to.
+pub(crate) type Outcome = Result<Committed, Refused>;
+
 /// What each unit came to.
-pub(crate) fn decode(units: &[Unit], row: &Row) -> Result<Vec<Result<Committed, Refused>>, Damage> {
+pub(crate) fn decode(units: &[Unit], row: &Row) -> Result<Vec<Outcome>, Damage> {
     let answer = Answer::read(row)?;
     if answer.codes.len() != units.len() {
         return Err(Damage::new(0, "not an answer for each unit"));
@@ -21,6 +27,48 @@ pub(crate) fn decode(units: &[Unit], row: &Row) -> Result<Vec<Result<Committed, 
     let firsts: Vec<_> = units.iter().map(|unit| places.of(unit)).collect();
     let all = Decoding { units, answer: &answer, firsts: &firsts };
     (0..units.len()).map(|index| all.unit(index)).collect()
+}
+
+/// What each unit of a plain group came to; `None` if it was not plain after all, and nothing was written.
+pub(crate) fn decode_plain(units: &[Unit], row: &Row) -> Result<Option<Vec<Outcome>>, Damage> {
+    if !get::<bool>(row, 0)? {
+        return Ok(None);
+    }
+    let (lasts, hours, used): (Vec<i64>, Vec<i64>, Vec<i64>) =
+        (get(row, 1)?, get(row, 2)?, get(row, 3)?);
+    let ids = units.iter().filter_map(|unit| unit.publish.as_ref());
+    let ids: BTreeSet<Id16> = ids.map(|publish| publish.organization.into()).collect();
+    if [lasts.len(), hours.len(), used.len()] != [ids.len(); 3] {
+        return Err(unlike());
+    }
+    let usages = hours.into_iter().zip(used);
+    let mut standings: HashMap<Id16, (i64, (i64, i64))> =
+        ids.into_iter().zip(lasts.into_iter().zip(usages)).collect();
+    let mut outcomes = Vec::with_capacity(units.len());
+    for unit in units {
+        let mut committed = Committed::default();
+        if let Some(publish) = &unit.publish {
+            let standing = standings.get_mut(&publish.organization.into());
+            let (last, (hour, used)) = standing.expect("all organizations are there");
+            for routed in &publish.events {
+                *last += 1;
+                committed.events.push(Accepted {
+                    id: routed.event.id,
+                    seq: seq_from(*last, 1)?,
+                    deliveries: u32::try_from(routed.lanes.len()).unwrap_or(u32::MAX),
+                    repeated: false,
+                    fanned_out: false,
+                });
+            }
+            if publish.metering.is_some() {
+                *used = used.saturating_add_unsigned(publish.events.len() as u64);
+                let events = used.cast_unsigned();
+                committed.usage = Some(Usage { hour: Hour::from_number(*hour), events });
+            }
+        }
+        outcomes.push(Ok(committed));
+    }
+    Ok(Some(outcomes))
 }
 
 /// The columns, each an array.
@@ -86,7 +134,7 @@ struct Decoding<'a> {
 }
 
 impl Decoding<'_> {
-    fn unit(&self, index: usize) -> Result<Result<Committed, Refused>, Damage> {
+    fn unit(&self, index: usize) -> Result<Outcome, Damage> {
         let publish = self.units[index].publish.as_ref();
         let expand = self.units[index].expand.as_ref();
         Ok(match self.answer.codes[index] {

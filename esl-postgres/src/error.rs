@@ -58,6 +58,11 @@ pub(crate) fn is_worth_repeating(error: &tokio_postgres::Error) -> bool {
     error.code().is_some_and(|code| matches!(code.code(), "40001" | "40P01"))
 }
 
+/// Whether something was there already that a statement took for new.
+pub(crate) fn is_there_already(error: &tokio_postgres::Error) -> bool {
+    error.code().is_some_and(|code| code.code() == "23505")
+}
+
 /// Whether nobody knows what has become of a transaction: the connection ended before the server's last word.
 pub(crate) fn is_outcome_unknown(error: &tokio_postgres::Error) -> bool {
     match error.code() {

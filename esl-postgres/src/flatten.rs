@@ -2,6 +2,7 @@
 //! here: what is the same as something before it, and at which numbers a limit's thresholds are.
 
 mod arrays;
+mod plain;
 #[cfg(test)]
 mod tests;
 
@@ -22,7 +23,10 @@ use crate::{
     },
 };
 
-pub(crate) use self::arrays::{COMMIT, Flat};
+pub(crate) use self::{
+    arrays::{COMMIT, Flat},
+    plain::{PLAIN_COMMIT, Plain, plain},
+};
 
 /// Puts units into arrays.
 pub(crate) fn flatten(units: &[Unit]) -> Flat<'_> {
@@ -67,9 +71,14 @@ impl<'u> Flattening<'u> {
             epochs: workers.iter().map(epoch_number).collect(),
             ..Flat::default()
         };
+        Self { workers, ..Self::from(flat) }
+    }
+
+    /// Goes on with a group.
+    fn from(flat: Flat<'u>) -> Self {
         Self {
             flat,
-            workers,
+            workers: Vec::new(),
             events: HashMap::new(),
             keys: HashMap::new(),
             settled: HashMap::new(),

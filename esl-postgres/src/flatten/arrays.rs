@@ -9,18 +9,21 @@ use crate::{id::Id16, parameters::Typed};
 /// The statement that commits a group, with its arguments by their names.
 pub(crate) static COMMIT: LazyLock<String> = LazyLock::new(|| {
     let flat = Flat::default();
-    let names = flat.named(&None, &Id16([0; 16]), &0);
-    let arguments = names.iter().zip(1..).map(|((name, ..), place)| format!("{name} => ${place}"));
-    let arguments: Vec<_> = arguments.collect();
-    format!(
-        "SELECT codes, details, seqs, counts, flags, hours, used, firsts, cancelled, switched_off
-         FROM esl.commit_1({})",
-        arguments.join(", ")
-    )
+    let columns =
+        "codes, details, seqs, counts, flags, hours, used, firsts, cancelled, switched_off";
+    call(columns, "commit_1", &flat.named(&None, &Id16([0; 16]), &0))
 });
 
+/// A call of a function, with its arguments by their names.
+pub(super) fn call(columns: &str, function: &str, arguments: &[Argument<'_>]) -> String {
+    let arguments = arguments.iter().zip(1..);
+    let arguments: Vec<_> =
+        arguments.map(|((name, ..), place)| format!("{name} => ${place}")).collect();
+    format!("SELECT {columns} FROM esl.{function}({})", arguments.join(", "))
+}
+
 /// An argument: its name, its value and its type.
-type Argument<'a> = (&'static str, &'a (dyn ToSql + Sync), Type);
+pub(super) type Argument<'a> = (&'static str, &'a (dyn ToSql + Sync), Type);
 
 /// Columns of like length, each an array of its own.
 macro_rules! arrays {
@@ -32,7 +35,7 @@ macro_rules! arrays {
         }
 
         impl $(<$life>)? $table $(<$life>)? {
-            fn arguments<'a>(&'a self, arguments: &mut Vec<Argument<'a>>) {
+            pub(super) fn arguments<'a>(&'a self, arguments: &mut Vec<Argument<'a>>) {
                 $(arguments.push((
                     concat!($prefix, stringify!($column)),
                     &self.$column,
@@ -42,6 +45,8 @@ macro_rules! arrays {
         }
     };
 }
+
+pub(super) use arrays;
 
 arrays! {
     /// The units.

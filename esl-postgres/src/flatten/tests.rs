@@ -132,18 +132,100 @@ fn deliveries_that_come_in_slices_are_not_sent() {
 }
 
 #[test]
-fn the_arguments_are_those_of_the_function() {
-    let text = include_str!("../sql/commit.sql");
-    let (_, text) = text.split_once("esl.commit_1(").unwrap();
-    let (text, _) = text.split_once("\n)\nRETURNS").unwrap();
-    let declared = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let declared = declared.filter(|line| !line.starts_with("--"));
-    let declared: Vec<_> = declared.map(|line| line.trim_end_matches(',').to_owned()).collect();
-    let flat = Flat::default();
-    let given = flat.named(&None, &Id16([0; 16]), &0);
-    let given: Vec<_> =
-        given.iter().map(|(name, _, ty)| format!("{name} {}", spelled(ty))).collect();
-    assert_eq!(given, declared);
+fn a_group_is_plain_if_nothing_in_it_is_out_of_the_ordinary() {
+    let metered = |limit, notices: Vec<esl_core::storage::Notices>| {
+        let metering = Metering { limit, refuses: true, notices };
+        Unit::publish(Publish { metering: Some(metering), ..publish(1, [(9, 1)]) })
+    };
+    let unlike_the_first = |change: fn(&mut Publish)| {
+        let mut other = publish(1, [(2, 1)]);
+        change(&mut other);
+        vec![Unit::publish(publish(1, [(1, 1)])), Unit::publish(other)]
+    };
+    let hour = esl_core::Hour::from_number(5);
+    let notice = (Threshold::Warning, Routed::new(event(organization(1), 3), lanes(1)));
+    let told = esl_core::storage::Notices { hour, events: vec![notice] };
+    let groups = [
+        (true, vec![]),
+        (true, vec![Unit::publish(publish(1, [(1, 1), (2, 3)])), settle(worker(1, 1), [(1, 1)])]),
+        (true, vec![Unit::publish(publish(1, [(1, 1)])), Unit::publish(publish(2, [(1, 1)]))]),
+        (true, vec![metered(Limit::AtMost(5), vec![])]),
+        // A key, an id that comes twice, a fan-out, an audience, an intake row.
+        (false, vec![with_key(1, 1, "a")]),
+        (false, vec![Unit::publish(publish(1, [(1, 1), (1, 1)]))]),
+        (false, vec![Unit::publish(publish(1, [(1, FAN_OUT_ABOVE + 1)]))]),
+        (
+            false,
+            unlike_the_first(|other| other.events[0].audience = Audience::Only(LaneId::new(1))),
+        ),
+        (false, unlike_the_first(|other| other.events[0].intake = Some(IntakeRow(1)))),
+        // Other routes, another limit, notices.
+        (false, unlike_the_first(|other| other.route_version = RouteVersion(8))),
+        (false, vec![metered(Limit::AtMost(5), vec![]), metered(Limit::AtMost(6), vec![])]),
+        (false, vec![metered(Limit::AtMost(5), vec![told])]),
+        // Of two settlements of one delivery the order counts.
+        (false, vec![settle(worker(1, 1), [(1, 1), (1, 1)])]),
+    ];
+    for (place, (expected, units)) in groups.into_iter().enumerate() {
+        assert_eq!(plain(&units).is_some(), expected, "group {place}");
+    }
+}
+
+#[test]
+fn of_a_plain_group_it_is_counted_by_organization() {
+    let metered = |of, events: &[(u8, usize)], refuses| {
+        let metering = Metering { limit: Limit::AtMost(10), refuses, notices: Vec::new() };
+        let publish = publish(of, events.iter().copied());
+        Unit::publish(Publish { metering: Some(metering), ..publish })
+    };
+    let mut retried = settle(worker(1, 1), [(7, 5)]);
+    retried.settle.as_mut().unwrap().settlements[0].outcome = Outcome::Exhausted;
+    let units = [
+        metered(9, &[(1, 1), (2, 0)], true),
+        Unit::publish(publish(3, [(3, 2)])),
+        settle(worker(1, 1), [(8, 1), (4, 2), (8, 3)]),
+        metered(9, &[(4, 1)], false),
+        Unit::publish(publish(9, [(5, 0)])),
+        retried,
+    ];
+    let group = plain(&units).unwrap();
+    let organizations = &group.organizations;
+    assert_eq!(organizations.id, [Id16([3; 16]), Id16([9; 16])]);
+    assert_eq!((&organizations.events[..], &organizations.counted[..]), (&[1, 4][..], &[0, 3][..]));
+    assert_eq!(organizations.limit, [None, Some(10)]);
+    assert_eq!(organizations.warning_at, [None, Some(8)]);
+    assert_eq!(group.events.org, [2, 2, 1, 2, 2]);
+    assert_eq!(group.events.place, [1, 2, 1, 3, 4]);
+    assert_eq!(group.deliveries, Deliveries { event: vec![1, 3, 3, 4], lane: vec![1, 1, 2, 1] });
+    assert_eq!(group.settled_lanes.lane, [4, 8]);
+    assert_eq!(
+        (&group.delivered.lane[..], &group.delivered.seq[..]),
+        (&[2, 1, 2][..], &[1, 2, 3][..])
+    );
+    // What is out of the ordinary goes the other way, in the same call.
+    assert_eq!(
+        (&group.rest.settlements.lane[..], &group.rest.settlements.unit[..]),
+        (&[7][..], &[6][..])
+    );
+}
+
+#[test]
+fn the_arguments_are_those_of_the_functions() {
+    let (id, number) = (Id16([0; 16]), 0);
+    let (flat, plain) = (Flat::default(), Plain::default());
+    for (text, function, given) in [
+        (include_str!("../sql/commit.sql"), "esl.commit_1(", flat.named(&None, &id, &number)),
+        (include_str!("../sql/plain.sql"), "esl.plain_commit_1(", plain.named(&None, &id, &number)),
+    ] {
+        let (_, text) = text.split_once(function).unwrap();
+        let (text, _) = text.split_once("\n)\nRETURNS").unwrap();
+        let declared = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        let declared = declared.filter(|line| !line.starts_with("--"));
+        let declared: Vec<_> = declared.map(|line| line.trim_end_matches(',').to_owned()).collect();
+        let given: Vec<_> =
+            given.iter().map(|(name, _, ty)| format!("{name} {}", spelled(ty))).collect();
+        assert_eq!(given, declared);
+    }
 }
 
 fn spelled(ty: &tokio_postgres::types::Type) -> String {

@@ -76,7 +76,9 @@ CREATE TABLE esl.handles (
     answer_used bigint[],
     answer_firsts bytea[],
     answer_cancelled bool[],
-    answer_switched_off uuid[]
+    answer_switched_off uuid[],
+    -- Of a plain group.
+    answer_lasts bigint[]
 );
 
 -- What others are told, by `kind`: see `changes.rs`. The transaction has its number before the row has one:

@@ -103,3 +103,50 @@ async fn limits_are_decided_in_sql_as_in_core() {
         }
     }
 }
+
+#[tokio::test]
+async fn plain_groups_come_to_the_same_as_their_units() {
+    let world = Publisher::new().await;
+    let observer = crate::cluster::Observer::connect().await;
+    let statement = format!("SELECT {}.now_1(NULL)", world.schema);
+    for seed in 0..40 {
+        let mut draw = Draw(seed);
+        let organization = world.organization().await;
+        let limit = Limit::AtMost(draw.below(40));
+        let now: i64 = observer.number(&statement, &[]).await;
+        let mut used = Usage { hour: Hour::of(esl_core::Timestamp::from_millis(now)), events: 0 };
+        let mut last = 0;
+        for _ in 0..8 {
+            let metered = |count: u64, refuses| {
+                let count = usize::try_from(count).expect("few");
+                let mut publish = publish(organization, RouteVersion(0), count, &[]);
+                // What does not count is among what does.
+                publish.metering =
+                    (count != 2).then_some(Metering { limit, refuses, notices: Vec::new() });
+                publish
+            };
+            let publishes: Vec<_> =
+                (0..3).map(|_| metered(1 + draw.below(3), draw.below(4) > 0)).collect();
+            let units = publishes.iter().cloned().map(Unit::publish).collect();
+            for (publish, result) in publishes.iter().zip(world.storage.commit_all(units).await) {
+                let count = publish.events.len();
+                let decided = publish.metering.as_ref().map(|metering| metering.meter(used, count));
+                match (decided.transpose(), result) {
+                    (Ok(metered), Ok(committed)) => {
+                        let seqs = committed.events.iter().map(|accepted| accepted.seq.get());
+                        assert!(seqs.eq(last + 1..=last + count as u64), "seed {seed}");
+                        last += count as u64;
+                        if let Some(usage) = committed.usage {
+                            // Where the hour turns meanwhile, storage's is the one that counts.
+                            let expected = metered.expect("it is metered").0;
+                            assert!(usage.hour != used.hour || usage == expected, "seed {seed}");
+                            used = usage;
+                        }
+                    }
+                    (Err(expected), Err(refused)) => assert_eq!(refused, expected, "seed {seed}"),
+                    (expected, result) => panic!("seed {seed}: {expected:?}, not {result:?}"),
+                }
+            }
+        }
+    }
+}

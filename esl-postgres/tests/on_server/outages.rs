@@ -154,7 +154,7 @@ async fn a_commit_whose_connection_is_ended_while_it_waits_is_committed_all_the_
 async fn end_waiting(observer: &Observer, schema: &str) {
     let waits = "SELECT coalesce(max(pid), 0)::bigint FROM pg_stat_activity
                  WHERE wait_event_type = 'Lock' AND query LIKE $1";
-    let query = format!("%{schema}\".commit_1%");
+    let query = format!("%{schema}\".%commit_1%");
     let pid = loop {
         let pid = observer.number(waits, &[&query]).await;
         if pid > 0 {
@@ -196,7 +196,7 @@ async fn while_connections_are_ended_nothing_is_lost_and_nothing_comes_twice() {
         .collect();
     let observer = Observer::connect().await;
     let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE $1";
-    let query = format!("%{}\".commit_1%", world.schema);
+    let query = format!("%{}\".%commit_1%", world.schema);
     // Each time that something went through, or it would be a question of patience.
     let (mut ended, mut next) = (0, 5);
     while !publishing.iter().all(JoinHandle::is_finished) {
