@@ -180,8 +180,9 @@ SET plan_cache_mode = force_generic_plan
 AS $$
 BEGIN
     PERFORM esl.begin_1(p_now);
+    -- Put so that no plan goes through all that the epoch owns.
     DELETE FROM esl.owners o
-        WHERE o.lane = ANY (p_lanes) AND o.epoch = p_epoch AND o.call < p_call;
+        WHERE o.lane = ANY (p_lanes) AND o.epoch + 0 = p_epoch AND o.call < p_call;
     IF NOT FOUND THEN
         RETURN false;
     END IF;
