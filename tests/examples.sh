@@ -2,7 +2,7 @@
 # The examples do what their first lines say.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-cargo build --quiet --examples
+cargo build --quiet --workspace --examples
 examples=$(realpath "${CARGO_TARGET_DIR:-target}/debug/examples")
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"; [ -z "${receiver:-}" ] || kill "$receiver" 2>/dev/null || true' EXIT

@@ -9,4 +9,13 @@ runner=()
 if [ "$(id -u)" != 0 ]; then
     runner=(--config 'target."cfg(unix)".runner = ["sudo", "--preserve-env"]')
 fi
-cargo test --workspace --test server "${runner[@]}" -- --ignored --nocapture --test-threads=1 faults::
+filter=(--ignored --nocapture --test-threads=1 faults::)
+if [ -n "${ESL_SUITE_BINARY:-}" ]; then
+    # As cargo starts it.
+    cd esl-server
+    as_root=()
+    [ "$(id -u)" = 0 ] || as_root=(sudo --preserve-env)
+    "${as_root[@]}" "$ESL_SUITE_BINARY" "${filter[@]}"
+else
+    cargo test --workspace --test server "${runner[@]}" -- "${filter[@]}"
+fi

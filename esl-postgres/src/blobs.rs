@@ -56,7 +56,7 @@ SELECT substring(f.body FROM 1 FOR 1024)
 FROM unnest($1, $2) AS t (event, organization)
 CROSS JOIN LATERAL (
     SELECT e.body FROM esl.organizations g
-    JOIN esl.events e ON e.id = t.event AND e.organization = g.key
+    JOIN esl.events e ON e.id = t.event AND e.organization + 0 = g.key
     WHERE g.id = t.organization AND g.deleted_at IS NULL
     UNION ALL
     SELECT q.body FROM esl.intake q

@@ -76,7 +76,10 @@ fn candidates_sql(of: &ReplayOf) -> String {
         // Of what was not delivered there is an index.
         _ => {
             let undelivered = undelivered_sql();
-            let found = format!("SELECT e.* FROM ({undelivered}) t CROSS JOIN LATERAL ({EVENT}) e");
+            let found = format!(
+                "SELECT t.seq, e.event_type, e.timestamp
+                 FROM ({undelivered}) t CROSS JOIN LATERAL ({EVENT}) e"
+            );
             (undelivered, found)
         }
     };
@@ -121,9 +124,11 @@ WHERE g.id = $1 AND g.deleted_at IS NULL AND s.id = $2
 OFFSET 0";
 
 const EVENTS: &str = "
-SELECT e.* FROM esl.events e
-WHERE e.organization = b.key AND e.seq > b.above AND e.seq <= b.up_to
-ORDER BY e.seq LIMIT 1000";
+SELECT n.* FROM (
+    SELECT e.* FROM esl.events e
+    WHERE e.organization = b.key AND e.seq > b.above ORDER BY e.seq LIMIT 1000
+) n
+WHERE n.seq <= b.up_to";
 
 const EVENT: &str = "
 SELECT e.* FROM esl.events e

@@ -12,7 +12,12 @@ use tokio_postgres::{
     config::{Host, SslMode, TargetSessionAttrs},
 };
 
-use crate::{Import, PostgresStorage, schema::Schema, secrets::Secrets};
+use crate::{
+    Import, PostgresStorage,
+    connect::Database,
+    schema::{self, Schema},
+    secrets::Secrets,
+};
 
 /// How to open a database; made by [`PostgresStorage::options`].
 ///
@@ -127,6 +132,23 @@ impl PostgresOptions {
         Import::open(url, &self).await
     }
 
+    /// Whether ESL's schema is in the database that the URL names. Makes nothing.
+    ///
+    /// # Errors
+    /// See [`PostgresStorage::open`]; [`Unavailable`](StorageErrorKind::Unavailable) also if it is not there and
+    /// the user may not make it.
+    pub async fn is_there(&self, url: &str) -> Result<bool, StorageError> {
+        let database = Database::new(&Target::parse(url)?, Schema::new(&self.schema)?, 1)?;
+        database.demand_fit(self.may_lose).await?;
+        let mut lease = database.lease(OPEN).await?;
+        let (client, schema) = (lease.client_mut(), database.schema());
+        if schema::is_there(client, schema).await? {
+            return Ok(true);
+        }
+        schema::demand_makeable(client, schema).await?;
+        Ok(false)
+    }
+
     /// Opens the database that the URL names, and makes ESL's schema in it if there is none.
     ///
     /// # Errors
@@ -150,6 +172,7 @@ impl fmt::Debug for Url {
 #[derive(Clone)]
 pub(crate) struct Target {
     pub(crate) config: Config,
+    plain: Config,
     pub(crate) tls: TlsOptions,
 }
 
@@ -192,7 +215,20 @@ impl Target {
         {
             config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         }
-        Ok(Self { config, tls })
+        let plain = config.clone();
+        // What the URL says comes last, and so has the last word.
+        let plans = PLANS.map(|setting| format!("-c {setting}=off")).join(" ");
+        let own = config.get_options().unwrap_or_default().to_owned();
+        config.options(format!("{plans} {own}").trim_end());
+        Ok(Self { config, plain, tls })
+    }
+}
+
+impl Target {
+    /// The same, without a word on how statements are planned: a pooler may refuse connections that say more
+    /// than who they are.
+    pub(crate) fn plain(self) -> Self {
+        Self { config: self.plain.clone(), ..self }
     }
 }
 
@@ -303,6 +339,12 @@ const EXPECTED: &str =
 pub(crate) const OPEN: &str = "open the database";
 
 const CONNECTIONS: usize = 8;
+
+/// Ways to plan a statement that are turned off for our connections: what a statement wants is found by one
+/// search after the other, in the order of an index. The server would think otherwise of tables that grew
+/// since they were last analysed, or never were, and go through everything and sort it.
+const PLANS: [&str; 5] =
+    ["enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin", "jit"];
 
 /// For each address of a host.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -28,7 +28,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::{
     config::{OPEN, Target},
-    error::{timed_out, translate, translate_pool},
+    error::{is_of_parameters, timed_out, translate, translate_pool},
     id::Id16,
     parameters::parameters,
     schema::{Schema, migrate},
@@ -192,11 +192,35 @@ impl Database {
         connections: usize,
         may_lose: bool,
     ) -> Result<Self, StorageError> {
-        let database = Self::new(&Target::parse(url)?, Schema::new(schema)?, connections)?;
-        database.demand_fit(may_lose).await?;
+        let (target, schema) = (Target::parse(url)?, Schema::new(schema)?);
+        let database = Self::connect(target, schema, connections, may_lose).await?;
         let mut lease = database.lease(OPEN).await?;
         migrate(lease.client_mut(), database.schema()).await?;
         drop(lease);
+        Ok(database)
+    }
+
+    /// Connects to a database that ESL's promises can be kept with.
+    async fn connect(
+        target: Target,
+        schema: Schema,
+        connections: usize,
+        may_lose: bool,
+    ) -> Result<Self, StorageError> {
+        let database = Self::new(&target, schema.clone(), connections)?;
+        match database.demand_fit(may_lose).await {
+            Ok(()) => return Ok(database),
+            Err(error) if is_of_parameters(&error) => {
+                tracing::info!(
+                    error = &error as &dyn std::error::Error,
+                    "a pooler does not take what ESL asks of the server's planner: until the tables have \
+                     been analysed, statements can take long"
+                );
+            }
+            Err(error) => return Err(error),
+        }
+        let database = Self::new(&target.plain(), schema, connections)?;
+        database.demand_fit(may_lose).await?;
         Ok(database)
     }
 

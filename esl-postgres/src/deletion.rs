@@ -59,14 +59,20 @@ async fn delete_slice(
 /// Rows of the intake that are removed in one transaction.
 const SLICE: i64 = 500;
 
+// Ranges of the indexes by organization: in the order of their numbers alone, a plan could go through everybody's.
+
 const INTAKE: &str = "
 DELETE FROM esl.intake q WHERE q.id = ANY (ARRAY(
-    SELECT f.id FROM esl.intake f WHERE f.organization = $1 ORDER BY f.id LIMIT $2
+    SELECT f.id FROM esl.intake f
+    WHERE (f.organization, f.id) >= ($1, 0) AND f.organization <= $1
+    ORDER BY f.organization, f.id LIMIT $2
 ))";
 
 const SCHEDULED: &str = "
 DELETE FROM esl.scheduled q WHERE q.number = ANY (ARRAY(
-    SELECT f.number FROM esl.scheduled f WHERE f.organization = $1 ORDER BY f.number LIMIT $2
+    SELECT f.number FROM esl.scheduled f
+    WHERE (f.organization, f.number) >= ($1, 0) AND f.organization <= $1
+    ORDER BY f.organization, f.number LIMIT $2
 ))";
 
 /// With this its id and its name are free.

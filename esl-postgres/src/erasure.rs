@@ -30,8 +30,12 @@ pub(crate) async fn find(
 }
 
 const FIND: &str = "
-SELECT g.id FROM esl.events e JOIN esl.organizations g ON g.key = e.organization
-WHERE e.id = $1 AND g.deleted_at IS NULL
+SELECT g.id FROM esl.events e
+CROSS JOIN LATERAL (
+    SELECT o.id FROM esl.organizations o
+    WHERE o.key = e.organization AND o.deleted_at IS NULL LIMIT 1
+) g
+WHERE e.id = $1
 UNION
 SELECT q.organization FROM esl.intake q WHERE q.event_id = $1";
 
@@ -182,7 +186,7 @@ RETURNING substring(q.body FROM 1 FOR 1024)";
 const EVENT: &str = "
 SELECT e.seq, e.erased_at IS NOT NULL, e.event_type, e.timestamp, e.digest,
     substring(e.body FROM 1 FOR 1024)
-FROM esl.events e WHERE e.id = $2 AND e.organization = $1";
+FROM esl.events e WHERE e.id = $2 AND e.organization + 0 = $1";
 
 const REPLACE: &str = "
 UPDATE esl.events SET event_type = $3, timestamp = $4, digest = $5, body = $6, changes = NULL,

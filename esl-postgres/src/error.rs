@@ -66,6 +66,12 @@ pub(crate) fn is_outcome_unknown(error: &tokio_postgres::Error) -> bool {
     }
 }
 
+/// Whether the other side has refused a connection for what it was to begin with.
+pub(crate) fn is_of_parameters(error: &StorageError) -> bool {
+    let said = error.source().and_then(|source| source.downcast_ref::<ServerError>());
+    said.is_some_and(|said| matches!(said.code.as_str(), "08P01" | "0A000"))
+}
+
 fn kind(error: &tokio_postgres::Error) -> StorageErrorKind {
     // Without a code it is not the server that speaks: the connection could not be made, or was lost.
     error.code().map_or(StorageErrorKind::Unavailable, |code| kind_of_code(code.code()))

@@ -162,17 +162,21 @@ const BEGIN: &str = "SELECT esl.begin_feed_1($1, $2, $3, $4)";
 
 const ADVANCE: &str = "SELECT esl.advance_feed_1($1, $2, $3, $4, $5, $6, $7)";
 
-/// By key, which no organization that comes later is before. None, if the feed has not begun.
+/// By key, which no organization that comes later is before. None, if the feed has not begun. A condition is put
+/// so that no plan takes the index of those that are not deleted, and sorts them.
 const CURSORS: &str = "
 SELECT g.key, g.id, g.last_seq, coalesce(c.seq, 0)
 FROM esl.feeds f
 CROSS JOIN LATERAL (
     SELECT g.key, g.id, g.last_seq FROM esl.organizations g
-    WHERE g.deleted_at IS NULL
+    WHERE (g.deleted_at IS NULL) IS NOT FALSE
         AND g.key > coalesce((SELECT a.key FROM esl.organizations a WHERE a.id = $2), 0)
     ORDER BY g.key LIMIT $3
 ) g
-LEFT JOIN esl.feed_cursors c ON c.feed = f.name AND c.organization = g.key
+LEFT JOIN LATERAL (
+    SELECT k.seq FROM esl.feed_cursors k
+    WHERE k.organization = g.key AND k.feed = f.name LIMIT 1
+) c ON true
 WHERE f.name = $1
 ORDER BY g.key";
 

@@ -62,7 +62,8 @@ fn read_sql() -> String {
     format!("{READ} {UNSEALED} FROM next JOIN esl.intake q ON q.id = next.id ORDER BY q.id")
 }
 
-/// Ends where the columns follow that only what `esl.publish` wrote has.
+/// What an organization has is a range of the index by organization: in the order of their ids alone, a plan
+/// could go through everybody's. Ends where the columns follow that only what `esl.publish` wrote has.
 const READ: &str = "
 WITH RECURSIVE named AS (
     (SELECT q.organization FROM esl.intake q ORDER BY q.organization LIMIT 1)
@@ -80,7 +81,9 @@ next AS (
     ) g
     CROSS JOIN LATERAL (
         SELECT q.id FROM esl.intake q
-        WHERE q.organization = named.organization AND q.id > $1 ORDER BY q.id LIMIT $2
+        WHERE (q.organization, q.id) > (named.organization, $1)
+            AND q.organization <= named.organization
+        ORDER BY q.organization, q.id LIMIT $2
     ) f
     WHERE named.organization <> ALL ($3)
     ORDER BY f.id LIMIT $2

@@ -288,7 +288,8 @@ fn one_sql() -> String {
     )
 }
 
-/// A row for each, and one without if there is none.
+/// A row for each, and one without if there is none. They are a range of the index by lane: in the order of
+/// their numbers alone, a plan could go through everybody's.
 fn list_sql() -> String {
     format!(
         "SELECT {REPLAY}
@@ -296,7 +297,8 @@ fn list_sql() -> String {
          JOIN esl.subscriptions s ON s.organization = g.key
          LEFT JOIN LATERAL (
              SELECT q.* FROM esl.replays q
-             WHERE q.lane = s.lane AND q.number < $3 ORDER BY q.number DESC LIMIT $4
+             WHERE (q.lane, q.number) < (s.lane, $3) AND q.lane >= s.lane
+             ORDER BY q.lane DESC, q.number DESC LIMIT $4
          ) r ON true
          WHERE g.id = $1 AND g.deleted_at IS NULL AND s.id = $2
          ORDER BY r.number DESC"
@@ -307,8 +309,14 @@ fn running_sql() -> String {
     format!(
         "SELECT {REPLAY}
          FROM esl.replays r
-         JOIN esl.subscriptions s ON s.lane = r.lane
-         JOIN esl.organizations g ON g.key = s.organization
+         CROSS JOIN LATERAL (
+             SELECT b.id, b.organization, b.deleted_at FROM esl.subscriptions b
+             WHERE b.lane = r.lane LIMIT 1
+         ) s
+         CROSS JOIN LATERAL (
+             SELECT o.id, o.deleted_at FROM esl.organizations o
+             WHERE o.key = s.organization LIMIT 1
+         ) g
          WHERE r.state = 'running' AND r.number > $1 AND s.deleted_at IS NULL
              AND g.deleted_at IS NULL
          ORDER BY r.number LIMIT $2"

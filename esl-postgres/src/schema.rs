@@ -151,16 +151,39 @@ impl Found {
 
 /// The newest version that was applied; `None` if there is no schema yet.
 async fn version(client: &Client, schema: &Schema) -> Result<Option<Found>, StorageError> {
+    if !is_there(client, schema).await? {
+        return Ok(None);
+    }
+    let failed = |error| translate(OPEN, error);
+    let row = client.query_typed_one(&schema.sql(VERSION), &[]).await.map_err(failed)?;
+    Found::read(&row).map(Some).map_err(failed)
+}
+
+/// Whether somebody has made the schema.
+pub(crate) async fn is_there(client: &Client, schema: &Schema) -> Result<bool, StorageError> {
     let failed = |error| translate(OPEN, error);
     let is_there = "SELECT to_regclass($1) IS NOT NULL";
     let table = format!("\"{}\".migrations", schema.name());
     let row = client.query_typed_one(is_there, parameters![table]).await.map_err(failed)?;
-    if !row.try_get::<_, bool>(0).map_err(failed)? {
-        return Ok(None);
-    }
-    let row = client.query_typed_one(&schema.sql(VERSION), &[]).await.map_err(failed)?;
-    Found::read(&row).map(Some).map_err(failed)
+    row.try_get(0).map_err(failed)
 }
+
+/// Refuses a database in which the user may not make the schema.
+pub(crate) async fn demand_makeable(client: &Client, schema: &Schema) -> Result<(), StorageError> {
+    let failed = |error| translate(OPEN, error);
+    let name = format!("\"{}\"", schema.name());
+    let row = client.query_typed_one(MAY_CREATE, parameters![name]).await.map_err(failed)?;
+    if row.try_get(0).map_err(failed)? {
+        return Ok(());
+    }
+    let message = format!("the user may not make the schema {}", schema.name());
+    Err(StorageError::new(StorageErrorKind::Unavailable, OPEN).with_source(message))
+}
+
+/// `CREATE SCHEMA IF NOT EXISTS` takes the right to create one in any case.
+const MAY_CREATE: &str = "
+SELECT has_database_privilege(current_database(), 'CREATE')
+   AND coalesce(has_schema_privilege(to_regnamespace($1)::oid, 'CREATE'), true)";
 
 const CREATE_MIGRATIONS: &str = r#"
 CREATE SCHEMA IF NOT EXISTS "SCHEMA_NAME";

@@ -102,6 +102,7 @@ impl PostgresStorage {
         let PostgresOptions { schema, connections, listen_url, secrets, .. } = options;
         let PostgresOptions { payload_bytes_max, clock, may_lose, .. } = options;
         let listen_on = listen_url.map(|url| Target::parse(&url.0)).transpose()?;
+        let listen_on = listen_on.map(Target::plain);
         let time = clock.map(|clock| Arc::new(StorageTime::new(clock)));
         let handle = new_handle()?;
         let database = Arc::new(Database::open(url, &schema, connections, may_lose).await?);

@@ -132,7 +132,8 @@ const IS_USED: &str = "SELECT 1 FROM esl.subscriptions WHERE id = $1";
 /// Counts those that are not deleted, up to a number.
 const COUNT: &str = "
 SELECT count(*) FROM (
-    SELECT FROM esl.subscriptions WHERE organization = $1 AND deleted_at IS NULL LIMIT $2
+    SELECT FROM esl.subscriptions
+    WHERE organization = $1 AND (deleted_at IS NULL) IS TRUE LIMIT $2
 ) t";
 
 /// Changes a subscription as it is once its organization is locked.
@@ -297,7 +298,8 @@ fn list_sql() -> String {
     format!(
         "SELECT {SUBSCRIPTION}
          FROM esl.organizations g JOIN esl.subscriptions s ON s.organization = g.key
-         WHERE g.id = $1 AND g.deleted_at IS NULL AND s.lane > $2 AND s.deleted_at IS NULL
+         WHERE g.id = $1 AND g.deleted_at IS NULL AND s.lane > $2
+             AND (s.deleted_at IS NULL) IS TRUE
          ORDER BY s.lane LIMIT $3"
     )
 }
@@ -305,14 +307,15 @@ fn list_sql() -> String {
 const COUNT_ALL: &str = "
 SELECT count(*)
 FROM esl.organizations g JOIN esl.subscriptions s ON s.organization = g.key
-WHERE g.id = $1 AND g.deleted_at IS NULL AND s.deleted_at IS NULL";
+WHERE g.id = $1 AND g.deleted_at IS NULL AND (s.deleted_at IS NULL) IS TRUE";
 
 /// One row for each subscription, and one without if there is none: all as of one moment.
 fn routes_sql() -> String {
     format!(
         "SELECT g.route_version, g.last_seq, s.lane, s.events, {PLAN}
          FROM esl.organizations g
-         LEFT JOIN esl.subscriptions s ON s.organization = g.key AND s.deleted_at IS NULL
+         LEFT JOIN esl.subscriptions s
+             ON s.organization = g.key AND (s.deleted_at IS NULL) IS TRUE
          WHERE g.id = $1 AND g.deleted_at IS NULL
          ORDER BY s.lane"
     )

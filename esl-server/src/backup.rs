@@ -13,11 +13,11 @@ use crate::{
     output::print,
 };
 
-pub(crate) fn run(config: &Config, file: &Path, as_json: bool) -> anyhow::Result<()> {
+pub(crate) async fn run(config: &Config, file: &Path, as_json: bool) -> anyhow::Result<()> {
     let DatabaseUrl::Sqlite(path) = &config.database else {
         bail!("a database of Postgres is backed up by its own tools, such as pg_dump");
     };
-    database::demand_existing(config)?;
+    database::demand_existing(config).await?;
     let shown = database::absolute(file);
     let backup = match SqliteStorage::backup(path, file) {
         Ok(backup) => backup,

@@ -95,7 +95,7 @@ async fn about_database(
     config: &Config,
     database: anyhow::Result<Option<Opened>>,
 ) -> anyhow::Result<String> {
-    let shown = &config.database;
+    let shown = database::shown(config);
     let Some(storage) = database? else {
         return Ok(format!("{shown} is not there yet, and is made"));
     };

@@ -77,6 +77,9 @@ pub(crate) async fn open(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Resu
                 .schema(&config.database_schema)
                 .connections(config.database_connections)
                 .payload_bytes_max(config.payload_bytes_max);
+            if let Some(DatabaseUrl::Postgres(url)) = &config.database_listen {
+                options = options.listen_on(url);
+            }
             if let Some(keyring) = &config.encryption_keys {
                 options = options.keyring(keyring.clone());
             }
@@ -118,18 +121,39 @@ pub(crate) async fn open_existing(
     config: &Config,
     clock: Arc<dyn Clock>,
 ) -> anyhow::Result<Opened> {
-    demand_existing(config)?;
+    demand_existing(config).await?;
     open(config, clock).await
 }
 
-/// Fails if there is no database. A server has one, or opening it says that it has not.
-pub(crate) fn demand_existing(config: &Config) -> anyhow::Result<()> {
-    match &config.database {
-        DatabaseUrl::Sqlite(path) if !path.exists() => bail!(
+/// Fails if there is no database.
+pub(crate) async fn demand_existing(config: &Config) -> anyhow::Result<()> {
+    if !is_there(config).await? {
+        bail!(
             "there is no database {} (ESL_DATABASE_URL); `esl-server` makes it at its first start",
-            config.database
-        ),
-        DatabaseUrl::Sqlite(_) | DatabaseUrl::Postgres(_) => Ok(()),
+            shown(config)
+        );
+    }
+    Ok(())
+}
+
+/// Whether somebody has made the database: the file, or what ESL has on a server.
+pub(crate) async fn is_there(config: &Config) -> anyhow::Result<bool> {
+    match &config.database {
+        DatabaseUrl::Sqlite(path) => Ok(path.exists()),
+        DatabaseUrl::Postgres(url) => {
+            let options = PostgresStorage::options().schema(&config.database_schema);
+            options.is_there(url).await.map_err(|error| unusable(config, error))
+        }
+    }
+}
+
+/// Which database it is, as a text that has no password in it.
+pub(crate) fn shown(config: &Config) -> String {
+    match &config.database {
+        database @ DatabaseUrl::Sqlite(_) => database.to_string(),
+        database @ DatabaseUrl::Postgres(_) => {
+            format!("{database}, schema {}", config.database_schema)
+        }
     }
 }
 

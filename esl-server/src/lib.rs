@@ -114,7 +114,7 @@ fn carry_out(command: Command, config: &Config) -> anyhow::Result<()> {
             }
             Command::Backup { file, json } => {
                 logging::start(config, BESIDE);
-                backup::run(config, &file, json)
+                backup::run(config, &file, json).await
             }
             Command::MigrateStorage { from, give_back: true, json } => {
                 logging::start(config, BESIDE);

@@ -110,6 +110,7 @@ async fn look_at_database(
                 _ => error,
             })?
         }
+        DatabaseUrl::Postgres(_) if !database::is_there(config).await? => return Ok(None),
         DatabaseUrl::Postgres(_) => database::open(config, clock).await?,
     };
     opened.check().await.map_err(|error| database::unusable(config, error))?;

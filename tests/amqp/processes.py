@@ -35,19 +35,42 @@ def until(is_so, what):
     return found
 
 
+def definitions(virtual_hosts):
+    """These virtual hosts, with `guest` in each, who may do everything there."""
+    everything = {"configure": ".*", "write": ".*", "read": ".*"}
+    return {
+        "vhosts": [{"name": name} for name in virtual_hosts],
+        "users": [
+            {
+                "name": "guest",
+                # `guest`, with a salt of zeros.
+                "password_hash": "AAAAAPEoQ8a3jY6DABRiJzkoKooQbXiBp2iGLke7d+FVKzJx",
+                "hashing_algorithm": "rabbit_password_hashing_sha256",
+                "tags": "",
+            }
+        ],
+        "permissions": [{"user": "guest", "vhost": name} | everything for name in virtual_hosts],
+    }
+
+
 class Broker:
     """A RabbitMQ that goes and comes back, with what it has kept."""
 
     BINARIES = ["/usr/lib/rabbitmq/bin/rabbitmq-server", "/usr/sbin/rabbitmq-server"]
 
-    def __init__(self, folder):
+    def __init__(self, folder, virtual_hosts=()):
         self.folder = Path(folder)
         self.folder.mkdir()
         self.port, distribution, epmd = free_ports(3)
-        (self.folder / "rabbitmq.conf").write_text(
+        configuration = (
             "log.console = true\nlog.console.level = warning\nlog.file = false\n"
             "disk_free_limit.absolute = 50MB\n"
         )
+        if virtual_hosts:
+            file = self.folder / "definitions.json"
+            file.write_text(json.dumps(definitions(virtual_hosts)))
+            configuration += f"load_definitions = {file}\n"
+        (self.folder / "rabbitmq.conf").write_text(configuration)
         (self.folder / "enabled_plugins").write_text("[].")
         self.binary = next(path for path in self.BINARIES if os.path.exists(path))
         self.variables = os.environ | {

@@ -42,5 +42,5 @@ fi
 export AWS_ENDPOINT=$endpoint AWS_ALLOW_HTTP=true AWS_REGION=us-east-1
 export AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test
 ESL_TEST_S3_URL=s3://esl-test/some/prefix \
-    cargo test --manifest-path "$root/Cargo.toml" -p esl-blob --features s3 --test stores \
+    cargo test --manifest-path "$root/Cargo.toml" --workspace --test stores \
     -- --include-ignored

@@ -11,12 +11,10 @@ use std::{
 use serde_json::{Value, json};
 use tokio::{sync::Notify, task::JoinSet};
 
-use crate::support::{Api, Behaviour, Folder, Receiver, WITHOUT_LIMIT, in_time, random};
+use crate::support::{Api, Behaviour, Folder, Receiver, WITHOUT_LIMIT, in_time, kills, random};
 
-const ROUNDS: usize = 10;
+const ROUNDS: u32 = 10;
 const EVENTS: usize = 20_000;
-/// Each round is killed within another stretch of its publishes; none after the last one.
-const STRETCH: usize = EVENTS / (ROUNDS + 1);
 /// So many publish at once, one half single events and the other arrays.
 const PUBLISHERS: usize = 8;
 const ARRAY: usize = 40;
@@ -32,8 +30,11 @@ async fn every_acknowledged_event_arrives_with_its_first_id_whenever_the_server_
 
     let acknowledged = Arc::new(Acknowledged::default());
     let mut arrived = Arrived::default();
-    for round in 0..ROUNDS {
-        let kill_after = round * STRETCH + random.usize(1..=STRETCH);
+    let rounds = usize::try_from(kills(ROUNDS)).expect("it is small");
+    // Each round is killed within another stretch of its publishes; none after the last one.
+    let stretch = EVENTS / (rounds + 1);
+    for round in 0..rounds {
+        let kill_after = round * stretch + random.usize(1..=stretch);
         let server = folder.start(&WITHOUT_LIMIT).await;
         let api = Api::new(&server.base).await;
         let before = acknowledged.count();

@@ -4,6 +4,7 @@
 //! what a process prints, for what a receiver is sent, or for an answer.
 
 mod blobs;
+mod broker;
 mod configuration;
 mod deployment;
 mod faults;

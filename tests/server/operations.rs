@@ -86,7 +86,17 @@ async fn a_backup_overwrites_nothing_and_needs_a_database() {
 }
 
 #[tokio::test]
-async fn an_erased_event_is_gone_from_the_api_the_files_and_what_is_sent() {
+async fn a_database_of_postgres_is_left_to_its_own_tools() {
+    let folder = Folder::new();
+    let postgres = [("ESL_DATABASE_URL", "postgres://esl:hunter2@127.0.0.1:1/app")];
+    let ended = folder.run(&["backup", "copy.db"], &postgres).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("pg_dump"), "{ended:?}");
+    assert!(!folder.path().join("copy.db").exists());
+}
+
+#[tokio::test]
+async fn an_erased_event_is_gone_from_the_api_the_database_and_what_is_sent() {
     const MARKER: &str = "Jane Roe of 7 Elm Street";
     let folder = Folder::new();
     let server = folder.start(&WITH_CLIENT).await;
@@ -100,13 +110,13 @@ async fn an_erased_event_is_gone_from_the_api_the_files_and_what_is_sent() {
     receiver.first().await;
     let erased = api.publish("person.updated", json!({ "name": MARKER })).await;
     let last = api.publish("person.deleted", json!(3)).await;
-    assert!(folder.holds(MARKER.as_bytes()), "the marker is what it should be");
+    assert!(folder.holds(MARKER.as_bytes()).await, "the marker is what it should be");
 
     let said = folder.json(&["event", "erase", &erased]).await;
     assert_eq!(said["was_erased_before"], false, "{said}");
     let again = folder.json(&["event", "erase", &erased]).await;
     assert_eq!(again["was_erased_before"], true, "{again}");
-    assert!(!folder.holds(MARKER.as_bytes()));
+    assert!(!folder.holds(MARKER.as_bytes()).await);
     let (status, event) = api.get(&format!("/api/v1/events/{erased}")).await;
     assert_eq!((status, &event["envelope"]["data"]), (200, &Value::Null));
     assert!(event["erased_at"].is_string(), "{event}");

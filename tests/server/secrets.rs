@@ -32,7 +32,7 @@ async fn subscribe(api: &Api, receiver: &Receiver) -> String {
 }
 
 #[tokio::test]
-async fn a_start_and_every_command_but_a_backup_need_the_key() {
+async fn a_start_and_every_command_need_the_key() {
     let folder = Folder::new();
     let old = with_key(OLD_KEY);
     let server = folder.start(&old).await;
@@ -55,14 +55,33 @@ async fn a_start_and_every_command_but_a_backup_need_the_key() {
             assert!(!output.contains(OLD_KEY) && !output.contains(NEW_KEY), "{output}");
         }
     }
-    let backup = folder.run(&["backup", "copy.db"], &[]).await;
-    assert_eq!(backup.code, Some(0), "{backup:?}");
-
     let server = folder.start(&old).await;
     let checked = folder.run(&["check"], &old).await;
     assert_eq!(checked.code, Some(0), "{checked:?}");
     assert!(checked.stdout.contains("secrets are encrypted with the key"), "{checked:?}");
     delivers(&Api::new(&server.base).await, &receiver, 1).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_backup_needs_no_key() {
+    let folder = Folder::new();
+    folder.start(&with_key(OLD_KEY)).await.stop().await;
+    let backup = folder.run(&["backup", "copy.db"], &[]).await;
+    assert_eq!(backup.code, Some(0), "{backup:?}");
+}
+
+#[tokio::test]
+async fn with_a_key_no_secret_is_stored_in_plain_text() {
+    let folder = Folder::new();
+    let server = folder.start(&with_key(OLD_KEY)).await;
+    let receiver = Receiver::start(Behaviour::Accept).await;
+    let api = Api::new(&server.base).await;
+    subscribe(&api, &receiver).await;
+    delivers(&api, &receiver, 1).await;
+    for secret in ["my-secret-123", CREDENTIAL] {
+        assert!(!folder.holds(secret.as_bytes()).await, "{secret}");
+    }
     server.stop().await;
 }
 
@@ -89,11 +108,11 @@ async fn secrets_are_re_encrypted_beside_a_running_server() {
     let reencrypt = async |variables: &[(&str, &str)]| {
         folder.run(&["secrets", "reencrypt", "--json"], variables).await
     };
-    let is_there = |secret: &str| folder.holds(secret.as_bytes());
+    let is_there = async |secret: &str| folder.holds(secret.as_bytes()).await;
     let receiver = Receiver::start(Behaviour::Accept).await;
     let server = folder.start(&WITH_CLIENT).await;
     subscribe(&Api::new(&server.base).await, &receiver).await;
-    assert!(is_there("my-secret-123") && is_there(CREDENTIAL));
+    assert!(is_there("my-secret-123").await && is_there(CREDENTIAL).await);
 
     // The server has to be able to read what is written.
     let old = with_key(OLD_KEY);
@@ -108,10 +127,10 @@ async fn secrets_are_re_encrypted_beside_a_running_server() {
     let server = folder.start(&old).await;
     let api = Api::new(&server.base).await;
     delivers(&api, &receiver, 1).await;
-    assert!(is_there("my-secret-123"), "what is plain is read as it is");
+    assert!(is_there("my-secret-123").await, "what is plain is read as it is");
     let said = json_of(&reencrypt(&old).await);
     assert_eq!((&said["subscriptions"], &said["damaged"]), (&json!(1), &json!(0)));
-    assert!(!is_there("my-secret-123") && !is_there(CREDENTIAL));
+    assert!(!is_there("my-secret-123").await && !is_there(CREDENTIAL).await);
     delivers(&api, &receiver, 2).await;
     server.stop().await;
 

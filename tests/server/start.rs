@@ -75,7 +75,9 @@ async fn the_blob_storage_can_be_chosen_and_one_that_cannot_be_used_stops_the_st
         server.stop().await;
     }
     assert!(folder.database().with_file_name("elsewhere").is_dir());
-    let unusable = format!("file://{}/below", folder.database().display());
+    let file = folder.path().join("file");
+    std::fs::write(&file, "no folder").expect("a file");
+    let unusable = format!("file://{}/below", file.display());
     let ended = folder.run(&["serve"], &[("ESL_BLOB_STORAGE_URL", &unusable)]).await;
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.stderr.contains("ESL_BLOB_STORAGE_URL"), "{ended:?}");
@@ -120,6 +122,7 @@ async fn check_fails_wherever_serve_does_not_start_and_both_say_the_same() {
         ("ESL_DATABASE_URL", format!("sqlite://{}", beside("no.db")), &["database"]),
         ("ESL_DATABASE_URL", format!("sqlite://{}", beside("no/such/esl.db")), &["database"]),
         ("ESL_DATABASE_URL", "sqlite:///proc/esl.db".to_owned(), &["database", "blobs"]),
+        ("ESL_DATABASE_URL", "postgres://esl:hunter2@127.0.0.1:1/app".to_owned(), &["database"]),
         ("ESL_BOOTSTRAP_CLIENT", other_secret, &["client"]),
         ("ESL_LISTEN", "192.0.2.1:8080".to_owned(), &["listen"]),
     ] {
@@ -138,7 +141,10 @@ async fn check_fails_wherever_serve_does_not_start_and_both_say_the_same() {
         }
         let detail = findings[first]["detail"].as_str().expect("a detail");
         assert!(*first == "listen" || served.stderr.contains(detail), "{detail}: {served:?}");
-        assert!(!checked.stdout.contains(&SECRET.to_uppercase()), "{checked:?}");
+        for secret in [&*SECRET.to_uppercase(), "hunter2"] {
+            assert!(!checked.stdout.contains(secret), "{checked:?}");
+            assert!(!served.stderr.contains(secret), "{served:?}");
+        }
     }
     // What is good starts, after a check that has made nothing.
     let fresh = Folder::new();

@@ -129,6 +129,12 @@ impl ScriptedTransport {
         self.state().seen.clone()
     }
 
+    /// How many sends there were so far.
+    #[must_use]
+    pub fn sends(&self) -> usize {
+        self.state().seen.len()
+    }
+
     /// Every send so far to one URL, in order.
     #[must_use]
     pub fn sightings_at(&self, url: &CallbackUrl) -> Vec<Sighting> {

@@ -1,11 +1,11 @@
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
 
 use esl_core::{
     Actor, CallbackPolicy, CallbackUrl, Clock, Delivery, DeliveryId, DeliveryState, Esl,
     EslBuilder, EventType, MemoryStorage, NewEvent, NewSubscription, Organization, OrganizationId,
     Published, Subscription, SubscriptionOptions, Timestamp,
     storage::{Page, Tenancy},
-    testing::{ManualClock, ScriptedTransport, SeededChance},
+    testing::{ManualClock, ScriptedTransport, SeededChance, Sighting},
 };
 
 pub(crate) const ORGANIZATION: OrganizationId = OrganizationId::from_bytes([7; 16]);
@@ -140,11 +140,22 @@ impl World {
 }
 
 pub(crate) fn sent_to(transport: &ScriptedTransport, path: &str) -> Vec<u64> {
-    let numbers = transport.sightings_at(&url(path)).into_iter().map(|sighting| {
-        let body: serde_json::Value = serde_json::from_slice(&sighting.outbound.body).unwrap();
-        body["data"]["n"].as_u64().unwrap()
-    });
-    numbers.collect()
+    transport.sightings_at(&url(path)).iter().map(number).collect()
+}
+
+/// The same for all at once, by URL: for a crowd, of which each would go through what was sent to all.
+pub(crate) fn sent_to_each(transport: &ScriptedTransport) -> HashMap<CallbackUrl, Vec<u64>> {
+    let mut sent: HashMap<_, Vec<_>> = HashMap::new();
+    for sighting in transport.sightings() {
+        let number = number(&sighting);
+        sent.entry(sighting.outbound.url).or_default().push(number);
+    }
+    sent
+}
+
+fn number(sighting: &Sighting) -> u64 {
+    let body: serde_json::Value = serde_json::from_slice(&sighting.outbound.body).unwrap();
+    body["data"]["n"].as_u64().unwrap()
 }
 
 pub(crate) async fn deliveries(esl: &Esl, subscription: &Subscription) -> Vec<Delivery> {

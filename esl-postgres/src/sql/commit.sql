@@ -131,6 +131,7 @@ LANGUAGE plpgsql
 -- Tables that were empty when a plan was made are not empty for long. So each row is looked up by itself, which
 -- LIMIT sees to, and is written at its place, by its ctid.
 SET enable_seqscan = off
+SET enable_bitmapscan = off
 SET enable_hashjoin = off
 SET enable_mergejoin = off
 SET jit = off

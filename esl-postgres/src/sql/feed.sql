@@ -30,6 +30,11 @@ CREATE FUNCTION esl.advance_feed_1(
 RETURNS void
 LANGUAGE plpgsql
 SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
+SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
     v_now bigint := esl.begin_1(p_now);

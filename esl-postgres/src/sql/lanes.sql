@@ -93,7 +93,14 @@ END $$;
 
 -- Ends an epoch, once what was begun under it is over; says whether it was there.
 CREATE FUNCTION esl.resign_1(p_now bigint, p_author uuid, p_worker uuid, p_epoch int) RETURNS bool
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
+SET plan_cache_mode = force_generic_plan
+AS $$
 BEGIN
     PERFORM esl.begin_1(p_now);
     PERFORM pg_advisory_xact_lock(esl.class_1(), p_epoch);
@@ -110,7 +117,15 @@ END $$;
 -- lane, which is written over only if the epoch in it does not run, and no epoch runs again that once did
 -- not: so nobody's lane is taken, and of two who take one it is one's.
 CREATE FUNCTION esl.take_1(p_now bigint, p_worker uuid, p_epoch int, p_lanes bigint[])
-RETURNS SETOF bigint LANGUAGE plpgsql AS $$
+RETURNS SETOF bigint
+LANGUAGE plpgsql
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
+SET plan_cache_mode = force_generic_plan
+AS $$
 DECLARE
     v_now bigint;
     v_epoch int;
@@ -146,7 +161,15 @@ END $$;
 
 -- Lets go of lanes; says whether of any. Whoever does that has settled everything of them.
 CREATE FUNCTION esl.release_1(p_now bigint, p_author uuid, p_epoch int, p_lanes bigint[])
-RETURNS bool LANGUAGE plpgsql AS $$
+RETURNS bool
+LANGUAGE plpgsql
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
+SET plan_cache_mode = force_generic_plan
+AS $$
 BEGIN
     PERFORM esl.begin_1(p_now);
     DELETE FROM esl.owners o WHERE o.lane = ANY (p_lanes) AND o.epoch = p_epoch;
@@ -188,6 +211,7 @@ RETURNS TABLE (
 LANGUAGE plpgsql
 -- As in `commit_1`: each row is looked up by itself, whatever the planner thinks of the tables.
 SET enable_seqscan = off
+SET enable_bitmapscan = off
 SET enable_hashjoin = off
 SET enable_mergejoin = off
 SET jit = off

@@ -46,7 +46,7 @@ BEGIN
         RAISE EXCEPTION 'the event has % bytes in its envelope; at most % go inline, and by SQL nothing else goes',
             v_bytes, v_bytes_max USING ERRCODE = 'ESL03';
     END IF;
-    PERFORM esl.demand_durable_1();
+    PERFORM esl.begin_publishing_1();
     PERFORM esl.demand_arrived_1();
     v_id := coalesce(v_id, esl.new_ulid_1(v_at));
     INSERT INTO esl.intake
@@ -73,7 +73,7 @@ BEGIN
     IF p_identity <> (SELECT s.identity FROM esl.settings s) THEN
         RETURN false;
     END IF;
-    PERFORM esl.demand_durable_1();
+    PERFORM esl.begin_publishing_1();
     PERFORM esl.demand_arrived_1();
     INSERT INTO esl.intake (organization, event_id, event_type, timestamp, digest, body, changes)
         VALUES (p_organization, p_event, p_type, p_timestamp, p_digest, p_body, p_changes);
@@ -84,12 +84,17 @@ REVOKE ALL ON FUNCTION esl.publish(text, text, json, json, json, text) FROM PUBL
 REVOKE ALL ON FUNCTION
     esl.publish_sealed_1(uuid, uuid, uuid, text, bigint, bytea, bytea, bytea) FROM PUBLIC;
 
--- Has the transaction on the disk when it is acknowledged, whatever its session says.
-CREATE FUNCTION esl.demand_durable_1() RETURNS void LANGUAGE plpgsql AS $$
+-- What comes before a row of the intake gets its number.
+CREATE FUNCTION esl.begin_publishing_1() RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
+    -- The transaction is on the disk when it is acknowledged, whatever its session says.
     IF current_setting('synchronous_commit') = 'off' THEN
         PERFORM set_config('synchronous_commit', 'on', true);
     END IF;
+    -- It has its own number before the row has one. So whoever sees a row knows that all transactions of lower
+    -- rows have begun, and waits for them before it looks only at higher ones. Without it, the row would be
+    -- numbered first, and whoever was held up just then would be overtaken.
+    PERFORM pg_current_xact_id();
 END $$;
 
 -- JSON as it is written, without white space around it.

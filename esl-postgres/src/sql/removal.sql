@@ -16,6 +16,11 @@ CREATE FUNCTION esl.remove_records_1(p_now bigint, p_old bigint, p_limit bigint)
 RETURNS TABLE (replays bigint, audit bigint)
 LANGUAGE plpgsql
 SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
+SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
     v_replays bigint;
@@ -28,8 +33,8 @@ BEGIN
         ORDER BY f.finished_at LIMIT p_limit
     ));
     GET DIAGNOSTICS v_replays = ROW_COUNT;
-    DELETE FROM esl.audit a WHERE a.number = ANY (ARRAY(
-        SELECT f.number FROM esl.audit f WHERE f.at <= p_old ORDER BY f.at
+    DELETE FROM esl.audit a WHERE a.ctid = ANY (ARRAY(
+        SELECT f.ctid FROM esl.audit f WHERE f.at <= p_old ORDER BY f.at
         LIMIT greatest(p_limit - v_replays, 0)
     ));
     GET DIAGNOSTICS v_audit = ROW_COUNT;
@@ -44,6 +49,11 @@ CREATE FUNCTION esl.first_from_1(
 )
 LANGUAGE plpgsql
 SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
+SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -73,6 +83,11 @@ END $$;
 CREATE FUNCTION esl.old_to_1(p_organization int, p_old bigint, p_possible bigint) RETURNS bigint
 LANGUAGE plpgsql
 SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
+SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -119,6 +134,11 @@ CREATE FUNCTION esl.retention_1(
 RETURNS TABLE (after int, looked_at bigint, key int, old_to bigint)
 LANGUAGE plpgsql
 SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
+SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -129,8 +149,9 @@ DECLARE
 BEGIN
     PERFORM esl.begin_1(p_now);
     WHILE v_looked_at < p_limit LOOP
+        -- Put so that no plan takes the index of those that are not deleted, and sorts them.
         SELECT g.key, g.removed_to INTO v_after, v_removed_to FROM esl.organizations g
-            WHERE g.key > v_after AND g.deleted_at IS NULL ORDER BY g.key LIMIT 1;
+            WHERE g.key > v_after AND (g.deleted_at IS NULL) IS NOT FALSE ORDER BY g.key LIMIT 1;
         IF NOT FOUND THEN
             RETURN QUERY SELECT NULL::int, v_looked_at, NULL::int, NULL::bigint;
             RETURN;
@@ -162,8 +183,10 @@ CREATE FUNCTION esl.remove_closed_of_1(
 )
 LANGUAGE plpgsql
 SET enable_seqscan = off
+SET enable_bitmapscan = off
 SET enable_hashjoin = off
 SET enable_mergejoin = off
+SET jit = off
 SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
@@ -196,7 +219,12 @@ END $$;
 
 -- The first event from a seq on that a lane owes, up to another.
 CREATE FUNCTION esl.first_owed_1(p_lane bigint, p_from bigint, p_to bigint) RETURNS bigint
-LANGUAGE sql STABLE AS $$
+LANGUAGE sql STABLE
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+AS $$
     SELECT least(
         (
             SELECT a.seq FROM esl.open a
@@ -223,6 +251,11 @@ RETURNS TABLE (
 )
 LANGUAGE plpgsql
 SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
+SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -283,6 +316,11 @@ CREATE FUNCTION esl.remove_events_1(p_now bigint, p_organization int, p_seqs big
 RETURNS TABLE (events bigint, heads bytea[])
 LANGUAGE plpgsql
 SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
+SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 BEGIN
@@ -308,6 +346,11 @@ CREATE FUNCTION esl.remove_strays_1(
 RETURNS TABLE (found bigint, removed bigint, bytes bigint)
 LANGUAGE plpgsql
 SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
+SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 BEGIN
@@ -315,12 +358,14 @@ BEGIN
     RETURN QUERY
         WITH r AS (
             SELECT q.id, q.timestamp FROM esl.intake q
-            WHERE q.organization = p_organization
+            WHERE (q.organization, q.id) >= (p_organization, 0)
+                AND q.organization <= p_organization
                 AND NOT EXISTS (
                     SELECT FROM esl.organizations g
                     WHERE g.id = p_organization AND g.deleted_at IS NULL
                 )
-            ORDER BY q.id LIMIT p_limit
+            -- Of the index by organization: by id alone, a plan could go through everybody's.
+            ORDER BY q.organization, q.id LIMIT p_limit
         ),
         gone AS (
             DELETE FROM esl.intake q USING r
@@ -345,8 +390,11 @@ RETURNS TABLE (
 )
 LANGUAGE plpgsql
 SET enable_seqscan = off
+SET enable_bitmapscan = off
 SET enable_hashjoin = off
 SET enable_mergejoin = off
+SET jit = off
+SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -465,8 +513,11 @@ CREATE FUNCTION esl.erase_1(p_now bigint, p_organization int, p_seq bigint, p_li
 RETURNS bool
 LANGUAGE plpgsql
 SET enable_seqscan = off
+SET enable_bitmapscan = off
 SET enable_hashjoin = off
 SET enable_mergejoin = off
+SET jit = off
+SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -482,7 +533,8 @@ BEGIN
     END IF;
     v_lanes := ARRAY(
         SELECT s.lane FROM esl.subscriptions s
-        WHERE s.organization = p_organization AND s.lane > v_after ORDER BY s.lane LIMIT p_limit
+        WHERE s.organization = p_organization AND s.lane > v_after AND s.is_swept < 2
+        ORDER BY s.lane LIMIT p_limit
     );
     IF cardinality(v_lanes) = 0 THEN
         DELETE FROM esl.erasures e WHERE e.organization = p_organization AND e.seq = p_seq;
@@ -495,18 +547,19 @@ BEGIN
         WHERE esl.first_owed_1(t.lane, p_seq, p_seq) IS NOT NULL
     ) LOOP
         WITH due AS (
-            SELECT t.lane, a.due_at FROM unnest(v_lanes) AS t (lane)
+            SELECT a.place FROM unnest(v_lanes) AS t (lane)
             CROSS JOIN LATERAL (
-                SELECT a.due_at FROM esl.open a
+                SELECT a.ctid AS place FROM esl.open a
                 WHERE a.lane = t.lane AND a.due_at = 0 AND a.seq = p_seq
                 UNION ALL
-                SELECT a.due_at FROM esl.open a
+                SELECT a.ctid FROM esl.open a
                 WHERE a.lane = t.lane AND a.seq = p_seq AND a.due_at > 0
             ) a
         ),
         gone AS (
+            -- Rows of this table are never changed where they are, so a place is that of one row.
             DELETE FROM esl.open a USING due
-            WHERE a.lane = due.lane AND a.due_at = due.due_at AND a.seq = p_seq
+            WHERE a.ctid = due.place
             RETURNING a.lane, a.attempts, a.created_at, a.last_status, a.last_error
         )
         INSERT INTO esl.closed
@@ -521,15 +574,33 @@ BEGIN
     RETURN false;
 END $$;
 
--- What handles and engines have left that are gone, and changes that every listener has read or has missed.
+-- What handles and engines have left that are gone, and changes that every listener has read or has missed:
+-- those are the first ones, and of the others no more than a stretch is looked at.
 CREATE FUNCTION esl.remove_remains_1(p_now bigint) RETURNS void
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
+SET plan_cache_mode = force_generic_plan
+AS $$
 DECLARE
     v_now bigint;
+    v_old bigint;
     v_to bigint;
 BEGIN
     v_now := esl.begin_1(p_now);
-    SELECT max(c.number) INTO v_to FROM esl.changes c WHERE c.at < v_now - 600000;
+    LOOP
+        SELECT max(t.number) INTO v_old
+            FROM (
+                SELECT c.number, c.at FROM esl.changes c WHERE c.number > coalesce(v_to, 0)
+                ORDER BY c.number LIMIT 500
+            ) t
+            WHERE t.at < v_now - 600000;
+        EXIT WHEN v_old IS NULL;
+        v_to := v_old;
+    END LOOP;
     IF v_to IS NOT NULL THEN
         DELETE FROM esl.changes c WHERE c.number <= v_to AND c.at < v_now - 600000;
         UPDATE esl.settings s SET changes_removed_to = greatest(s.changes_removed_to, v_to);

@@ -15,8 +15,9 @@ CREATE FUNCTION esl.advance_replay_1(
     p_is_done bool
 )
 RETURNS SETOF esl.replays
-LANGUAGE plpgsql
+LANGUAGE plpgsql ROWS 1
 SET enable_seqscan = off
+SET enable_bitmapscan = off
 SET enable_hashjoin = off
 SET enable_mergejoin = off
 SET jit = off

@@ -14,7 +14,15 @@ CREATE FUNCTION esl.store_tokens_1(
     p_scopes text[],
     p_expire_at bigint[]
 )
-RETURNS bool LANGUAGE plpgsql AS $$
+RETURNS bool
+LANGUAGE plpgsql
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
+SET plan_cache_mode = force_generic_plan
+AS $$
 DECLARE
     v_now bigint := esl.begin_1(p_now);
 BEGIN
@@ -52,7 +60,15 @@ CREATE FUNCTION esl.revoke_token_1(
     p_digest bytea,
     p_refresh smallint
 )
-RETURNS int LANGUAGE plpgsql AS $$
+RETURNS int
+LANGUAGE plpgsql
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
+SET plan_cache_mode = force_generic_plan
+AS $$
 DECLARE
     v_now bigint := esl.begin_1(p_now);
     v_token record;

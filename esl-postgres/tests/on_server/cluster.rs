@@ -89,6 +89,12 @@ impl Own {
     pub(crate) fn certificate(&self) -> &Path {
         &self.certificate
     }
+
+    /// What the server says. A line begins with the name of the connection's application and a `|`; those
+    /// that go on with it begin with a tab.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.socket.join("log")
+    }
 }
 
 impl Cluster {
@@ -106,25 +112,13 @@ impl Cluster {
         let certificate = folder.path().join("server.crt");
         fs::write(&certificate, certified.cert.pem()).expect("the folder can be written");
         let port = free_port();
-        // It refuses to run as root. The group is its own, so that a signal to ours leaves it to end in order.
-        let mut command = if is_root() {
-            let mut command = Command::new("setpriv");
-            command.args(["--reuid=postgres", "--regid=postgres", "--init-groups", "sh", "-c"]);
-            command
-        } else {
-            let mut command = Command::new("sh");
-            command.arg("-c");
-            command
-        };
+        let mut command = command();
         command
             .arg(include_str!("cluster.sh"))
             .env("ESL_TEST_PORT", port.to_string())
             .env("ESL_TEST_CERTIFICATE", certified.cert.pem())
             .env("ESL_TEST_KEY", certified.signing_key.serialize_pem())
             .env("ESL_TEST_POSTGRES_OPTIONS", crate::SERVER_OPTIONS)
-            .current_dir("/")
-            .process_group(0)
-            .stdin(Stdio::piped())
             .stdout(Stdio::piped());
         let mut script = command.spawn().expect("the script that starts a server runs");
         let mut line = String::new();
@@ -139,7 +133,23 @@ impl Cluster {
     }
 }
 
-fn free_port() -> u16 {
+/// A shell that runs a script, which is to be given yet, and has it end with its input. It is not root, as
+/// which servers refuse to run; and a group of its own, so that a signal to ours leaves it to end in order.
+pub(crate) fn command() -> Command {
+    let mut command = if is_root() {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=postgres", "--regid=postgres", "--init-groups", "sh", "-c"]);
+        command
+    } else {
+        let mut command = Command::new("sh");
+        command.arg("-c");
+        command
+    };
+    command.current_dir("/").process_group(0).stdin(Stdio::piped());
+    command
+}
+
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     listener.local_addr().expect("it is bound").port()
 }

@@ -23,6 +23,8 @@ printf '%s\n' "$ESL_TEST_CERTIFICATE" >"$folder/data/server.crt"
 
 options="-c listen_addresses=127.0.0.1 -c port=$ESL_TEST_PORT -c ssl=on"
 options="$options -c unix_socket_directories='$folder' -c max_connections=400"
+# A line of the log begins with whose it is.
+options="$options -c log_line_prefix='%a|'"
 options="$options -c shared_buffers=64MB ${ESL_TEST_POSTGRES_OPTIONS--c fsync=off -c full_page_writes=off}"
 pg_ctl -D "$folder/data" -l "$folder/log" -w -t 60 -o "$options" start >/dev/null 2>&1 || say_why
 

@@ -88,6 +88,57 @@ async fn what_an_application_writes_into_the_intake_is_heard() {
 }
 
 #[tokio::test]
+async fn what_sql_publishes_late_and_commits_later_is_heard() {
+    let schema = cluster::new_schema();
+    let storage = open(&schema, cluster::url()).await;
+    let id = organization(&storage, 1).await;
+    storage.enlist(WorkerId::from_bytes([1; 16]), Tenure::default()).await.unwrap();
+    let publish = format!("SELECT {schema}.publish($1, 'a.b', '{{}}')");
+    let (mut slow, quick) = (by_hand().await, by_hand().await);
+    // It began first, but has written nothing yet when others publish.
+    let late = slow.transaction().await.unwrap();
+    late.query("SELECT 1", &[]).await.unwrap();
+    quick.query(&publish, &[&id.to_string()]).await.unwrap();
+    hear(&storage, Change::Intake).await;
+    late.query(&publish, &[&id.to_string()]).await.unwrap();
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_millis(2_500) {
+        quick.query(&publish, &[&id.to_string()]).await.unwrap();
+        hear(&storage, Change::Intake).await;
+    }
+    let before = storage.intake(None, 10_000, &[]).await.unwrap().len();
+    late.commit().await.unwrap();
+    hear(&storage, Change::Intake).await;
+    assert_eq!(storage.intake(None, 10_000, &[]).await.unwrap().len(), before + 1);
+}
+
+#[tokio::test]
+async fn what_sql_publishes_is_numbered_by_a_transaction_that_has_its_own_number() {
+    let schema = cluster::new_schema();
+    let storage = open(&schema, cluster::url()).await;
+    let id = organization(&storage, 1).await;
+    let hand = by_hand().await;
+    let watch = format!(
+        "CREATE FUNCTION {schema}.is_begun() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN
+             ASSERT pg_current_xact_id_if_assigned() IS NOT NULL, 'it has no number yet';
+             RETURN NEW;
+         END $$;
+         CREATE TRIGGER is_begun BEFORE INSERT ON {schema}.intake
+             FOR EACH ROW EXECUTE FUNCTION {schema}.is_begun()"
+    );
+    hand.batch_execute(&watch).await.unwrap();
+    let publish = format!("SELECT {schema}.publish($1, 'a.b', '{{}}')");
+    hand.query(&publish, &[&id.to_string()]).await.unwrap();
+    // As it would be by itself.
+    let insert = format!(
+        "INSERT INTO {schema}.intake (organization, event_id, event_type, timestamp)
+         VALUES (gen_random_uuid(), gen_random_uuid(), 'a.b', 0)"
+    );
+    hand.execute(&insert, &[]).await.unwrap_err();
+}
+
+#[tokio::test]
 async fn whoever_was_away_for_too_long_is_told_to_read_everything_again() {
     let schema = cluster::new_schema();
     let storage = open(&schema, cluster::url()).await;

@@ -3,15 +3,18 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 mod chores;
+mod churn;
 mod clock;
 mod cluster;
 mod conformance;
+mod growth;
 mod keys;
 mod listening;
 mod metering;
 mod opening;
 mod outages;
 mod outbox;
+mod pooled;
 mod publishing;
 mod reading;
 mod removing;

@@ -44,6 +44,34 @@ async fn a_server_that_can_lose_what_it_acknowledges_is_refused() {
 }
 
 #[tokio::test]
+async fn whether_a_schema_is_there_is_asked_without_making_it() {
+    let schema = cluster::new_schema();
+    for _ in 0..2 {
+        assert!(!options(&schema).is_there(cluster::url()).await.expect("it can be made"));
+    }
+    drop(options(&schema).open(cluster::url()).await.expect("it is made"));
+    assert!(options(&schema).is_there(cluster::url()).await.expect("it opens"));
+    let can_lose = PostgresStorage::options().schema(cluster::new_schema());
+    let error = can_lose.is_there(cluster::url()).await.expect_err("it would not be opened");
+    assert_eq!(error.kind(), StorageErrorKind::Unsupported);
+}
+
+#[tokio::test]
+async fn a_schema_that_the_user_may_not_make_is_refused_before_it_is_tried() {
+    let schema = cluster::new_schema();
+    let role = format!("{schema}_reader");
+    let observer = cluster::Observer::connect().await;
+    let made = observer.client.batch_execute(&format!("CREATE ROLE {role}")).await;
+    made.expect("the tests may make roles");
+    let separator = if cluster::url().contains('?') { '&' } else { '?' };
+    let url = format!("{}{separator}options=-c%20role%3D{role}", cluster::url());
+    let error = options(&schema).is_there(&url).await.expect_err("it may not");
+    assert_eq!(error.kind(), StorageErrorKind::Unavailable);
+    let why = error.source().expect("a reason").to_string();
+    assert_eq!(why, format!("the user may not make the schema {schema}"));
+}
+
+#[tokio::test]
 async fn what_cannot_be_reached_is_unavailable() {
     for url in [
         "postgres://u@127.0.0.1:1/app?sslmode=disable",

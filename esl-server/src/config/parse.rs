@@ -217,6 +217,13 @@ pub(super) fn database_url(text: &str) -> Parsed<DatabaseUrl> {
     Ok(DatabaseUrl::Sqlite(path.into()))
 }
 
+pub(super) fn database_listen_url(text: &str) -> Parsed<DatabaseUrl> {
+    match database_url(text) {
+        Ok(DatabaseUrl::Sqlite(_)) => Err("expected postgres:// and a server".into()),
+        parsed => parsed,
+    }
+}
+
 pub(super) fn database_schema(text: &str) -> Parsed<String> {
     match PostgresOptions::is_schema(text) {
         true => Ok(text.to_owned()),
@@ -491,6 +498,9 @@ mod tests {
         let wrong = database_url("postgres://esl:hunter2@db.internal/esl?sslmode=hunter2");
         let wrong = wrong.expect_err("there is no such mode");
         assert!(wrong.contains("verify-full") && !wrong.contains("hunter2"), "{wrong}");
+        assert_eq!(database_listen_url(url).ok(), Some(server));
+        let wrong = ["sqlite://esl.db", "mysql://esl:hunter2@db/esl"].map(database_listen_url);
+        assert!(!format!("{wrong:?}").contains("hunter2") && wrong.iter().all(Result::is_err));
         for (name, is_right) in [("esl", true), ("esl_2", true), ("Esl", false), ("2esl", false)] {
             assert_eq!(database_schema(name).is_ok(), is_right, "{name}");
         }

@@ -170,6 +170,12 @@ variables! {
     "ESL_DATABASE_CONNECTIONS" Open, default "8" => database_connections: usize =
         parse::whole(1..=1000);
 
+    /// Where a node listens for what other nodes change, if `ESL_DATABASE_URL` leads to a pooler that keeps
+    /// notifications for itself: a URL that goes past it, to the same database. Unset, it is
+    /// `ESL_DATABASE_URL`, and through such a pooler a node asks four times a second instead.
+    "ESL_DATABASE_LISTEN_URL" Url, default "" => database_listen: Option<DatabaseUrl> =
+        parse::optional(parse::database_listen_url);
+
     /// What this node does, of several on one Postgres database: `all`, or one half of it. `api` serves the
     /// API and delivers nothing. `worker` delivers and does the chores, and serves nothing but `/health` and
     /// `/health/ready`.

@@ -12,7 +12,9 @@ use std::{
 use serde_json::{Value, json};
 use tokio::{task::JoinSet, time::sleep};
 
-use crate::support::{Api, Behaviour, Folder, Received, Receiver, Server, WITHOUT_LIMIT, random};
+use crate::support::{
+    Api, Behaviour, Folder, Received, Receiver, Server, WITHOUT_LIMIT, kills, random,
+};
 
 const ROUNDS: u32 = 100;
 /// So many publish at once, one half single events and the other arrays.
@@ -23,7 +25,7 @@ const STRICT: &str = "person.registered";
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes a minute or two"]
-async fn over_100_sigkills_nothing_acknowledged_is_lost_and_only_a_kill_sends_again() {
+async fn over_many_sigkills_nothing_acknowledged_is_lost_and_only_a_kill_sends_again() {
     let mut random = random();
     let folder = Folder::new();
     let receiver = Receiver::start(Behaviour::Accept).await;
@@ -36,7 +38,8 @@ async fn over_100_sigkills_nothing_acknowledged_is_lost_and_only_a_kill_sends_ag
     let numbers = Arc::new(AtomicU64::new(0));
     let acknowledged = Arc::new(Mutex::new(HashMap::new()));
     let mut ledger = Ledger::default();
-    for life in 1..=ROUNDS {
+    let rounds = kills(ROUNDS);
+    for life in 1..=rounds {
         // The moment is chance, so all that is waited for here is that it comes.
         if random.u32(0..4) == 0 {
             let mut starting = folder.spawn(&[], &variables(&prefix(life)));
@@ -58,7 +61,7 @@ async fn over_100_sigkills_nothing_acknowledged_is_lost_and_only_a_kill_sends_ag
         ledger.take_in(receiver.drain());
     }
 
-    let server = start(&folder, ROUNDS + 1).await;
+    let server = start(&folder, rounds + 1).await;
     let api = Api::new(&server.base).await;
     let acknowledged = Arc::into_inner(acknowledged).expect("all have ended");
     let acknowledged = acknowledged.into_inner().expect("nobody panics");
@@ -88,7 +91,7 @@ async fn over_100_sigkills_nothing_acknowledged_is_lost_and_only_a_kill_sends_ag
         assert_eq!(ledger.events[id], *number, "{id} says what was published under it");
     }
     println!(
-        "{ROUNDS} kills: {} events stored, {} acknowledged, 0 lost; {} requests for {} deliveries, \
+        "{rounds} kills: {} events stored, {} acknowledged, 0 lost; {} requests for {} deliveries, \
          {} came again after a kill, 0 without one",
         stored.len(),
         acknowledged.len(),

@@ -42,8 +42,11 @@ impl Trace {
 }
 
 impl World {
-    /// Keeps the files, of blobs, too.
-    pub(super) fn keep_files(&mut self) {
+    /// Keeps the files, of blobs, too, and what is in Postgres.
+    pub(super) async fn keep_state(&mut self) {
+        if let Some(bytes) = self.folder.rows().await {
+            self.traces.push(Trace { what: ROWS.to_owned(), is_output: false, bytes });
+        }
         let database = self.folder.database();
         let mut folders = vec![database.parent().expect("a folder").to_owned()];
         while let Some(folder) = folders.pop() {
@@ -60,6 +63,9 @@ impl World {
         }
     }
 }
+
+/// What the rows in Postgres are called.
+pub(super) const ROWS: &str = "the rows in Postgres";
 
 /// What is looked for.
 #[derive(Debug, Default)]

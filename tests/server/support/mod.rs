@@ -4,6 +4,7 @@ mod api;
 mod authority;
 mod curl;
 mod lines;
+mod postgres;
 mod receiver;
 mod server;
 
@@ -14,7 +15,7 @@ pub(crate) use self::{
     authority::{Authority, self_signed},
     curl::{curl, shell},
     receiver::{Behaviour, Received, Receiver},
-    server::{Ended, Folder, Server},
+    server::{Ended, Folder, Server, postgres},
 };
 
 /// The client that most cases bring along, as `ESL_BOOTSTRAP_CLIENT` wants it.
@@ -47,6 +48,13 @@ pub(crate) async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T
         Ok(result) => result,
         Err(_) => panic!("{what}: did not happen within {PATIENCE:?}"),
     }
+}
+
+/// How often a case kills its server. `ESL_TEST_KILLS` makes it fewer times, where whoever follows has to wait
+/// each time until the epoch of the one that was killed is over.
+pub(crate) fn kills(usually: u32) -> u32 {
+    let kills = std::env::var("ESL_TEST_KILLS").ok();
+    kills.map_or(usually, |kills| kills.parse().expect("ESL_TEST_KILLS is a number"))
 }
 
 /// The most memory that a process has held, in KiB.

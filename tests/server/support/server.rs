@@ -4,18 +4,22 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
+use esl_core::{Actor, Clock, Organization, OrganizationId, SystemClock, storage::Tenancy};
+use esl_postgres::PostgresStorage;
+use esl_sqlite::SqliteStorage;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-use super::{in_time, lines::Lines};
+use super::{in_time, lines::Lines, postgres::Postgres};
 
 /// Where a server keeps its state: a folder, and, where `ESL_TEST_DATABASE_URL` names a server of Postgres, a
-/// schema there.
+/// schema there; and a virtual host of the broker that `ESL_TEST_BROKER_URL` names.
 #[derive(Debug)]
 pub(crate) struct Folder {
     folder: TempDir,
     schema: String,
+    number: usize,
 }
 
 /// What a command that ended has left.
@@ -31,7 +35,7 @@ impl Folder {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let schema = format!("esl_test_{}_{number}", std::process::id());
-        Self { folder: tempfile::tempdir().expect("a folder"), schema }
+        Self { folder: tempfile::tempdir().expect("a folder"), schema, number }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -42,13 +46,38 @@ impl Folder {
         self.path().join("esl.db")
     }
 
-    /// Whether one of the files, other than those of large payloads, has these bytes.
-    pub(crate) fn holds(&self, bytes: &[u8]) -> bool {
-        let files = std::fs::read_dir(self.path()).expect("it is there");
-        files.flatten().any(|file| {
-            let held = std::fs::read(file.path()).unwrap_or_default();
-            held.windows(bytes.len()).any(|window| window == bytes)
-        })
+    /// Whether one of the files, other than those of large payloads, has these bytes, or a row in Postgres.
+    pub(crate) async fn holds(&self, bytes: &[u8]) -> bool {
+        let has = |held: &[u8]| held.windows(bytes.len()).any(|window| window == bytes);
+        let mut files = std::fs::read_dir(self.path()).expect("it is there").flatten();
+        files.any(|file| has(&std::fs::read(file.path()).unwrap_or_default()))
+            || self.rows().await.is_some_and(|rows| has(&rows))
+    }
+
+    /// What is in Postgres, where the state is there.
+    pub(crate) async fn rows(&self) -> Option<Vec<u8>> {
+        let url = postgres()?;
+        Some(Postgres::connect(&url).await.rows(&self.schema).await)
+    }
+
+    /// Makes an organization as a program does that embeds ESL, which may call it what it likes; gives its id.
+    pub(crate) async fn embed(&self, name: &str) -> String {
+        let id = OrganizationId::from_bytes(fastrand::u128(..).to_be_bytes());
+        let organization = Organization::new(id, name, SystemClock::new().utc());
+        let actor = Actor::APPLICATION;
+        let made = match postgres() {
+            Some(url) => {
+                let options = PostgresStorage::options().schema(&self.schema);
+                let storage = options.open(&url).await.expect("it opens");
+                storage.create_organization(organization, &actor).await
+            }
+            None => {
+                let storage = SqliteStorage::open(self.database()).expect("it opens");
+                storage.create_organization(organization, &actor).await
+            }
+        };
+        made.expect("no other is called so");
+        id.to_string()
     }
 
     /// Starts a server, and waits until it listens.
@@ -107,7 +136,7 @@ impl Folder {
     /// The variables of the set-up that all cases are tried in.
     fn set_up(&self) -> Vec<(&'static str, String)> {
         let mut variables = Vec::new();
-        if let Ok(url) = std::env::var("ESL_TEST_DATABASE_URL") {
+        if let Some(url) = postgres() {
             let blobs = format!("file://{}.blobs", self.database().display());
             variables.extend([
                 ("ESL_DATABASE_URL", url),
@@ -116,7 +145,12 @@ impl Folder {
             ]);
         }
         if let Ok(url) = std::env::var("ESL_TEST_BROKER_URL") {
-            variables.push(("ESL_BROKER_URL", url));
+            let host = format!("{url}/esl-test-{}", self.number % VIRTUAL_HOSTS);
+            variables.extend([
+                ("ESL_BROKER_URL", host),
+                ("ESL_BROKER_EVENTS", "true".to_owned()),
+                ("ESL_BROKER_INGEST", "true".to_owned()),
+            ]);
         }
         variables
     }
@@ -144,6 +178,15 @@ impl Folder {
         command
     }
 }
+
+/// The server of Postgres, in the set-ups that have one.
+pub(crate) fn postgres() -> Option<String> {
+    std::env::var("ESL_TEST_DATABASE_URL").ok()
+}
+
+/// Of a broker: as many as cases run at the same time at most. Those that come later find nothing in them, since
+/// no case leaves a message.
+const VIRTUAL_HOSTS: usize = 16;
 
 /// A server that runs. It is killed when it is dropped.
 #[derive(Debug)]

@@ -1,0 +1,210 @@
+//! What comes and goes leaves no room taken: the tables, and the work of removing, stay as large as what is kept.
+
+use std::{sync::Arc, time::Duration};
+
+use esl_core::{
+    Attempt, AttemptError, LaneId, OrganizationId, Seq, Timestamp, Timings,
+    storage::{
+        Idempotency, Lanes, Outcome, Publish, Removal, RouteVersion, Settle, Settlement, Tenure,
+        Unit, Worker,
+    },
+    testing::ManualClock,
+};
+use esl_postgres::PostgresStorage;
+
+use crate::{
+    cluster::{self, Observer},
+    growth::plans::Watch,
+    publishing::{CommitAll, Publisher, publish, worker_id},
+};
+
+const ROUNDS: usize = 10;
+/// Groups in a round, units in a group, events in a unit.
+const VOLUME: [usize; 3] = [10, 5, 100];
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const NOON: Timestamp = Timestamp::from_millis(1_705_329_120_000);
+
+#[tokio::test]
+async fn what_comes_and_goes_leaves_the_tables_as_small_as_they_were() {
+    let Some(own) = cluster::own() else { return };
+    let schema = cluster::new_schema();
+    let mut watch = Watch::new(own, &schema);
+    let clock = ManualClock::new(NOON);
+    let options = PostgresStorage::options().schema(&schema).clock(Arc::new(clock.clone()));
+    let storage = options.may_lose_everything().open(&watch.url()).await.unwrap();
+    let publisher = Publisher { schema, storage };
+    let organization = publisher.organization().await;
+    let [quick, failing] = [publisher.lane(organization).await, publisher.lane(organization).await];
+    let version = publisher.version(organization).await;
+    let vacuum = Vacuum::new(&publisher.schema).await;
+    let (mut sizes, mut costs) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let worker = publisher.storage.enlist(worker_id(), Tenure::default()).await.unwrap().0;
+        for _ in 0..VOLUME[0] {
+            let round = Round { publisher: &publisher, organization, version, quick, failing };
+            round.publish_and_settle(&worker).await;
+        }
+        vacuum.run().await;
+        // A day and an hour later all of it is old.
+        clock.advance(DAY + Duration::from_secs(60 * 60));
+        let worker = publisher.storage.enlist(worker_id(), Tenure::default()).await.unwrap().0;
+        while publisher.storage.sweep(&worker, 500).await.unwrap().more {}
+        watch.look();
+        let mut slices = 0;
+        while publisher.storage.remove_old(&worker, Some(DAY), 500).await.unwrap().more {
+            slices += 1;
+        }
+        let blocks: u64 = watch.look().iter().map(|ran| ran.blocks).sum();
+        costs.push(blocks / slices);
+        vacuum.run().await;
+        sizes.push(vacuum.size().await);
+    }
+    let left = "SELECT (SELECT count(*) FROM esl.events) + (SELECT count(*) FROM esl.attempts)
+            + (SELECT count(*) FROM esl.closed) + (SELECT count(*) FROM esl.idempotency)
+            + (SELECT count(*) FROM esl.open)";
+    assert_eq!(vacuum.number(left).await, 0);
+    let [.., first, second, third] = &sizes[..] else { panic!("{sizes:?}") };
+    let [smallest, largest] = [first.min(second).min(third), first.max(second).max(third)];
+    assert!(largest * 10 < smallest * 11, "{sizes:?}: {}", vacuum.largest().await);
+    assert!(costs[ROUNDS - 1] * 10 < costs[1] * 13, "pages of a slice of removing: {costs:?}");
+}
+
+/// What is published and settled in one commit each.
+struct Round<'p> {
+    publisher: &'p Publisher,
+    organization: OrganizationId,
+    version: RouteVersion,
+    quick: LaneId,
+    failing: LaneId,
+}
+
+impl Round<'_> {
+    async fn publish_and_settle(&self, worker: &Worker) {
+        let Self { publisher, organization, version, quick, failing } = *self;
+        let [_, units, events] = VOLUME;
+        let unit = |_| {
+            let publish = publish(organization, version, events, &[quick, failing]);
+            let key = publish.events[0].event.id.to_string();
+            let idempotency = Some(Idempotency { key, fingerprint: [0; 32] });
+            Unit::publish(Publish { idempotency, ..publish })
+        };
+        let committed = publisher.storage.commit_all((0..units).map(unit).collect()).await;
+        let seqs: Vec<Seq> = committed
+            .into_iter()
+            .flat_map(|unit| unit.unwrap().events)
+            .map(|accepted| accepted.seq)
+            .collect();
+        for attempt in 1..=3 {
+            let mut settlements: Vec<Settlement> =
+                seqs.iter().map(|seq| settlement(failing, *seq, attempt)).collect();
+            if attempt == 1 {
+                settlements.extend(seqs.iter().map(|seq| settlement(quick, *seq, 3)));
+            }
+            let (lanes, switch_offs) = (Vec::new(), Vec::new());
+            let settle = Settle { worker: *worker, settlements, lanes, switch_offs };
+            publisher.commit(Unit::settle(settle)).await.unwrap();
+        }
+    }
+}
+
+/// Twice it fails, and then it does not.
+fn settlement(lane: LaneId, seq: Seq, attempts: u32) -> Settlement {
+    let failed = attempts < 3;
+    let error = failed.then_some(AttemptError::Status);
+    let attempt = Attempt {
+        number: attempts,
+        started_at: NOON,
+        status: Some(500),
+        error,
+        detail: None,
+        probe: false,
+        charged: true,
+        timings: Timings::default(),
+    };
+    Settlement {
+        lane,
+        seq,
+        outcome: if failed { Outcome::RetryAt(NOON) } else { Outcome::Delivered },
+        attempts,
+        charged: attempts,
+        at: NOON,
+        status: Some(if failed { 500 } else { 200 }),
+        error,
+        log: vec![attempt],
+    }
+}
+
+/// Vacuums tables when autovacuum would, as the schema sets it, whatever else the machine does.
+struct Vacuum {
+    schema: String,
+    observer: Observer,
+}
+
+impl Vacuum {
+    async fn new(schema: &str) -> Self {
+        let vacuum = Self { schema: schema.to_owned(), observer: Observer::connect().await };
+        vacuum.write("CREATE EXTENSION IF NOT EXISTS pgstattuple SCHEMA public").await;
+        for row in vacuum.observer.client.query(TABLES, &[&schema]).await.unwrap() {
+            let table: &str = row.get(0);
+            vacuum.write(&format!("ALTER TABLE {table} SET (autovacuum_enabled = off)")).await;
+        }
+        vacuum
+    }
+
+    async fn run(&self) {
+        for row in self.observer.client.query(DUE, &[&self.schema]).await.unwrap() {
+            let table: &str = row.get(0);
+            self.write(&format!("VACUUM {table}")).await;
+        }
+    }
+
+    async fn size(&self) -> i64 {
+        self.observer.number(SIZE, &[&self.schema]).await
+    }
+
+    /// The largest tables, for whoever has to find out.
+    async fn largest(&self) -> String {
+        let rows = self.observer.client.query(LARGEST, &[&self.schema]).await.unwrap();
+        rows.iter().map(|row| row.get::<_, &str>(0)).collect::<Vec<_>>().join(", ")
+    }
+
+    async fn number(&self, sql: &str) -> i64 {
+        self.observer.number(&sql.replace("esl.", &format!("{}.", self.schema)), &[]).await
+    }
+
+    async fn write(&self, sql: &str) {
+        self.observer.client.batch_execute(sql).await.unwrap();
+    }
+}
+
+const TABLES: &str = "
+SELECT c.oid::regclass::text FROM pg_class c
+WHERE c.relkind = 'r' AND c.relnamespace = $1::text::regnamespace";
+
+/// A table's own thresholds are its TOAST table's, too, and both are vacuumed together.
+const DUE: &str = "
+WITH tables AS (
+    SELECT c.oid, c.reltoastrelid, (
+            SELECT o.option_value::float8 FROM pg_options_to_table(c.reloptions) o
+            WHERE o.option_name = 'autovacuum_vacuum_threshold'
+        ) AS threshold, (
+            SELECT o.option_value::float8 FROM pg_options_to_table(c.reloptions) o
+            WHERE o.option_name = 'autovacuum_vacuum_scale_factor'
+        ) AS share
+    FROM pg_class c WHERE c.relkind = 'r' AND c.relnamespace = $1::text::regnamespace
+)
+SELECT DISTINCT t.oid::regclass::text
+FROM tables t
+CROSS JOIN LATERAL unnest(ARRAY[t.oid, t.reltoastrelid]) AS r (oid)
+CROSS JOIN LATERAL public.pgstattuple(r.oid) s
+WHERE r.oid <> 0
+    AND s.dead_tuple_count > coalesce(t.threshold, 50) + coalesce(t.share, 0.2) * s.tuple_count";
+
+const SIZE: &str = "
+SELECT sum(pg_total_relation_size(c.oid))::bigint FROM pg_class c
+WHERE c.relkind = 'r' AND c.relnamespace = $1::text::regnamespace";
+
+const LARGEST: &str = "
+SELECT c.relname || ' ' || pg_total_relation_size(c.oid) FROM pg_class c
+WHERE c.relkind = 'r' AND c.relnamespace = $1::text::regnamespace
+ORDER BY pg_total_relation_size(c.oid) DESC LIMIT 8";
