@@ -179,7 +179,11 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    fn new(target: &Target, schema: Schema, connections: usize) -> Result<Self, StorageError> {
+    pub(crate) fn new(
+        target: &Target,
+        schema: Schema,
+        connections: usize,
+    ) -> Result<Self, StorageError> {
         let connector = Connector::new(target)?;
         let pool = connector.pool(connections)?;
         Ok(Self { connector, pool, schema })
