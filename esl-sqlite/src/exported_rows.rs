@@ -182,7 +182,7 @@ mod tests {
                         .split(|it: char| !it.is_alphanumeric() && it != '_')
                         .any(|word| word == column)
                 };
-                assert!(read.iter().any(|one| is_read(&one)), "{}.{column}", table.name);
+                assert!(read.iter().any(is_read), "{}.{column}", table.name);
             }
         }
     }

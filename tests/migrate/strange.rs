@@ -218,7 +218,7 @@ fn value(table: &Table, name: &str, is_needed: bool, row: i64) -> Value {
 }
 
 /// Those that no index of Postgres would take if they were long, and that ESL keeps short.
-const INDEXED: [&str; 2] = ["name", "client"];
+const INDEXED: [&str; 3] = ["name", "client", "family"];
 
 /// Those that have fewer bits there.
 const NARROW: [&str; 9] = [

@@ -46,8 +46,8 @@ BEGIN
         RAISE EXCEPTION 'the event has % bytes in its envelope; at most % go inline, and by SQL nothing else goes',
             v_bytes, v_bytes_max USING ERRCODE = 'ESL03';
     END IF;
-    PERFORM esl.demand_arrived_1();
     PERFORM esl.begin_publishing_1();
+    PERFORM esl.demand_arrived_1();
     v_id := coalesce(v_id, esl.new_ulid_1(v_at));
     INSERT INTO esl.intake
         (organization, event_id, event_type, timestamp, data, changes, metadata, chose_id)
@@ -73,8 +73,8 @@ BEGIN
     IF p_identity <> (SELECT s.identity FROM esl.settings s) THEN
         RETURN false;
     END IF;
-    PERFORM esl.demand_arrived_1();
     PERFORM esl.begin_publishing_1();
+    PERFORM esl.demand_arrived_1();
     INSERT INTO esl.intake (organization, event_id, event_type, timestamp, digest, body, changes)
         VALUES (p_organization, p_event, p_type, p_timestamp, p_digest, p_body, p_changes);
     RETURN true;
