@@ -136,6 +136,7 @@ enum Failed {
 }
 
 /// A group as arrays, for one function or the other.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 enum Arrays<'u> {
     Plain(Plain<'u>),
     Flat(Flat<'u>),
