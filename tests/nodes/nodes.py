@@ -25,6 +25,7 @@ PUBLISHERS = {"fire": 2, "stops": 8}
 # So many lanes of a kind for each organization; of the others there is one.
 LANES = {"healthy": 2, "limited": 2, "strict": 2}
 DRAIN_SECONDS_MAX = 180
+FAILURES_SHOWN = 20
 
 
 class Run:
@@ -165,10 +166,10 @@ class Run:
                 os.killpg(self.broker.process.pid, signal.SIGCONT)
             self.broker.end()
         self.postgres.end()
-        for failure in self.failures:
+        for failure in self.failures[:FAILURES_SHOWN]:
             print(f"FAILED: {failure}")
         if self.failures:
-            print(f"logs: {self.folder}")
+            print(f"{len(self.failures)} failures; logs: {self.folder}")
         else:
             shutil.rmtree(self.folder, ignore_errors=True)
 

@@ -349,9 +349,10 @@ impl Two {
         Self { clock, storage, transport, first }
     }
 
-    /// The other node, which begins by looking for fan-outs.
+    /// The other node, which begins by looking for fan-outs. With this seed, the lane of receiver 0 is not
+    /// to be its own.
     fn second(&self) -> Node {
-        Node::new(2, &self.storage, &self.clock, &self.transport)
+        Node::new(3, &self.storage, &self.clock, &self.transport)
     }
 
     /// Lets the first node work until one receiver has had so many events behind the first.

@@ -78,8 +78,8 @@ INSERT INTO esl.subscriptions (id, organization, created_at, callback_url, event
     FROM others;
 INSERT INTO esl.lanes (lane, failures, failed_deliveries)
     SELECT s.lane, 1, 1 FROM esl.subscriptions s JOIN others o ON o.key = s.organization;
-INSERT INTO esl.owners (lane, epoch)
-    SELECT s.lane, (SELECT epoch FROM esl.workers)
+INSERT INTO esl.owners (lane, epoch, call)
+    SELECT s.lane, (SELECT epoch FROM esl.workers), 0
     FROM esl.subscriptions s JOIN others o ON o.key = s.organization;
 INSERT INTO esl.feed_cursors (feed, organization, seq) SELECT 'feed', key, 0 FROM others;
 INSERT INTO esl.clients (id, organization, secret, scopes, created_at)
