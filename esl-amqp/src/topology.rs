@@ -58,7 +58,10 @@ pub(crate) async fn declare_events(channel: &Channel) -> Result<(), Trouble> {
 pub(crate) async fn declare_ingest(channel: &Channel) -> Result<(), Trouble> {
     const DOING: &str = "declare the queues of what comes in";
     declare_queue(channel, DEAD_QUEUE, quorum()).await.doing(DOING)?;
-    declare_queue(channel, INGEST_QUEUE, passing_on_to(DEAD_QUEUE)).await.doing(DOING)?;
+    let mut ingest = passing_on_to(DEAD_QUEUE);
+    // Two servers that took from it would each publish what they have, and nobody could say in which order.
+    ingest.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
+    declare_queue(channel, INGEST_QUEUE, ingest).await.doing(DOING)?;
     let mut later = passing_on_to(INGEST_QUEUE);
     later.insert("x-message-ttl".into(), LATER_MS.into());
     declare_queue(channel, LATER_QUEUE, later).await.doing(DOING)?;

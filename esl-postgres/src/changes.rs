@@ -153,8 +153,8 @@ pub(crate) enum News {
 }
 
 impl News {
-    /// The columns `kind` and `organization`. Numbers are never given anew; the functions write 1 and 2, too,
-    /// and 8, which is that there is something to be fanned out.
+    /// The columns `kind` and `organization`. Numbers are never given anew; the functions write 1 and 2, too;
+    /// 8, which is that there is something to be fanned out; and 9, that an engine has come or gone.
     pub(crate) fn columns(self) -> (i16, Option<Id16>) {
         match self {
             Self::Subscriptions(organization) => (1, Some(organization.into())),
@@ -180,6 +180,7 @@ pub(crate) fn change(row: &Row, first: usize) -> Result<Option<Change>, Damage> 
         6 => Change::Schedule,
         7 => Change::Intake,
         8 => Change::FanOuts,
+        9 => Change::Engines,
         _ => return Ok(None),
     }))
 }

@@ -13,7 +13,7 @@ use tokio_postgres::{
 };
 
 use crate::{
-    PostgresStorage,
+    Import, PostgresStorage,
     connect::Database,
     schema::{self, Schema},
     secrets::Secrets,
@@ -129,8 +129,8 @@ impl PostgresOptions {
     /// See [`PostgresStorage::open`]; [`Unavailable`](StorageErrorKind::Unavailable) also if it is not there and
     /// the user may not make it.
     pub async fn is_there(&self, url: &str) -> Result<bool, StorageError> {
-        let database = Database::new(&Target::parse(url)?, Schema::new(&self.schema)?, 1)?;
-        database.demand_fit(self.may_lose).await?;
+        let target = Target::parse(url)?;
+        let database = Database::connect(target, &self.schema, 1, self.may_lose).await?;
         let mut lease = database.lease(OPEN).await?;
         let (client, schema) = (lease.client_mut(), database.schema());
         if schema::is_there(client, schema).await? {
@@ -138,6 +138,15 @@ impl PostgresOptions {
         }
         schema::demand_makeable(client, schema).await?;
         Ok(false)
+    }
+
+    /// Opens the database that the URL names, to move another storage's rows into it, and makes ESL's schema
+    /// in it if there is none.
+    ///
+    /// # Errors
+    /// See [`PostgresStorage::open`].
+    pub async fn import(self, url: &str) -> Result<Import, StorageError> {
+        Import::open(url, &self).await
     }
 
     /// Opens the database that the URL names, and makes ESL's schema in it if there is none.

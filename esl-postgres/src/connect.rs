@@ -28,10 +28,10 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::{
     config::{OPEN, Target},
-    error::{timed_out, translate, translate_pool},
+    error::{is_of_parameters, timed_out, translate, translate_pool},
     id::Id16,
     parameters::parameters,
-    schema::Schema,
+    schema::{Schema, migrate},
     tls,
 };
 
@@ -179,14 +179,49 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    pub(crate) fn new(
-        target: &Target,
-        schema: Schema,
-        connections: usize,
-    ) -> Result<Self, StorageError> {
+    fn new(target: &Target, schema: Schema, connections: usize) -> Result<Self, StorageError> {
         let connector = Connector::new(target)?;
         let pool = connector.pool(connections)?;
         Ok(Self { connector, pool, schema })
+    }
+
+    /// The database that a URL names, with a schema that this build knows.
+    pub(crate) async fn open(
+        url: &str,
+        schema: &str,
+        connections: usize,
+        may_lose: bool,
+    ) -> Result<Self, StorageError> {
+        let database = Self::connect(Target::parse(url)?, schema, connections, may_lose).await?;
+        let mut lease = database.lease(OPEN).await?;
+        migrate(lease.client_mut(), database.schema()).await?;
+        drop(lease);
+        Ok(database)
+    }
+
+    /// Connects to a database that ESL's promises can be kept with.
+    pub(crate) async fn connect(
+        target: Target,
+        schema: &str,
+        connections: usize,
+        may_lose: bool,
+    ) -> Result<Self, StorageError> {
+        let schema = Schema::new(schema)?;
+        let database = Self::new(&target, schema.clone(), connections)?;
+        match database.demand_fit(may_lose).await {
+            Ok(()) => return Ok(database),
+            Err(error) if is_of_parameters(&error) => {
+                tracing::info!(
+                    error = &error as &dyn std::error::Error,
+                    "a pooler does not take what ESL asks of the server's planner: until the tables \
+                     have been analysed, statements can take long"
+                );
+            }
+            Err(error) => return Err(error),
+        }
+        let database = Self::new(&target.plain(), schema, connections)?;
+        database.demand_fit(may_lose).await?;
+        Ok(database)
     }
 
     pub(crate) const fn connector(&self) -> &Connector {

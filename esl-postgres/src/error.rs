@@ -86,6 +86,7 @@ fn kind_of_code(code: &str) -> StorageErrorKind {
     match (code, code.get(..2).unwrap_or_default()) {
         ("ESL01", _) => StorageErrorKind::Fenced,
         ("ESL04", _) => StorageErrorKind::KeyMissing,
+        ("ESL05", _) => StorageErrorKind::Unsupported,
         // Serialization, deadlock, a lock that was not free in time, a query that was cancelled.
         ("40001" | "40P01" | "55P03" | "57014", _) => StorageErrorKind::Busy,
         // No right to it, which a person can grant.
@@ -182,6 +183,7 @@ mod tests {
         for (code, expected) in [
             ("ESL01", StorageErrorKind::Fenced),
             ("ESL04", StorageErrorKind::KeyMissing),
+            ("ESL05", StorageErrorKind::Unsupported),
             ("40001", StorageErrorKind::Busy),
             ("40P01", StorageErrorKind::Busy),
             ("55P03", StorageErrorKind::Busy),

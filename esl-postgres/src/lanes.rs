@@ -72,7 +72,8 @@ impl Lanes for PostgresStorage {
     async fn release(&self, worker: &Worker, lanes: &[LaneId]) -> Result<(), StorageError> {
         let operation = "let go of lanes";
         let numbers: Vec<i64> = lanes.iter().copied().map(lane_number).collect();
-        let values = parameters![self.suite_time(), self.handle(), epoch_number(worker), numbers];
+        let (epoch, call) = (epoch_number(worker), self.next_call());
+        let values = parameters![self.suite_time(), self.handle(), epoch, numbers, call];
         // Before they are free: what is committed from then on may be for another engine.
         self.changes().disown(lanes);
         let row = self.database().query_one(operation, RELEASE, values).await?;
@@ -161,13 +162,21 @@ async fn enlist(
     let keyring = storage.secrets().keyring.as_ref();
     encryption_keys::demand_all(storage.database(), keyring, operation).await?;
     let (id, key_ids) = (Id16::from(worker), encryption_keys::ids(keyring));
-    let values =
-        parameters![storage.suite_time(), id, EPOCH_MS, tenure.takes_lanes, tenure.leads, key_ids];
+    let values = parameters![
+        storage.suite_time(),
+        storage.handle(),
+        id,
+        EPOCH_MS,
+        tenure.takes_lanes,
+        tenure.leads,
+        key_ids
+    ];
     let row = storage.database().query_one(operation, ENLIST, values).await?;
     let epoch: i32 = whole(operation, get(&row, 0))?;
     let renewed = whole(operation, renewed(&row, 1))?;
     storage.changes().own_nothing();
     storage.changes().lead(renewed.leads);
+    storage.notifier().look();
     Ok((Worker { id: worker, epoch: epoch.unsigned_abs().into() }, renewed))
 }
 
@@ -181,9 +190,9 @@ fn renewed(row: &Row, first: usize) -> Result<Renewed, Damage> {
     })
 }
 
-const ENLIST: &str = "SELECT epoch, at, leads, peers FROM esl.enlist_1($1, $2, $3, $4, $5, $6)";
+const ENLIST: &str = "SELECT epoch, at, leads, peers FROM esl.enlist_1($1, $2, $3, $4, $5, $6, $7)";
 const RENEW: &str = "SELECT at, leads, peers FROM esl.renew_1($1, $2, $3, $4)";
-const RELEASE: &str = "SELECT esl.release_1($1, $2, $3, $4)";
+const RELEASE: &str = "SELECT esl.release_1($1, $2, $3, $4, $5)";
 const RESIGN: &str = "SELECT esl.resign_1($1, $2, $3, $4)";
 
 async fn take(
@@ -194,7 +203,7 @@ async fn take(
     let operation = "take lanes";
     let lanes: Vec<i64> = lanes.iter().copied().map(lane_number).collect();
     let (id, epoch) = (Id16::from(worker.id), epoch_number(worker));
-    let values = parameters![storage.suite_time(), id, epoch, lanes];
+    let values = parameters![storage.suite_time(), id, epoch, lanes, storage.next_call()];
     storage.database().query(operation, TAKE, values).await?;
     // Read afterwards: what was settled while the lanes were waited for must show.
     let text = taken_sql();
@@ -209,7 +218,7 @@ async fn take(
     Ok(taken)
 }
 
-const TAKE: &str = "SELECT esl.take_1($1, $2, $3, $4)";
+const TAKE: &str = "SELECT esl.take_1($1, $2, $3, $4, $5)";
 
 fn taken_sql() -> String {
     format!(

@@ -68,6 +68,8 @@ mod flatten;
 mod health;
 mod hearing;
 mod id;
+mod import;
+mod imported_rows;
 mod intake;
 mod lanes;
 mod link_keys;
@@ -100,6 +102,7 @@ mod unsealed;
 mod wake;
 
 pub use config::PostgresOptions;
+pub use import::Import;
 pub use outbox::{Receipt, publish_in};
 pub use storage::PostgresStorage;
 pub use tokio_postgres;

@@ -14,7 +14,13 @@
 //! | `Schedule` | `schedule.rs` | |
 //! | `Tenancy` | `tenancy.rs` | `clients.rs`, `tokens.rs` |
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+};
 
 use esl_core::storage::{StorageError, StorageErrorKind, StorageTime};
 use tokio::{sync::Mutex, task::JoinHandle};
@@ -25,12 +31,11 @@ use crate::{
     config::{OPEN, PostgresOptions, Target},
     connect::{Connector, Database, Lease},
     damage::Damages,
-    encryption_keys, error,
+    encryption_keys,
     id::Id16,
     listen::{Listener, Position},
     notify::Notifier,
     removal::Progress,
-    schema::{Schema, migrate},
     secrets::Secrets,
     session::Session,
     sweep::ExpiryMark,
@@ -58,6 +63,8 @@ struct Inner {
     notifier: Arc<Notifier>,
     listener: JoinHandle<()>,
     committer: Committer,
+    /// Of the calls that take lanes and let go of them.
+    calls: AtomicI64,
     expiry_mark: ExpiryMark,
     damages: Damages,
     secrets: Secrets,
@@ -76,7 +83,8 @@ impl PostgresStorage {
     /// # Errors
     /// [`Unavailable`](StorageErrorKind::Unavailable) if the server cannot be reached, refuses the user or can
     /// only be read; [`Unsupported`](StorageErrorKind::Unsupported) if the URL is none, the server is too old
-    /// or can lose what it acknowledges, or the schema was made by a newer ESL;
+    /// or can lose what it acknowledges, the schema was made by a newer ESL, or an [`Import`](crate::Import)
+    /// into it is not finished;
     /// [`KeyMissing`](StorageErrorKind::KeyMissing) if secrets in it are encrypted with a key that is not in
     /// the [keyring](PostgresOptions::keyring).
     pub async fn open(url: &str) -> Result<Self, StorageError> {
@@ -101,15 +109,12 @@ impl PostgresStorage {
     ) -> Result<Self, StorageError> {
         let PostgresOptions { schema, connections, listen_url, secrets, .. } = options;
         let PostgresOptions { payload_bytes_max, clock, may_lose, .. } = options;
-        let (target, schema) = (Target::parse(url)?, Schema::new(&schema)?);
         let listen_on = listen_url.map(|url| Target::parse(&url.0)).transpose()?;
         let listen_on = listen_on.map(Target::plain);
         let time = clock.map(|clock| Arc::new(StorageTime::new(clock)));
         let handle = new_handle()?;
-        let database = connect(target, schema, connections, may_lose).await?;
-        let mut lease = database.lease(OPEN).await?;
-        migrate(lease.client_mut(), database.schema()).await?;
-        drop(lease);
+        let database = Arc::new(Database::open(url, &schema, connections, may_lose).await?);
+        database.query(OPEN, ARRIVED, &[]).await?;
         encryption_keys::demand_all(&database, secrets.keyring.as_ref(), OPEN).await?;
         let now = time.as_ref().map(|time| time.now().as_millis());
         let identity = database.note_handle(handle, now).await?;
@@ -140,6 +145,7 @@ impl PostgresStorage {
             notifier,
             listener: tokio::spawn(listener.run()),
             committer,
+            calls: AtomicI64::new(1),
             expiry_mark: ExpiryMark::default(),
             damages: Damages::default(),
             secrets,
@@ -193,6 +199,12 @@ impl PostgresStorage {
         self.inner.time.as_ref().map(|time| time.now().as_millis())
     }
 
+    /// The number of a call that takes lanes or lets go of them: one that is given up may be run by the server
+    /// later than those that follow it.
+    pub(crate) fn next_call(&self) -> i64 {
+        self.inner.calls.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// Begins a transaction that changes what is an organization's own.
     pub(crate) async fn begin<'c>(
         &'c self,
@@ -209,29 +221,7 @@ impl Drop for Inner {
     }
 }
 
-/// Connects to a database that ESL's promises can be kept with.
-async fn connect(
-    target: Target,
-    schema: Schema,
-    connections: usize,
-    may_lose: bool,
-) -> Result<Arc<Database>, StorageError> {
-    let database = Database::new(&target, schema.clone(), connections)?;
-    match database.demand_fit(may_lose).await {
-        Ok(()) => return Ok(Arc::new(database)),
-        Err(error) if error::is_of_parameters(&error) => {
-            tracing::info!(
-                error = &error as &dyn std::error::Error,
-                "a pooler does not take what ESL asks of the server's planner: until the tables have \
-                 been analysed, statements can take long"
-            );
-        }
-        Err(error) => return Err(error),
-    }
-    let database = Database::new(&target.plain(), schema, connections)?;
-    database.demand_fit(may_lose).await?;
-    Ok(Arc::new(database))
-}
+const ARRIVED: &str = "SELECT esl.demand_arrived_1()";
 
 /// Random, so that no two handles are one.
 fn new_handle() -> Result<Id16, StorageError> {

@@ -61,6 +61,19 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Move a SQLite file to the Postgres database of ESL_DATABASE_URL, with no server on either; given
+    /// again, it goes on where it was interrupted
+    MigrateStorage {
+        /// The file, as in sqlite:///var/lib/esl/esl.db
+        #[arg(long, value_name = "URL", value_parser = file)]
+        from: std::path::PathBuf,
+        /// Open the file for a server again instead: whatever was moved is given up
+        #[arg(long)]
+        give_back: bool,
+        /// Answer in JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Print docs/configuration.md
     #[command(hide = true)]
     ConfigDocs,
@@ -231,6 +244,15 @@ pub(crate) struct Of {
     pub(crate) organization: String,
 }
 
+/// A file by its URL, as `ESL_DATABASE_URL` has it, or by its path.
+fn file(text: &str) -> Result<std::path::PathBuf, String> {
+    let path = text.strip_prefix("sqlite://").unwrap_or(text);
+    if path.is_empty() || path.contains("://") {
+        return Err("expected sqlite:// and the path of a file".to_owned());
+    }
+    Ok(path.into())
+}
+
 /// Reads the command line; leaves the process on `--help`, `--version` and what is wrong.
 pub(crate) fn parse() -> Command {
     let matches = Cli::command().after_long_help(config::help()).get_matches();
@@ -245,6 +267,22 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_file_is_named_by_its_url_or_its_path() {
+        for (text, expected) in [
+            ("sqlite://esl.db", Some("esl.db")),
+            ("sqlite:///var/lib/esl.db", Some("/var/lib/esl.db")),
+            ("esl.db", Some("esl.db")),
+            ("", None),
+            ("sqlite://", None),
+            ("postgres://esl:hunter2@db/app", None),
+        ] {
+            let read = file(text);
+            assert_eq!(read.as_deref().ok(), expected.map(std::path::Path::new), "{text}");
+            assert!(!read.is_err_and(|error| error.contains("hunter2")));
+        }
     }
 
     #[test]

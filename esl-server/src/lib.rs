@@ -28,6 +28,7 @@ mod database;
 mod events;
 mod logging;
 mod maintenance;
+mod migrate;
 mod open_files;
 mod organizations;
 mod output;
@@ -114,6 +115,14 @@ fn carry_out(command: Command, config: &Config) -> anyhow::Result<()> {
             Command::Backup { file, json } => {
                 logging::start(config, BESIDE);
                 backup::run(config, &file, json).await
+            }
+            Command::MigrateStorage { from, give_back: true, json } => {
+                logging::start(config, BESIDE);
+                migrate::give_back(config, &from, json).await
+            }
+            Command::MigrateStorage { from, give_back: false, json } => {
+                logging::start(config, BESIDE);
+                migrate::run(config, &from, json).await
             }
             Command::ConfigDocs => unreachable!("it needs no configuration"),
         }

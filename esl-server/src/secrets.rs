@@ -110,8 +110,12 @@ fn texts(ids: &[KeyId]) -> Vec<String> {
 
 /// Why a database is not opened whose secrets are encrypted with another key.
 pub(crate) fn key_missing(config: &Config, error: &StorageError) -> anyhow::Error {
+    key_missing_of(config, &config.database.to_string(), error)
+}
+
+/// As [`key_missing`], of a database that is not the server's.
+pub(crate) fn key_missing_of(config: &Config, shown: &str, error: &StorageError) -> anyhow::Error {
     let cause = error.source().map(ToString::to_string).unwrap_or_default();
-    let shown = &config.database;
     let problem = match config.encryption_keys {
         None => "and ESL_ENCRYPTION_KEY is not set",
         Some(_) => "and ESL_ENCRYPTION_KEY does not have it",

@@ -3,7 +3,7 @@
 use std::{error::Error, fmt, io, sync::Arc};
 
 use esl_core::storage::{StorageError, StorageErrorKind};
-use rusqlite::ErrorCode;
+use rusqlite::{ErrorCode, ffi};
 
 use crate::secrets::{is_key_missing, is_without_randomness};
 
@@ -101,7 +101,14 @@ pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
 }
 
 fn kind(error: &rusqlite::Error) -> StorageErrorKind {
+    let extended = error.sqlite_error().map(|error| error.extended_code);
     match error.sqlite_error_code() {
+        // Our triggers are there only in what is moved to another database.
+        Some(ErrorCode::ConstraintViolation)
+            if extended == Some(ffi::SQLITE_CONSTRAINT_TRIGGER) =>
+        {
+            StorageErrorKind::Unsupported
+        }
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StorageErrorKind::Busy,
         // A constraint of ours can only fail on rows that ESL has not written.
         Some(
@@ -123,8 +130,6 @@ fn kind(error: &rusqlite::Error) -> StorageErrorKind {
 
 #[cfg(test)]
 mod tests {
-    use rusqlite::ffi;
-
     use super::*;
 
     #[test]
@@ -139,6 +144,8 @@ mod tests {
             (ffi::SQLITE_CORRUPT, StorageErrorKind::Corrupt),
             (ffi::SQLITE_NOTADB, StorageErrorKind::Corrupt),
             (ffi::SQLITE_ERROR, StorageErrorKind::Unsupported),
+            (ffi::SQLITE_CONSTRAINT_UNIQUE, StorageErrorKind::Corrupt),
+            (ffi::SQLITE_CONSTRAINT_TRIGGER, StorageErrorKind::Unsupported),
         ] {
             let error = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
             assert_eq!(kind(&error), expected, "{code}");

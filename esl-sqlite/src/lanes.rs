@@ -21,7 +21,7 @@ use crate::{
     damage::Place,
     encryption_keys,
     error::{Stop, is_damage},
-    fan_out, intake, outbox,
+    fan_out, intake, leaving, outbox,
     plan::{PLAN, plan},
     readers::Snapshot,
     rows::{self, Ending, EventKey, LANE_STATE, LANE_STATE_COLUMNS, lane_number, seq_number},
@@ -202,6 +202,7 @@ fn enlist(session: &mut Session<'_>, worker: WorkerId) -> Result<(Worker, Renewe
         return Err(Stop::Refused(error));
     }
     session.lock.acquire(ENLIST)?;
+    leaving::demand_none(session.connection, ENLIST)?;
     encryption_keys::enlist(session, ENLIST)?;
     set_back::follow(session, epoch)?;
     if epoch.is_open() {

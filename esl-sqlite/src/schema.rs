@@ -18,8 +18,8 @@
 //! esl_changes   what others than the engine have changed
 //! esl_encryption_keys  which keys secrets are sealed with
 //! esl_link_keys what links to large payloads are signed with
-//! esl_engine    one row: whose epoch it is, which installation this is, and after how many erasures
-//!               the files were cleaned
+//! esl_engine    one row: whose epoch it is, which installation this is, after how many erasures the
+//!               files were cleaned, and whether all is moved to another database
 //! ```
 //!
 //! A delivery is a row in exactly one of `esl_open` and `esl_closed`. In `esl_open`, `due_at` is 0
@@ -332,7 +332,12 @@ CREATE TABLE esl_engine (
     key_ids BLOB,
     erasures_begun INTEGER NOT NULL DEFAULT 0,
     erasures_cleaned INTEGER NOT NULL DEFAULT 0,
-    erasures_washed INTEGER NOT NULL DEFAULT 0
+    erasures_washed INTEGER NOT NULL DEFAULT 0,
+    -- The move to another database, which one that is, what it is called, and when all was there.
+    leaving BLOB,
+    leaving_to BLOB,
+    leaving_to_name TEXT,
+    left_at INTEGER
 );
 INSERT INTO esl_engine (one, worker, epoch, lapses_at, checked_at) VALUES (1, NULL, 0, 0, 0);
 "];

@@ -7,6 +7,7 @@ use std::{
 };
 
 use esl_core::storage::{StorageError, StorageTime};
+use rusqlite::Connection;
 
 use crate::{
     Turn,
@@ -16,6 +17,7 @@ use crate::{
     connection::{Patience, open_checkpointer, open_writer},
     encryption_keys,
     error::translate_io,
+    leaving,
     ownership::Ownership,
     readers::{READERS, Readers},
     schema::migrate,
@@ -55,7 +57,8 @@ impl SqliteStorage {
     /// [`Unavailable`](esl_core::storage::StorageErrorKind::Unavailable) if the folder does not
     /// exist or the file cannot be written; [`Corrupt`](esl_core::storage::StorageErrorKind::Corrupt)
     /// if it is not a database; [`Unsupported`](esl_core::storage::StorageErrorKind::Unsupported) if
-    /// its tables were made by a newer ESL, or if `path` names a database in memory;
+    /// its tables were made by a newer ESL, if it was moved to another database or is being moved, or if
+    /// `path` names a database in memory;
     /// [`KeyMissing`](esl_core::storage::StorageErrorKind::KeyMissing) if secrets in it are encrypted
     /// with a key that is not in the [keyring](SqliteOptions::keyring).
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StorageError> {
@@ -68,12 +71,29 @@ impl SqliteStorage {
     }
 
     pub(crate) fn open_with(path: &Path, options: SqliteOptions) -> Result<Self, StorageError> {
+        Self::open_if(path, options, |connection| leaving::demand_none(connection, OPEN))
+    }
+
+    /// Also one that is being moved to another database, or was.
+    pub(crate) fn open_whatever_it_is_marked_with(
+        path: &Path,
+        options: SqliteOptions,
+    ) -> Result<Self, StorageError> {
+        Self::open_if(path, options, |_| Ok(()))
+    }
+
+    fn open_if(
+        path: &Path,
+        options: SqliteOptions,
+        demand: impl FnOnce(&Connection) -> Result<(), StorageError>,
+    ) -> Result<Self, StorageError> {
         let SqliteOptions { clock, busy_timeout, secrets } = options;
         let secrets = Arc::new(secrets);
         let time = Arc::new(StorageTime::new(clock));
         let patience = Patience::new(busy_timeout);
         let mut connection = open_writer(path, &patience)?;
         migrate(&connection, time.now())?;
+        demand(&connection)?;
         encryption_keys::demand_all(&connection, secrets.keyring.as_ref())?;
         let database = path.canonicalize().map_err(|error| translate_io(OPEN, error))?;
         let trust = Trust::default();

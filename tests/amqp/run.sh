@@ -9,20 +9,8 @@
 # ESL_SERVER_BINARY names a binary to take in place of the one that is built here.
 set -euo pipefail
 
-PIKA=1.4.4
-
 here=$(cd "$(dirname "$0")" && pwd)
 root=$here/../..
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
-packages=${AMQP_CLIENT_DIR:-$scratch/packages}
-mkdir -p "$packages"
-
-python=$packages/python/bin/python
-if [ ! -x "$python" ]; then
-    python3 -m venv "$packages/python"
-fi
-"$python" -m pip install --quiet --disable-pip-version-check "pika==$PIKA"
-
+source "$here/pika.sh"
 source "$root/tests/server_binary.sh"
 "$python" "$here/check.py" "$binary"

@@ -8,7 +8,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use self::traces::{ROWS, Secrets, Trace, Where};
-use crate::support::{Authority, Behaviour, Ended, Folder, Receiver, Server, postgres};
+use crate::support::{Authority, Behaviour, Ended, Folder, Receiver, Server, postgres_url};
 
 const CLIENT_SECRET: &str = "the-clients-secret-0123456789abcdef";
 const GIVEN: &str = "given-to-sign-with-0123";
@@ -370,8 +370,8 @@ async fn commands(world: &mut World, variables: &[(&str, &str)]) {
         }
     }
     // Beside the server that runs, which on Postgres may have others beside it.
-    let of_a_file = if postgres().is_some() { 1 } else { 0 };
-    if postgres().is_none() {
+    let of_a_file = if postgres_url().is_some() { 1 } else { 0 };
+    if postgres_url().is_none() {
         let ended = world.run(&["serve"], variables).await;
         assert_eq!(ended.code, Some(1), "{ended:?}");
     }

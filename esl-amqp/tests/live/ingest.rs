@@ -1,5 +1,7 @@
 //! Events from the queue.
 
+use std::ops::Range;
+
 use esl_amqp::{DEAD_QUEUE, INGEST_EXCHANGE, INGEST_QUEUE, LATER_QUEUE};
 use esl_core::{EventId, Limit, Plan, Tier, storage::StorageErrorKind};
 use lapin::{
@@ -32,6 +34,28 @@ async fn what_comes_is_published_in_its_order_and_acknowledged() {
     link.shutdown().await;
     assert_eq!(world.client.left(INGEST_QUEUE).await, 0);
     world.esl.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_servers_keep_the_order_also_when_one_takes_over_from_another() {
+    let world = World::new().await;
+    let links = [1, 2].map(|_| world.broker().ingest(world.esl.clone()).start());
+    for link in &links {
+        connected(link).await;
+    }
+    let send = async |numbers: Range<u32>| {
+        for number in numbers {
+            let properties = properties(ACME, &format!("order-{number}"));
+            world.client.send(properties, &number.to_string()).await;
+        }
+    };
+    send(0..300).await;
+    let [first, second] = links;
+    first.shutdown().await;
+    send(300..600).await;
+    let all: Vec<String> = (0..600).map(|number| number.to_string()).collect();
+    assert_eq!(world.until_published(ACME, 600).await, all);
+    world.stop(second).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -58,6 +58,8 @@ pub(crate) struct Driver {
     pub(crate) schedule: Notify,
     /// Lanes may have work that nobody told of.
     pub(crate) poll: Notify,
+    /// Engines may have come or gone.
+    pub(crate) engines: Notify,
     /// The engines that share the lanes have changed.
     pub(crate) handover: Notify,
     /// There are events to be expanded.
@@ -128,6 +130,7 @@ impl Driver {
             intake: Notify::new(),
             schedule: Notify::new(),
             poll: Notify::new(),
+            engines: Notify::new(),
             handover: Notify::new(),
             fan_outs: Notify::new(),
             replays: Notify::new(),

@@ -42,6 +42,8 @@ fn follow_renewal(driver: &Arc<Driver>, worker: Worker, renewed: Renewed, asked_
     if let Some(engines) = peers {
         tracing::debug!(engines, "the engines that share the lanes have changed");
         driver.handover.notify_one();
+        // What one that is gone was to have may be this one's.
+        driver.poll.notify_one();
     }
 }
 
@@ -66,7 +68,14 @@ pub(crate) async fn hand_over(driver: Arc<Driver>, stop: CancellationToken) {
 /// Renews the epoch until it is stopped, and begins another when it was lost.
 pub(crate) async fn keep(driver: Arc<Driver>, id: WorkerId, stop: CancellationToken) {
     let mut wait = RENEW_EVERY;
-    while pause(&driver, wait, &stop).await {
+    loop {
+        // Both arms may be dropped: they hold nothing.
+        tokio::select! {
+            biased;
+            goes_on = pause(&driver, wait, &stop) => if !goes_on { return },
+            // A renewal says who is there.
+            () = driver.engines.notified() => {}
+        }
         let asked_at = driver.clock.monotonic();
         let worker = driver.lanes().worker();
         let result = match worker {
@@ -166,6 +175,7 @@ fn follow(driver: &Arc<Driver>, change: Change) {
             driver.poll.notify_one();
         }
         Change::Lanes => driver.poll.notify_one(),
+        Change::Engines => driver.engines.notify_one(),
         Change::Erased(organization) => {
             driver.update(|lanes| lanes.let_go(organization));
         }
@@ -183,8 +193,14 @@ fn follow_anything(driver: &Arc<Driver>) {
     driver.routes.forget_all();
     driver.usages.forget_all();
     driver.update(Lanes::let_go_of_all);
-    for task in [&driver.intake, &driver.poll, &driver.schedule, &driver.replays, &driver.fan_outs]
-    {
+    for task in [
+        &driver.engines,
+        &driver.intake,
+        &driver.poll,
+        &driver.schedule,
+        &driver.replays,
+        &driver.fan_outs,
+    ] {
         task.notify_one();
     }
 }

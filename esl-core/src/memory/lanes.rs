@@ -28,6 +28,7 @@ impl Lanes for MemoryStorage {
         // An earlier epoch of the same worker is over with this, and with it what it owned.
         let row = WorkerRow { epoch, lapses_at: now + EPOCH, handle: self.handle, tenure };
         state.workers.insert(worker, row);
+        state.listeners.tell_others(self.handle, Change::Engines);
         let worker = Worker { id: worker, epoch };
         let renewed = state.renewed(&worker, now);
         Ok((worker, renewed))
@@ -45,7 +46,7 @@ impl Lanes for MemoryStorage {
         let mut state = self.state();
         if state.workers.get(&worker.id).is_some_and(|row| row.epoch == worker.epoch) {
             state.workers.remove(&worker.id);
-            state.listeners.tell_others(self.handle, Change::Lanes);
+            state.listeners.tell_others(self.handle, Change::Engines);
         }
         Ok(())
     }

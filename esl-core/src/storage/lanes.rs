@@ -309,8 +309,10 @@ pub enum Change {
     /// Subscriptions of an organization.
     Subscriptions(OrganizationId),
     /// Lanes got work or became free: a delivery was opened again, events were committed for lanes
-    /// that are not the committer's, or an engine stopped or let go of some.
+    /// that are not the committer's, or an engine let go of some.
     Lanes,
+    /// An engine has begun an epoch or ended it: others share the lanes, and what it owned is free.
+    Engines,
     /// A replay was made.
     Replays,
     /// There is something that is to be published at a time of its own.

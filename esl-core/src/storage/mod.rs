@@ -20,6 +20,7 @@ mod removal;
 mod replays;
 mod schedule;
 mod time;
+pub mod transfer;
 
 pub use commit::{
     Accepted, Audience, Commit, Committed, Expand, FAN_OUT_ABOVE, FanOut, Idempotency, IntakeRow,

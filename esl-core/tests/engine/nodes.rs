@@ -140,11 +140,8 @@ fn nodes_share_the_lanes_also_with_one_that_comes_later() {
             let transport = ScriptedTransport::new(Arc::new(world.clock.clone()));
             let second = engine(2, &world.storage, &world.clock, &transport).wake(joined);
             let second = second.build().await.unwrap();
-            // The first hears of it when it renews its epoch.
-            for _ in 0..20 {
-                world.clock.advance(Duration::from_millis(500));
-                settle_down().await;
-            }
+            // The first hears of it, and lets go of what is to be the other's.
+            settle_down().await;
             for number in 1..=10 {
                 let node = if number % 2 == 0 { &world.esl } else { &second };
                 node.publish(event("person.updated", number)).await.unwrap();
@@ -161,6 +158,35 @@ fn nodes_share_the_lanes_also_with_one_that_comes_later() {
                 assert_eq!([before, after].concat(), (0..=10).collect::<Vec<_>>(), "each once");
             }
             second.shutdown().await;
+        },
+    );
+}
+
+#[test]
+fn what_a_node_had_that_stops_others_take_at_once() {
+    let (wake, joined) = two_wakes();
+    run_with(
+        |builder| builder.wake(wake),
+        |world| async move {
+            const LANES: u64 = 40;
+            let transport = ScriptedTransport::new(Arc::new(world.clock.clone()));
+            let second = engine(2, &world.storage, &world.clock, &transport).wake(joined);
+            let second = second.build().await.unwrap();
+            settle_down().await;
+            for number in 0..LANES {
+                world.subscribe(&number.to_string(), "*").await;
+            }
+            world.publish("person.updated", 0).await;
+            let both = || world.transport.sightings().len() + transport.sightings().len();
+            world.until(|| async { (both() == 40).then_some(()) }).await;
+            assert!(!transport.sightings().is_empty());
+            // Between two renewals.
+            let at = world.clock.monotonic();
+            second.shutdown().await;
+            world.publish("person.updated", 1).await;
+            world.until(|| async { (both() == 80).then_some(()) }).await;
+            let waited = world.clock.monotonic() - at;
+            assert!(waited < Duration::from_secs(1), "{waited:?}");
         },
     );
 }

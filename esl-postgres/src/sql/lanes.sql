@@ -40,7 +40,7 @@ END $$;
 
 -- Begins an epoch. What the worker owned under an earlier one is free, since that is in no row any more.
 CREATE FUNCTION esl.enlist_1(
-    p_now bigint, p_worker uuid, p_lasts_ms bigint, p_takes_lanes bool, p_duty text, p_key_ids bytea
+    p_now bigint, p_author uuid, p_worker uuid, p_lasts_ms bigint, p_takes_lanes bool, p_duty text, p_key_ids bytea
 )
 RETURNS TABLE (epoch int, at bigint, leads bool, peers uuid[])
 LANGUAGE plpgsql AS $$
@@ -57,6 +57,7 @@ BEGIN
         PERFORM pg_advisory_xact_lock(esl.class_1(), v_former);
     END IF;
     PERFORM esl.demand_keys_1(p_key_ids);
+    PERFORM esl.demand_arrived_1();
     v_now := esl.now_1(p_now);
     INSERT INTO esl.workers AS w (id, epoch, lapses_at, takes_lanes, duty, key_ids)
         VALUES (
@@ -65,6 +66,7 @@ BEGIN
         ON CONFLICT (id) DO UPDATE SET epoch = excluded.epoch, lapses_at = excluded.lapses_at,
             takes_lanes = excluded.takes_lanes, duty = excluded.duty, key_ids = excluded.key_ids
         RETURNING w.epoch INTO v_epoch;
+    INSERT INTO esl.changes (author, kind, at) VALUES (p_author, 9, v_now);
     RETURN QUERY SELECT v_epoch, s.at, s.leads, s.peers
         FROM esl.standing_1(v_now, v_epoch, p_duty) s;
 END $$;
@@ -108,14 +110,16 @@ BEGIN
         RETURN false;
     END IF;
     DELETE FROM esl.owners o WHERE o.epoch = p_epoch;
-    INSERT INTO esl.changes (author, kind, at) VALUES (p_author, 2, esl.now_1(p_now));
+    INSERT INTO esl.changes (author, kind, at) VALUES (p_author, 9, esl.now_1(p_now));
     RETURN true;
 END $$;
 
 -- Takes those of the lanes that are free, and says which are the worker's now. There is one row for each
 -- lane, which is written over only if the epoch in it does not run, and no epoch runs again that once did
 -- not: so nobody's lane is taken, and of two who take one it is one's.
-CREATE FUNCTION esl.take_1(p_now bigint, p_worker uuid, p_epoch int, p_lanes bigint[])
+CREATE FUNCTION esl.take_1(
+    p_now bigint, p_worker uuid, p_epoch int, p_lanes bigint[], p_call bigint
+)
 RETURNS SETOF bigint
 LANGUAGE plpgsql
 SET enable_seqscan = off
@@ -148,18 +152,23 @@ BEGIN
     v_now := esl.now_1(p_now);
     PERFORM esl.demand_running_1(p_worker, p_epoch, v_now);
     RETURN QUERY
-        INSERT INTO esl.owners AS o (lane, epoch)
-            SELECT s.lane, p_epoch
+        INSERT INTO esl.owners AS o (lane, epoch, call)
+            SELECT s.lane, p_epoch, p_call
             FROM esl.subscriptions s JOIN esl.organizations g ON g.key = s.organization
             WHERE s.lane = ANY (p_lanes) AND s.deleted_at IS NULL AND g.deleted_at IS NULL
             ORDER BY s.lane
-        ON CONFLICT (lane) DO UPDATE SET epoch = excluded.epoch
+        ON CONFLICT (lane) DO UPDATE SET epoch = excluded.epoch,
+            call = CASE o.epoch WHEN excluded.epoch THEN greatest(o.call, excluded.call)
+                ELSE excluded.call END
             WHERE o.epoch = excluded.epoch OR NOT esl.is_running_1(o.epoch, v_now)
         RETURNING o.lane;
 END $$;
 
--- Lets go of lanes; says whether of any. Whoever does that has settled everything of them.
-CREATE FUNCTION esl.release_1(p_now bigint, p_author uuid, p_epoch int, p_lanes bigint[])
+-- Lets go of lanes; says whether of any. Whoever does that has settled everything of them. A call that comes
+-- late, from a connection that was given up, leaves what its worker has taken since.
+CREATE FUNCTION esl.release_1(
+    p_now bigint, p_author uuid, p_epoch int, p_lanes bigint[], p_call bigint
+)
 RETURNS bool
 LANGUAGE plpgsql
 SET enable_seqscan = off
@@ -171,7 +180,9 @@ SET plan_cache_mode = force_generic_plan
 AS $$
 BEGIN
     PERFORM esl.begin_1(p_now);
-    DELETE FROM esl.owners o WHERE o.lane = ANY (p_lanes) AND o.epoch = p_epoch;
+    -- Put so that no plan goes through all that the epoch owns.
+    DELETE FROM esl.owners o
+        WHERE o.lane = ANY (p_lanes) AND o.epoch + 0 = p_epoch AND o.call < p_call;
     IF NOT FOUND THEN
         RETURN false;
     END IF;

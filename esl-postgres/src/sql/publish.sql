@@ -47,6 +47,7 @@ BEGIN
             v_bytes, v_bytes_max USING ERRCODE = 'ESL03';
     END IF;
     PERFORM esl.begin_publishing_1();
+    PERFORM esl.demand_arrived_1();
     v_id := coalesce(v_id, esl.new_ulid_1(v_at));
     INSERT INTO esl.intake
         (organization, event_id, event_type, timestamp, data, changes, metadata, chose_id)
@@ -73,6 +74,7 @@ BEGIN
         RETURN false;
     END IF;
     PERFORM esl.begin_publishing_1();
+    PERFORM esl.demand_arrived_1();
     INSERT INTO esl.intake (organization, event_id, event_type, timestamp, digest, body, changes)
         VALUES (p_organization, p_event, p_type, p_timestamp, p_digest, p_body, p_changes);
     RETURN true;

@@ -21,6 +21,17 @@ CREATE TABLE esl.settings (
 );
 INSERT INTO esl.settings DEFAULT VALUES;
 
+-- The move of another storage's rows to here, if there is one or was: no engine starts until it is finished.
+CREATE TABLE esl.transfer (
+    one bool PRIMARY KEY DEFAULT true CHECK (one),
+    id uuid NOT NULL,
+    begun_at bigint NOT NULL,
+    -- The last row that came: its table, and its key.
+    last_table text,
+    last_key bytea,
+    arrived_at bigint
+);
+
 -- Engines
 
 CREATE SEQUENCE esl.epochs AS int;
@@ -45,7 +56,9 @@ CREATE TABLE esl.leaders (
 -- Whose a lane is. Apart from the lane's state, so that those who take and those who settle never meet.
 CREATE TABLE esl.owners (
     lane bigint PRIMARY KEY,
-    epoch int NOT NULL
+    epoch int NOT NULL,
+    -- Of the last call that has taken it: one that was made before does not let go of it.
+    call bigint NOT NULL
 ) WITH (fillfactor = 70);
 CREATE INDEX owners_by_epoch ON esl.owners (epoch);
 

@@ -47,6 +47,15 @@ BEGIN
     RETURN esl.now_1(p_now);
 END $$;
 
+-- Refuses a database to which another storage's rows are still being moved.
+CREATE FUNCTION esl.demand_arrived_1() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM esl.transfer t WHERE t.arrived_at IS NULL) THEN
+        RAISE EXCEPTION 'another database is being moved to this one, and that is not finished'
+            USING ERRCODE = 'ESL05';
+    END IF;
+END $$;
+
 -- Locks an organization that is not deleted, as whoever changes what is its own does first of all, and says
 -- what it is. The time is that after the wait.
 CREATE FUNCTION esl.lock_1(p_now bigint, p_organization uuid)

@@ -45,8 +45,11 @@ pub(crate) struct Observer {
 
 impl Observer {
     pub(crate) async fn connect() -> Self {
-        let (client, connection) =
-            tokio_postgres::connect(url(), NoTls).await.expect("a connection");
+        Self::connect_to(url()).await
+    }
+
+    pub(crate) async fn connect_to(url: &str) -> Self {
+        let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("a connection");
         let connection = tokio::spawn(async move { _ = connection.await });
         Self { client, connection }
     }
@@ -61,6 +64,15 @@ impl Drop for Observer {
     fn drop(&mut self) {
         self.connection.abort();
     }
+}
+
+/// A database on a server of our own in which nobody else keeps anything from being vacuumed: its URL.
+pub(crate) async fn new_database() -> String {
+    let name = new_schema();
+    let observer = Observer::connect().await;
+    let create = format!("CREATE DATABASE {name}");
+    observer.client.batch_execute(&create).await.expect("it can be made");
+    url().replace("@/postgres?", &format!("@/{name}?"))
 }
 
 fn cluster() -> &'static Cluster {
@@ -118,6 +130,7 @@ impl Cluster {
             .env("ESL_TEST_PORT", port.to_string())
             .env("ESL_TEST_CERTIFICATE", certified.cert.pem())
             .env("ESL_TEST_KEY", certified.signing_key.serialize_pem())
+            .env("ESL_TEST_POSTGRES_OPTIONS", crate::SERVER_OPTIONS)
             .stdout(Stdio::piped());
         let mut script = command.spawn().expect("the script that starts a server runs");
         let mut line = String::new();

@@ -20,3 +20,6 @@ mod reading;
 mod removing;
 mod tls;
 mod world;
+
+/// What the server is started with, beside what it needs: nothing of it is to last.
+const SERVER_OPTIONS: &str = "-c fsync=off -c full_page_writes=off";

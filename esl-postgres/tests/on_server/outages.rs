@@ -249,3 +249,28 @@ async fn a_lane_is_taken_over_only_when_what_was_begun_for_it_is_over() {
     let late = world.storage.take(&worker, &[lane]).await.unwrap_err();
     assert_eq!(late.kind(), StorageErrorKind::Fenced);
 }
+
+#[tokio::test]
+async fn letting_go_that_comes_late_leaves_what_was_taken_since() {
+    let world = Publisher::new().await;
+    let organization = world.organization().await;
+    let lane = world.lane(organization).await;
+    let worker = world.storage.enlist(worker_id(), Tenure::default()).await.unwrap().0;
+    world.storage.take(&worker, &[lane]).await.unwrap();
+    world.storage.release(&worker, &[lane]).await.unwrap();
+    world.storage.take(&worker, &[lane]).await.unwrap();
+    // The release once more, from a connection that was given up.
+    let observer = Observer::connect().await;
+    let release = format!(
+        "SELECT {}.release_1(NULL, '00000000-0000-0000-0000-000000000001', $1, ARRAY[$2::bigint], 2)",
+        world.schema
+    );
+    let epoch = i32::try_from(worker.epoch).unwrap();
+    let number = i64::try_from(lane.get()).unwrap();
+    let late = observer.client.query_one(&release, &[&epoch, &number]).await.unwrap();
+    assert!(!late.get::<_, bool>(0));
+    let other = world.storage.enlist(worker_id(), Tenure::default()).await.unwrap().0;
+    assert_eq!(world.storage.take(&other, &[lane]).await.unwrap().len(), 0, "it is not free");
+    world.storage.release(&worker, &[lane]).await.unwrap();
+    assert_eq!(world.storage.take(&other, &[lane]).await.unwrap().len(), 1);
+}

@@ -9,6 +9,7 @@ mod erasure;
 mod failures;
 mod foreign;
 mod kill;
+mod leaving;
 mod opening;
 mod outbox;
 mod remnants;

@@ -11,7 +11,7 @@ use esl_sqlite::{SqliteStorage, publish_in, rusqlite::Connection};
 
 use crate::{World, text, worker_id};
 
-async fn prepare(world: &World) -> Prepared {
+pub(crate) async fn prepare(world: &World) -> Prepared {
     let data = serde_json::json!({ "name": "John" });
     let event = NewEvent::new(world.organization, "person.created".parse().unwrap(), &data);
     Esl::publisher(world.storage.clone()).prepare(event.unwrap()).await.unwrap()

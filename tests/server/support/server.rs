@@ -56,7 +56,7 @@ impl Folder {
 
     /// What is in Postgres, where the state is there.
     pub(crate) async fn rows(&self) -> Option<Vec<u8>> {
-        let url = postgres()?;
+        let url = postgres_url()?;
         Some(Postgres::connect(&url).await.rows(&self.schema).await)
     }
 
@@ -65,7 +65,7 @@ impl Folder {
         let id = OrganizationId::from_bytes(fastrand::u128(..).to_be_bytes());
         let organization = Organization::new(id, name, SystemClock::new().utc());
         let actor = Actor::APPLICATION;
-        let made = match postgres() {
+        let made = match postgres_url() {
             Some(url) => {
                 let options = PostgresStorage::options().schema(&self.schema);
                 let storage = options.open(&url).await.expect("it opens");
@@ -136,7 +136,7 @@ impl Folder {
     /// The variables of the set-up that all cases are tried in.
     fn set_up(&self) -> Vec<(&'static str, String)> {
         let mut variables = Vec::new();
-        if let Some(url) = postgres() {
+        if let Some(url) = postgres_url() {
             let blobs = format!("file://{}.blobs", self.database().display());
             variables.extend([
                 ("ESL_DATABASE_URL", url),
@@ -180,7 +180,7 @@ impl Folder {
 }
 
 /// The server of Postgres, in the set-ups that have one.
-pub(crate) fn postgres() -> Option<String> {
+pub(crate) fn postgres_url() -> Option<String> {
     std::env::var("ESL_TEST_DATABASE_URL").ok()
 }
 

@@ -139,6 +139,7 @@ pub(super) async fn whoever_waits_for_changes_is_woken(world: World) {
             }
             Change::Subscriptions(_)
             | Change::Lanes
+            | Change::Engines
             | Change::Replays
             | Change::Erased(_)
             | Change::Schedule
@@ -196,6 +197,20 @@ pub(super) async fn events_for_another_engines_lane_are_heard_by_it(world: World
     hear(&*beside, Change::Lanes).await;
     let claimed = beside.claim(&other, &[want(lane)], PLENTY).await.expect(WORKS);
     assert_eq!(claimed[0].due.len(), 1);
+}
+
+pub(super) async fn an_engine_that_comes_or_goes_is_heard_by_the_others(world: World) {
+    if world.engines() == Engines::One {
+        return;
+    }
+    let (one, _) = world.storage.enlist(world.worker_id(), Tenure::default()).await.expect(WORKS);
+    let beside = world.another_handle().await;
+    let (other, _) = beside.enlist(world.worker_id(), Tenure::default()).await.expect(WORKS);
+    hear(&*world.storage, Change::Engines).await;
+    assert_eq!(world.storage.renew(&one).await.expect(WORKS).peers.len(), 2);
+    beside.resign(&other).await.expect(WORKS);
+    hear(&*world.storage, Change::Engines).await;
+    assert_eq!(world.storage.renew(&one).await.expect(WORKS).peers, [one.id]);
 }
 
 pub(super) async fn seqs_have_no_gaps_over_several_engines(world: World) {

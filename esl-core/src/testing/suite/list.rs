@@ -182,6 +182,7 @@ macro_rules! storage_suite {
                 what_one_handle_writes_the_others_read,
                 a_route_version_raised_elsewhere_holds_for_the_next_commit,
                 events_for_another_engines_lane_are_heard_by_it,
+                an_engine_that_comes_or_goes_is_heard_by_the_others,
                 seqs_have_no_gaps_over_several_engines;
             intake:
                 intake_rows_come_in_their_order,

@@ -8,12 +8,13 @@ use std::{
 
 use serde_json::Value;
 
-use crate::cluster::{self, Own};
+use crate::cluster::Own;
 
 /// Reads what connections to [`Watch::url`] have made the server do.
 pub(crate) struct Watch {
     own: &'static Own,
     name: String,
+    database: String,
     /// Settings of the connections, beside those that make the server write.
     settings: &'static [(&'static str, &'static str)],
     read_to: u64,
@@ -31,9 +32,10 @@ pub(crate) struct Ran {
 
 impl Watch {
     /// Of connections under a name.
-    pub(crate) fn new(own: &'static Own, name: &str) -> Self {
+    pub(crate) fn new(own: &'static Own, name: &str, database: &str) -> Self {
         let read_to = own.log().metadata().expect("there is a log").len();
-        Self { own, name: name.to_owned(), settings: &[], read_to }
+        let (name, database) = (name.to_owned(), database.to_owned());
+        Self { own, name, database, settings: &[], read_to }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -52,7 +54,7 @@ impl Watch {
         {
             options.push_str(&format!("-c%20{setting}%3D{value}%20"));
         }
-        format!("{}&application_name={}&options={options}", cluster::url(), self.name)
+        format!("{}&application_name={}&options={options}", self.database, self.name)
     }
 
     /// From now on the server plans as it does by default.

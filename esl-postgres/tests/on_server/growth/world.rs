@@ -64,7 +64,7 @@ pub(super) struct Tenant {
 impl World {
     pub(super) async fn new(own: &'static Own) -> Self {
         let schema = cluster::new_schema();
-        let watch = Watch::new(own, &schema);
+        let watch = Watch::new(own, &schema, cluster::url());
         let (storage, hand) = (open(&watch, &schema).await, by_hand().await);
         let ids = [1, 2, 3, 4].map(|number| OrganizationId::from_ulid(ulid(number)));
         for id in ids {
