@@ -283,9 +283,9 @@ fn share(all: usize, shares: usize, place: usize) -> usize {
 const HOT: OrganizationId = OrganizationId::from_bytes([20; 16]);
 const MANY: [OrganizationId; 12] = {
     let mut many = [HOT; 12];
-    let mut number = 0;
-    while number < many.len() {
-        many[number] = OrganizationId::from_bytes([21 + number as u8; 16]);
+    let mut number: u8 = 0;
+    while (number as usize) < many.len() {
+        many[number as usize] = OrganizationId::from_bytes([21 + number; 16]);
         number += 1;
     }
     many
