@@ -283,9 +283,10 @@ fn share(all: usize, shares: usize, place: usize) -> usize {
 const HOT: OrganizationId = OrganizationId::from_bytes([20; 16]);
 const MANY: [OrganizationId; 12] = {
     let mut many = [HOT; 12];
-    let mut number = 0;
-    while number < many.len() {
-        many[number] = OrganizationId::from_bytes([21 + number as u8; 16]);
+    let (mut index, mut number) = (0, 21);
+    while index < many.len() {
+        many[index] = OrganizationId::from_bytes([number; 16]);
+        index += 1;
         number += 1;
     }
     many

@@ -136,14 +136,19 @@ enum Failed {
 }
 
 /// A group as arrays, for one function or the other.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 enum Arrays<'u> {
-    Plain(Plain<'u>),
-    Flat(Flat<'u>),
+    Plain(Box<Plain<'u>>),
+    Flat(Box<Flat<'u>>),
 }
 
 impl<'u> Arrays<'u> {
     fn of(units: &'u [Unit]) -> Self {
-        plain(units).map_or_else(|| Self::Flat(flatten(units)), Self::Plain)
+        plain(units).map_or_else(|| Self::flat(units), |plain| Self::Plain(Box::new(plain)))
+    }
+
+    fn flat(units: &'u [Unit]) -> Self {
+        Self::Flat(Box::new(flatten(units)))
     }
 }
 
@@ -214,7 +219,7 @@ impl Work {
             };
             match failed {
                 // From here on it is the other function's, whose answer the ledger then has.
-                Failed::NotPlain => arrays = Arrays::Flat(flatten(units)),
+                Failed::NotPlain => arrays = Arrays::flat(units),
                 Failed::Refused(error) => return Err(error),
                 Failed::Repeat(error) => {
                     repeats += 1;
