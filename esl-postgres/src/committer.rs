@@ -136,7 +136,6 @@ enum Failed {
 }
 
 /// A group as arrays, for one function or the other.
-#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 enum Arrays<'u> {
     Plain(Box<Plain<'u>>),
     Flat(Box<Flat<'u>>),
