@@ -42,17 +42,17 @@ async fn no_call_costs_more_the_more_there_is() {
     for _ in 0..CALLS {
         world.costs().await;
     }
-    let few = world.costs().await;
+    let few = world.least_costs().await;
     world.grow_by(MANY - FEW).await;
-    let mut wrong = world.costs().await.beyond(&few, "planned when there was little");
+    let mut wrong = world.least_costs().await.beyond(&few, "planned when there was little");
     world.reconnect().await;
     // Functions are read from the catalogue once.
     world.costs().await;
-    wrong.extend(world.costs().await.beyond(&few, "planned without statistics"));
+    wrong.extend(world.least_costs().await.beyond(&few, "planned without statistics"));
     world.analyze().await;
     world.reconnect_through_a_pooler().await;
     world.costs().await;
-    wrong.extend(world.costs().await.beyond(&few, "planned with statistics"));
+    wrong.extend(world.least_costs().await.beyond(&few, "planned with statistics"));
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 
@@ -109,6 +109,17 @@ fn dearest(ran: &[Ran]) -> String {
 const ROWS_MAX: u64 = 2_000;
 
 impl World {
+    /// What each call costs when nothing comes in between: whoever makes tables, in whatever database of the
+    /// server, has all connections read the catalogue once more.
+    async fn least_costs(&mut self) -> Costs {
+        let (first, second) = (self.costs().await, self.costs().await);
+        let both = first.0.into_iter().zip(second.0);
+        let less = both.map(|((call, first), (_, second))| {
+            (call, if blocks(&first) < blocks(&second) { first } else { second })
+        });
+        Costs(less.collect())
+    }
+
     /// What each call costs. Each does the same whenever it is called, and leaves as much behind.
     async fn costs(&mut self) -> Costs {
         let mut costs = Costs::default();
