@@ -137,6 +137,11 @@ impl Client {
         .await
     }
 
+    /// Waits until all messages of a queue are with whoever consumes.
+    pub(crate) async fn until_taken(&self, queue: &str) {
+        soon(async { while self.look(queue).await.0 > 0 {} }).await;
+    }
+
     /// Messages and consumers.
     async fn look(&self, queue: &str) -> (u32, u32) {
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
