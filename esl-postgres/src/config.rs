@@ -295,10 +295,12 @@ impl Options {
         let mode = match self.mode.as_deref() {
             None if hosts.iter().all(is_local) => SslMode::Prefer,
             None | Some("verify-full" | "require") => SslMode::Require,
-            Some("prefer") => SslMode::Prefer,
+            // Whoever is on the way there could say that the server has no TLS.
+            Some("prefer") if hosts.iter().all(is_local) => SslMode::Prefer,
             Some("disable") => SslMode::Disable,
             Some(_) => {
-                let expected = "sslmode must be `verify-full`, `require`, `prefer` or `disable`";
+                let expected = "sslmode must be `verify-full`, `require` or `disable`; `prefer` is for \
+                                this machine alone, since elsewhere anybody in between could refuse TLS";
                 return Err(wrong_url(expected));
             }
         };
@@ -366,7 +368,7 @@ mod tests {
             ("postgres://u@db.internal/app", (SslMode::Require, true)),
             ("postgresql://u@db.internal/app?sslmode=verify-full", (SslMode::Require, true)),
             ("postgres://u@db.internal/app?sslmode=require", (SslMode::Require, true)),
-            ("postgres://u@db.internal/app?sslmode=prefer", (SslMode::Prefer, true)),
+            ("postgres://u@localhost/app?sslmode=prefer", (SslMode::Prefer, true)),
             ("postgres://u@db.internal/app?sslmode=disable", (SslMode::Disable, false)),
             ("postgres://u@localhost/app", (SslMode::Prefer, true)),
             ("postgres://u@127.0.0.1:6543/app", (SslMode::Prefer, true)),

@@ -29,7 +29,8 @@ use crate::{
 /// What the task has.
 pub(crate) struct Listener {
     pub(crate) handle: Id16,
-    pub(crate) connector: Connector,
+    /// Where to listen, if not where all else is done.
+    pub(crate) elsewhere: Option<Connector>,
     pub(crate) database: Arc<Database>,
     pub(crate) changes: Arc<Changes>,
     pub(crate) notifier: Arc<Notifier>,
@@ -78,18 +79,33 @@ impl Listener {
         self.changes.wanted().await;
         let mut is_deaf = false;
         let mut pause = PAUSE;
+        let mut misses = 0;
         loop {
-            let (ended, has_looked) = self.listen(&mut is_deaf).await;
+            let elsewhere = self.elsewhere.clone().filter(|_| misses < MISSES_MAX);
+            let (ended, has_looked) = self.listen(elsewhere.as_ref(), &mut is_deaf).await;
             tracing::debug!(error = &ended as &dyn std::error::Error, "listening begins anew");
+            misses = if has_looked { 0 } else { misses + 1 };
+            if misses == MISSES_MAX && self.elsewhere.is_some() {
+                tracing::warn!(
+                    error = &ended as &dyn std::error::Error,
+                    "the connection for listening does not work; what others change is looked for \
+                     through the others"
+                );
+            }
             pause = if has_looked { PAUSE } else { (pause * 2).min(PAUSE_MAX) };
             sleep(pause).await;
         }
     }
 
     /// Listens on one connection; says what has ended it, and whether it was of use before.
-    async fn listen(&mut self, is_deaf: &mut bool) -> (StorageError, bool) {
+    async fn listen(
+        &mut self,
+        elsewhere: Option<&Connector>,
+        is_deaf: &mut bool,
+    ) -> (StorageError, bool) {
         let heard = Arc::new(Heard::default());
-        let connected = self.connect(&heard).await;
+        let connector = elsewhere.unwrap_or_else(|| self.database.connector());
+        let connected = self.connect(connector, &heard).await;
         let line = match connected {
             Ok(line) => line,
             Err(error) => return (error, false),
@@ -99,12 +115,16 @@ impl Listener {
         (ended, self.position.moment.at > began)
     }
 
-    async fn connect(&self, heard: &Arc<Heard>) -> Result<Line, StorageError> {
+    async fn connect(
+        &self,
+        connector: &Connector,
+        heard: &Arc<Heard>,
+    ) -> Result<Line, StorageError> {
         let (hears, me) = (Arc::clone(heard), self.handle);
         let changes = Arc::clone(&self.changes);
         let channel = self.database.schema().name();
         let is_ours = channel.to_owned();
-        let line = self.connector.connect_listening(move |said| match said {
+        let line = connector.connect_listening(move |said| match said {
             Some((channel, text)) if channel == is_ours => match Note::read(text, me) {
                 Some(Note::Look) => hears.note(|state| state.look = true),
                 Some(Note::Lanes(lanes)) => changes.hint(lanes),
@@ -305,6 +325,9 @@ FROM s CROSS JOIN i LEFT JOIN c ON true";
 /// A handle that nobody uses for a week is forgotten.
 const SHOW: &str = "UPDATE esl.handles SET used_at = esl.now_1(NULL) WHERE id = $1";
 const SHOW_EVERY: Duration = Duration::from_secs(6 * 60 * 60);
+
+/// So often in a row listening elsewhere may fail before it is done where all else is.
+const MISSES_MAX: u32 = 3;
 
 /// Rows of the intake that are told apart.
 const WINDOW: i64 = 1000;

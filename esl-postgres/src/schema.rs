@@ -100,10 +100,13 @@ pub(crate) async fn migrate(client: &mut Client, schema: &Schema) -> Result<(), 
         )
         .await
         .map_err(failed)?;
-    transaction
-        .batch_execute(&schema.sql(CREATE_MIGRATIONS).replace("SCHEMA_NAME", schema.name()))
-        .await
-        .map_err(failed)?;
+    let name = format!("\"{}\"", schema.name());
+    let row = transaction.query_typed_one(HAS_SCHEMA, parameters![name]).await.map_err(failed)?;
+    // `IF NOT EXISTS` would take the right to create one in any case.
+    if !row.try_get::<_, bool>(0).map_err(failed)? {
+        transaction.batch_execute(&format!("CREATE SCHEMA {name}")).await.map_err(failed)?;
+    }
+    transaction.batch_execute(&schema.sql(CREATE_MIGRATIONS)).await.map_err(failed)?;
     let row = transaction.query_typed_one(&schema.sql(VERSION), &[]).await.map_err(failed)?;
     let found = Found::read(&row).map_err(failed)?;
     found.demand_known()?;
@@ -182,18 +185,21 @@ pub(crate) async fn demand_makeable(client: &Client, schema: &Schema) -> Result<
     Err(StorageError::new(StorageErrorKind::Unavailable, OPEN).with_source(message))
 }
 
-/// `CREATE SCHEMA IF NOT EXISTS` takes the right to create one in any case.
+/// The schema may have been made for us by somebody who lets us make no other.
 const MAY_CREATE: &str = "
-SELECT has_database_privilege(current_database(), 'CREATE')
-   AND coalesce(has_schema_privilege(to_regnamespace($1)::oid, 'CREATE'), true)";
+SELECT coalesce(
+    has_schema_privilege(to_regnamespace($1)::oid, 'CREATE'),
+    has_database_privilege(current_database(), 'CREATE')
+)";
 
-const CREATE_MIGRATIONS: &str = r#"
-CREATE SCHEMA IF NOT EXISTS "SCHEMA_NAME";
+const HAS_SCHEMA: &str = "SELECT to_regnamespace($1) IS NOT NULL";
+
+const CREATE_MIGRATIONS: &str = "
 CREATE TABLE IF NOT EXISTS esl.migrations (
     version int PRIMARY KEY,
     applied_at bigint NOT NULL DEFAULT floor(extract(epoch FROM clock_timestamp()) * 1000),
     oldest_reader int NOT NULL
-)"#;
+)";
 
 const VERSION: &str = "
 SELECT coalesce(max(version), 0), coalesce(max(oldest_reader), 0) FROM esl.migrations";

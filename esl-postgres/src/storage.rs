@@ -127,10 +127,7 @@ impl PostgresStorage {
         let notifier = Arc::new(Notifier::start(handle, Arc::clone(&database)));
         let listener = Listener {
             handle,
-            connector: match &listen_on {
-                Some(target) => Connector::new(target)?,
-                None => database.connector().clone(),
-            },
+            elsewhere: listen_on.as_ref().map(Connector::new).transpose()?,
             database: Arc::clone(&database),
             changes: Arc::clone(&changes),
             notifier: Arc::clone(&notifier),

@@ -67,6 +67,18 @@ async fn a_listener_whose_connection_is_ended_has_missed_nothing() {
 }
 
 #[tokio::test]
+async fn whoever_cannot_listen_where_it_is_to_hears_all_the_same() {
+    let schema = cluster::new_schema();
+    let options = PostgresStorage::options().schema(&schema).may_lose_everything();
+    // Nobody is there.
+    let options = options.listen_on("postgres://esl@127.0.0.1:1/app?sslmode=disable");
+    let storage = options.open(cluster::url()).await.unwrap();
+    let other = open(&schema, cluster::url()).await;
+    organization(&other, 1).await;
+    hear(&storage, Change::Tenancy).await;
+}
+
+#[tokio::test]
 async fn what_an_application_writes_into_the_intake_is_heard() {
     let schema = cluster::new_schema();
     let storage = open(&schema, cluster::url()).await;

@@ -56,15 +56,33 @@ async fn whether_a_schema_is_there_is_asked_without_making_it() {
     assert_eq!(error.kind(), StorageErrorKind::Unsupported);
 }
 
-#[tokio::test]
-async fn a_schema_that_the_user_may_not_make_is_refused_before_it_is_tried() {
-    let schema = cluster::new_schema();
+/// A user who may make no schema, and the URL by which everything is done in its name.
+async fn reader(schema: &str) -> (String, String) {
     let role = format!("{schema}_reader");
     let observer = cluster::Observer::connect().await;
     let made = observer.client.batch_execute(&format!("CREATE ROLE {role}")).await;
     made.expect("the tests may make roles");
     let separator = if cluster::url().contains('?') { '&' } else { '?' };
     let url = format!("{}{separator}options=-c%20role%3D{role}", cluster::url());
+    (role, url)
+}
+
+#[tokio::test]
+async fn a_schema_that_was_made_for_the_user_is_enough() {
+    let schema = cluster::new_schema();
+    let (role, url) = reader(&schema).await;
+    let observer = cluster::Observer::connect().await;
+    let make = format!("CREATE SCHEMA {schema} AUTHORIZATION {role}");
+    observer.client.batch_execute(&make).await.expect("the tests may make schemas");
+    assert!(!options(&schema).is_there(&url).await.expect("it can be filled"));
+    options(&schema).open(&url).await.expect("it opens");
+    assert!(options(&schema).is_there(&url).await.expect("it opens"));
+}
+
+#[tokio::test]
+async fn a_schema_that_the_user_may_not_make_is_refused_before_it_is_tried() {
+    let schema = cluster::new_schema();
+    let (_, url) = reader(&schema).await;
     let error = options(&schema).is_there(&url).await.expect_err("it may not");
     assert_eq!(error.kind(), StorageErrorKind::Unavailable);
     let why = error.source().expect("a reason").to_string();
