@@ -91,7 +91,7 @@ impl fmt::Display for StorageErrorKind {
             Self::Unavailable => "it is unavailable",
             Self::NotFound => "not found",
             Self::Gone => "it was erased, or removed because it was old",
-            Self::Fenced => "another engine has it",
+            Self::Fenced => "another engine has it, or its time is over",
             Self::Unsupported => "it is not supported",
             Self::KeyMissing => "its secrets are encrypted with a key that was not given",
         })
