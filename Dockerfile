@@ -20,7 +20,7 @@ WORKDIR /var/lib/esl
 VOLUME /var/lib/esl
 ENV ESL_LISTEN=0.0.0.0:8080
 EXPOSE 8080
-HEALTHCHECK --interval=5s --timeout=3s --start-period=10s \
+HEALTHCHECK --interval=5s --timeout=5s --start-period=10s \
     CMD ["curl", "--fail", "--silent", "--output", "/dev/null", "http://127.0.0.1:8080/health"]
 # A stop in order takes ESL_SHUTDOWN_GRACE at most; see docs/operations.md.
 STOPSIGNAL SIGTERM

@@ -52,9 +52,12 @@ async fn first_organization(
         [] => {
             let organization = credentials::organization(ORGANIZATION, clock);
             let id = organization.id;
-            let created = storage.create_organization(organization, &Actor::Operator).await;
-            created.context("could not make the first organization")?;
-            Ok(Some(id))
+            match storage.create_organization(organization, &Actor::Operator).await {
+                Ok(()) => Ok(Some(id)),
+                // Another node has its first start at this moment.
+                Err(error) if error.kind() == StorageErrorKind::Conflict => Ok(None),
+                Err(error) => Err(error).context("could not make the first organization"),
+            }
         }
         [only] if only.name == ORGANIZATION => {
             let first = Page { after: None, limit: 1 };
