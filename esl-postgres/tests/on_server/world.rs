@@ -78,7 +78,11 @@ impl World {
 
 /// Somebody who writes into the tables by hand.
 pub(crate) async fn by_hand() -> Client {
-    let (client, connection) = tokio_postgres::connect(cluster::url(), NoTls).await.unwrap();
+    by_hand_at(cluster::url()).await
+}
+
+pub(crate) async fn by_hand_at(url: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
     tokio::spawn(connection);
     client
 }

@@ -21,7 +21,7 @@ use ulid::Ulid;
 use super::plans::Watch;
 use crate::{
     cluster::{self, Own},
-    world::by_hand,
+    world::by_hand_at,
 };
 
 /// A database in which there is some of everything: the more events there are, the more of all else.
@@ -64,8 +64,11 @@ pub(super) struct Tenant {
 impl World {
     pub(super) async fn new(own: &'static Own) -> Self {
         let schema = cluster::new_schema();
-        let watch = Watch::new(own, &schema, cluster::url());
-        let (storage, hand) = (open(&watch, &schema).await, by_hand().await);
+        // What is gone from tables and indexes costs nothing once no snapshot can see it, of others in the
+        // same database.
+        let database = cluster::new_database().await;
+        let watch = Watch::new(own, &schema, &database);
+        let (storage, hand) = (open(&watch, &schema).await, by_hand_at(&database).await);
         let ids = [1, 2, 3, 4].map(|number| OrganizationId::from_ulid(ulid(number)));
         for id in ids {
             create_organization(&storage, id).await;
