@@ -91,6 +91,7 @@ impl Server {
                 let said = ["output", "errors"].map(|name| fs::read_to_string(folder.join(name)));
                 panic!("RabbitMQ does not start: {said:?}");
             }
+            // Another process: nothing but trying says that it is there.
             sleep(Duration::from_millis(100));
         }
     }

@@ -192,10 +192,11 @@ async fn hints_name_the_lanes_to_all_others() {
     let own = timeout(Duration::from_millis(100), wakes.listen()).await;
     assert!(own.is_err(), "one's own hints are for others: {own:?}");
     // Who does not ask for hints hears that there is something.
-    let told = tokio::spawn(async move { hear(&third, Change::Lanes).await });
-    while !told.is_finished() {
+    let mut told = tokio::spawn(async move { hear(&third, Change::Lanes).await });
+    loop {
         wakes.notify(&lanes);
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        if let Ok(told) = timeout(Duration::from_millis(20), &mut told).await {
+            return told.unwrap();
+        }
     }
-    told.await.unwrap();
 }
