@@ -339,6 +339,16 @@ mod tests {
         assert!(!message.contains("password"), "{message}");
     }
 
+    #[test]
+    fn what_grants_access_in_a_url_is_in_no_fault_wherever_it_was_put() {
+        for url in ["https://user:password@host/", "host?sig=password"] {
+            for variable in VARIABLES.iter().filter(|variable| variable.exposure == Exposure::Url) {
+                let Err(faults) = config(&[(variable.name, url)]) else { continue };
+                assert!(!faults.to_string().contains("password"), "{faults}");
+            }
+        }
+    }
+
     #[cfg(unix)]
     #[test]
     fn a_value_that_is_not_text_is_reported() {

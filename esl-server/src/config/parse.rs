@@ -165,16 +165,21 @@ pub(super) fn blob_storage_url(text: &str) -> Parsed<String> {
 }
 
 pub(super) fn allowed_callbacks(text: &str) -> Parsed<CallbackAllowList> {
-    if text.contains('@') {
-        // The error would repeat the entry, and with it the password of a URL.
+    if may_hold_what_grants_access(text) {
         return Err(format!("expected {ALLOWED_CALLBACKS_EXPECTED}"));
     }
     text.parse().map_err(|error| format!("{error}; expected {ALLOWED_CALLBACKS_EXPECTED}"))
 }
 
+/// Whether it has what only a URL does that was put in the wrong place, a password or a query: an error
+/// that repeats an entry would show it.
+fn may_hold_what_grants_access(entries: &str) -> bool {
+    entries.contains(['@', '?'])
+}
+
 pub(super) fn trusted_proxies(text: &str) -> Parsed<TrustedProxies> {
     let expected = "expected networks and addresses with commas in between";
-    if text.contains('@') {
+    if may_hold_what_grants_access(text) {
         return Err(expected.into());
     }
     text.parse().map_err(|error: TrustedProxiesError| format!("{error}; {expected}"))
