@@ -29,6 +29,8 @@ pub mod delivery;
 #[cfg(feature = "engine")]
 pub mod engine;
 #[cfg(feature = "engine")]
+mod entity;
+#[cfg(feature = "engine")]
 mod keyring;
 #[cfg(feature = "engine")]
 mod link;
@@ -89,6 +91,7 @@ pub use self::{
         Announced, Esl, EslBuilder, Maintenance, MaintenanceError, PublishError, Published,
         Publisher, Role, Status,
     },
+    entity::{EntityId, EntityIdError, EntityKey, KindName, KindNameError},
     keyring::{
         EncryptionKey, EncryptionKeyError, KeyId, Keyring, KeyringError, NoRandomness, OpenError,
         SealedPlace, SecretField,

@@ -415,7 +415,9 @@ impl From<CommitFailure> for PublishError {
                 | Refused::OverLimit(_)
                 | Refused::Crosses(_)
                 | Refused::OutOfTurn
-                | Refused::StaleEpoch => Self::Stopped,
+                | Refused::StaleEpoch
+                | Refused::Stale(_)
+                | Refused::TooManyReferences(_) => Self::Stopped,
             },
         }
     }

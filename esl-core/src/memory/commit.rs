@@ -64,11 +64,17 @@ impl State {
         let placed =
             unit.publish.map(|publish| self.places(&publish).map(|places| (publish, places)));
         let placed = placed.transpose()?;
+        if let Some(write) = &unit.entities {
+            self.demand_expected(write)?;
+        }
         let metered = placed.as_ref().map(|(publish, places)| self.meter(publish, places, now));
         let metered = metered.transpose()?.flatten();
 
         if let Some(settle) = unit.settle {
             self.settle(settle, now, by);
+        }
+        if let Some(write) = unit.entities {
+            self.write(write, by);
         }
         let is_cancelled = unit.expand.is_some_and(|expand| self.expand(&expand, now, by));
         let mut committed = Committed { is_cancelled, ..Committed::default() };

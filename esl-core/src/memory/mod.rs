@@ -5,6 +5,7 @@
 
 mod changes;
 mod commit;
+mod entities;
 mod feed;
 mod lanes;
 mod records;

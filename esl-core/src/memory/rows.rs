@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::changes::HandleId;
+use super::{changes::HandleId, entities::EntityRows};
 use crate::{
     Attempt, AttemptError, Delivery, DeliveryId, DeliveryState, EventId, LaneId, Organization,
     OrganizationId, SealedEvent, Seq, Subscription, Timestamp, Token, Usage,
@@ -22,6 +22,7 @@ pub(super) struct OrganizationRow {
     /// Up to here deliveries were removed, and events, but for those that are still owed.
     pub(super) removed_to: Seq,
     pub(super) usage: Usage,
+    pub(super) entities: EntityRows,
 }
 
 #[derive(Clone)]

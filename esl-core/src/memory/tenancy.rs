@@ -3,7 +3,9 @@ use std::{collections::BTreeMap, ops::Bound};
 use async_trait::async_trait;
 
 use super::{
-    MemoryStorage, State, conflict, not_found,
+    MemoryStorage, State, conflict,
+    entities::EntityRows,
+    not_found,
     rows::{OrganizationRow, TokenRow},
     subscriptions::page_of,
 };
@@ -36,6 +38,7 @@ impl Tenancy for MemoryStorage {
             fan_outs: BTreeMap::new(),
             removed_to: Seq::ZERO,
             usage: Usage::default(),
+            entities: EntityRows::default(),
         };
         state.organizations.insert(id, row);
         state.organization_order.push(id);

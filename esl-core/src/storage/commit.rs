@@ -2,10 +2,10 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 
-use super::{LaneState, StorageError, Worker};
+use super::{EntityWrite, LaneState, StorageError, Worker};
 use crate::{
-    Attempt, AttemptError, Crossed, DisabledReason, EventId, EventType, Hour, LaneId, Limit,
-    OrganizationId, SealedEvent, Seq, Threshold, Timestamp, Usage,
+    Attempt, AttemptError, Crossed, DisabledReason, EntityKey, EventId, EventType, Hour, LaneId,
+    Limit, OrganizationId, SealedEvent, Seq, Threshold, Timestamp, Usage,
 };
 
 /// Making things durable.
@@ -54,6 +54,11 @@ pub trait Commit: fmt::Debug + Send + Sync + 'static {
     ///   committed it, and nobody is left to be told. A refused unit leaves the row. If the row is not
     ///   there any more, and no event of that id either, it was erased meanwhile, and the unit is
     ///   [`Refused::IntakeGone`].
+    /// - Entities are written with the events that say so: if one of them is not as
+    ///   [expected](EntityWrite), the unit is [`Refused::Stale`]. A repetition under an idempotency key
+    ///   writes none.
+    /// - Where a unit could be refused for several reasons, which of them is given is not promised, but for
+    ///   what stands above.
     ///
     /// # Errors
     /// An error fails the whole group, and its outcome is unknown: all of it was committed, or
@@ -77,6 +82,8 @@ pub struct Unit {
     pub settle: Option<Settle>,
     /// A slice of a fan-out.
     pub expand: Option<Expand>,
+    /// Entities that are written.
+    pub entities: Option<EntityWrite>,
 }
 
 impl Unit {
@@ -96,6 +103,12 @@ impl Unit {
     #[must_use]
     pub fn expand(expand: Expand) -> Self {
         Self { expand: Some(expand), ..Self::default() }
+    }
+
+    /// A unit that writes entities and says so to nobody.
+    #[must_use]
+    pub fn write(entities: EntityWrite) -> Self {
+        Self { entities: Some(entities), ..Self::default() }
     }
 }
 
@@ -408,6 +421,12 @@ pub enum Refused {
     /// The worker's epoch is over.
     #[error("the worker's epoch is over")]
     StaleEpoch,
+    /// The entity is not as the writer has read it: read it anew and try again.
+    #[error("{0} has changed")]
+    Stale(EntityKey),
+    /// More would refer to the entity than may.
+    #[error("{0} has as many that refer to it as it may")]
+    TooManyReferences(EntityKey),
 }
 
 /// An event as storage gives it back.

@@ -12,6 +12,7 @@
 //!   which never runs backwards: set back, it goes on from where it was ([`StorageTime`]).
 
 mod commit;
+mod entities;
 mod error;
 mod feed;
 mod lanes;
@@ -27,6 +28,11 @@ pub use commit::{
     Metering, Notices, Outcome, Publish, Refused, RouteVersion, Routed, Settle, Settlement,
     StoredEvent, SwitchOff, Unit,
 };
+pub use entities::{
+    DueEntity, ENTRIES_MAX, Entities, EntityAction, EntityPage, EntityPosition, EntityQuery,
+    EntityStep, EntityWrite, Expected, IndexEntry, IndexValue, PutEntity, REFERENCES_MAX,
+    References, StoredEntity,
+};
 pub use error::{StorageError, StorageErrorKind};
 pub use feed::{Fed, Feed, FeedBatch, FeedStep};
 pub use lanes::{
@@ -41,11 +47,20 @@ pub use time::{StorageTime, due_time};
 
 /// Everything the engine and the API need of a storage.
 pub trait Storage:
-    Commit + Feed + Lanes + Subscriptions + Records + Replays + Removal + Schedule + Tenancy
+    Commit + Entities + Feed + Lanes + Subscriptions + Records + Replays + Removal + Schedule + Tenancy
 {
 }
 
 impl<T> Storage for T where
-    T: Commit + Feed + Lanes + Subscriptions + Records + Replays + Removal + Schedule + Tenancy
+    T: Commit
+        + Entities
+        + Feed
+        + Lanes
+        + Subscriptions
+        + Records
+        + Replays
+        + Removal
+        + Schedule
+        + Tenancy
 {
 }

@@ -104,6 +104,24 @@ macro_rules! storage_suite {
                 no_organization_waits_for_the_feed_of_another,
                 a_feeds_bytes_are_bounded,
                 a_deleted_organization_is_fed_no_more_and_a_new_one_from_its_beginning;
+            entities:
+                an_entity_is_written_with_the_event_that_says_so,
+                a_refused_unit_writes_neither_entities_nor_events,
+                a_write_that_goes_by_what_is_not_so_any_more_is_refused,
+                units_of_a_group_see_what_those_before_have_written,
+                of_writers_that_have_read_the_same_one_succeeds,
+                entities_belong_to_their_organization_and_kind,
+                entities_are_listed_by_id_or_by_a_field_both_ways,
+                an_index_holds_what_was_written_last,
+                those_who_refer_to_one_are_counted_and_so_many_may,
+                those_who_refer_to_one_are_found,
+                what_is_due_is_found_by_storages_time,
+                others_hear_of_what_is_to_be_done_at_a_time,
+                entities_survive_sigkill,
+                a_deleted_organization_has_no_entities,
+                a_repetition_under_a_key_writes_no_entities,
+                documents_and_indexes_hold_any_bytes,
+                many_entities_are_written_in_one_unit;
             settle:
                 a_delivered_delivery_is_over,
                 a_retry_is_due_at_its_time,

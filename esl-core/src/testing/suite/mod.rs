@@ -16,6 +16,7 @@ mod claim;
 mod commit;
 mod deletion;
 mod durability;
+mod entities;
 mod epochs;
 mod erasure;
 mod expiry;
