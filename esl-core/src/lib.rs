@@ -111,3 +111,12 @@ pub use self::{
     verdict::{Verdict, judge, retry_after},
     wake::{InProcessWake, Wake},
 };
+
+#[cfg(feature = "entities")]
+pub use self::{
+    engine::{Entities, Shown, ShownPage, Transaction, Written},
+    entity::{
+        Document, Entity, EntityError, EntityKind, Fault, KindError, Kinds, NotSortable, OnDelete,
+        Rules, Said, changes,
+    },
+};

@@ -40,6 +40,8 @@ pub struct EslBuilder {
     slice: usize,
     role: Role,
     is_enabled: bool,
+    #[cfg(feature = "entities")]
+    kinds: crate::Kinds,
     retention: Option<Duration>,
 }
 
@@ -68,6 +70,8 @@ impl EslBuilder {
             slice: fan_out::SLICE,
             role: Role::default(),
             is_enabled: true,
+            #[cfg(feature = "entities")]
+            kinds: crate::Kinds::default(),
             retention: Some(Self::RETENTION_DEFAULT),
         }
     }
@@ -203,6 +207,13 @@ impl EslBuilder {
         self
     }
 
+    /// The kinds of entities that there are. Defaults to none.
+    #[cfg(feature = "entities")]
+    pub fn kinds(mut self, kinds: crate::Kinds) -> Self {
+        self.kinds = kinds;
+        self
+    }
+
     /// Begins an epoch in the storage and starts the engine, on the current tokio runtime.
     ///
     /// # Errors
@@ -235,21 +246,26 @@ impl EslBuilder {
             },
             links,
             blobs: self.blobs.clone(),
+            sealer: Sealer {
+                payload_bytes_max: self.payload_bytes_max,
+                blobs: self.blobs,
+                link_bytes,
+            },
+            is_enabled: self.is_enabled,
+            #[cfg(feature = "entities")]
+            kinds: self.kinds,
             slice: self.slice,
             tiers: self.tiers,
             tenure,
             lanes,
         });
-        let sealer =
-            Sealer { payload_bytes_max: self.payload_bytes_max, blobs: self.blobs, link_bytes };
         let options = Options {
             callbacks: self.callbacks,
             grace: self.grace,
             role: self.role,
-            is_enabled: self.is_enabled,
             retention: self.retention,
         };
-        Esl::start(driver, sealer, options).await
+        Esl::start(driver, options).await
     }
 }
 

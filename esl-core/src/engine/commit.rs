@@ -75,7 +75,7 @@ async fn commit(driver: &Arc<Driver>, group: Group) -> Result<(), Vec<SettleRequ
     units.extend(told.iter().map(|told| told.unit.clone()));
     units.extend(settles.into_iter().map(Unit::settle));
     units.extend(expands.iter().map(|request| Unit::expand(request.expand.clone())));
-    units.extend(publishes.iter().map(|request| Unit::publish(request.publish.clone())));
+    units.extend(publishes.iter().map(PublishRequest::unit));
     let has_events = !publishes.is_empty() || !told.is_empty();
     // In this order, so that whoever sees what it leads to sees that it has begun.
     let number = driver.commits.fetch_add(1, Ordering::SeqCst) + 1;

@@ -10,13 +10,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     ids::Ids,
     inbox::Inbox,
     lanes::{Calls, Lanes, Now, Sending},
+    publish::Sealer,
     routes::RouteIndex,
     send,
     target::{Defaults, Target},
@@ -29,6 +30,9 @@ use crate::{
     relinked,
     storage::{Storage, StorageError, StorageTime, Tenure},
 };
+
+/// So many publishes may wait for their commits; more wait for room.
+const PUBLISHES_MAX: usize = 8192;
 
 /// Everything that the engine's tasks share.
 #[derive(Debug)]
@@ -43,6 +47,13 @@ pub(crate) struct Driver {
     pub(crate) defaults: Defaults,
     pub(crate) links: Links,
     pub(crate) blobs: Option<Arc<dyn BlobStore>>,
+    pub(crate) sealer: Sealer,
+    /// Room for publishes that wait for their commits.
+    pub(crate) room: Semaphore,
+    /// Whether events are recorded and sent.
+    pub(crate) is_enabled: bool,
+    #[cfg(feature = "entities")]
+    pub(crate) kinds: crate::Kinds,
     /// Lanes in a slice of a fan-out.
     pub(crate) slice: usize,
     pub(crate) routes: RouteIndex,
@@ -56,6 +67,11 @@ pub(crate) struct Driver {
     pub(crate) intake: Notify,
     /// Something was scheduled.
     pub(crate) schedule: Notify,
+    /// Something is to be done about an entity at a time.
+    #[cfg(feature = "entities")]
+    pub(crate) due: Notify,
+    #[cfg(feature = "entities")]
+    pub(crate) writers: super::entities::Writers,
     /// Lanes may have work that nobody told of.
     pub(crate) poll: Notify,
     /// Engines may have come or gone.
@@ -99,6 +115,10 @@ pub(crate) struct Parts {
     pub(crate) defaults: Defaults,
     pub(crate) links: Links,
     pub(crate) blobs: Option<Arc<dyn BlobStore>>,
+    pub(crate) sealer: Sealer,
+    pub(crate) is_enabled: bool,
+    #[cfg(feature = "entities")]
+    pub(crate) kinds: crate::Kinds,
     pub(crate) slice: usize,
     pub(crate) tiers: Tiers,
     pub(crate) tenure: Tenure,
@@ -120,6 +140,11 @@ impl Driver {
             defaults: parts.defaults,
             links: parts.links,
             blobs: parts.blobs,
+            sealer: parts.sealer,
+            room: Semaphore::new(PUBLISHES_MAX),
+            is_enabled: parts.is_enabled,
+            #[cfg(feature = "entities")]
+            kinds: parts.kinds,
             slice: parts.slice,
             routes: RouteIndex::default(),
             tiers: parts.tiers,
@@ -129,6 +154,10 @@ impl Driver {
             claims: Notify::new(),
             intake: Notify::new(),
             schedule: Notify::new(),
+            #[cfg(feature = "entities")]
+            due: Notify::new(),
+            #[cfg(feature = "entities")]
+            writers: super::entities::Writers::default(),
             poll: Notify::new(),
             engines: Notify::new(),
             handover: Notify::new(),

@@ -32,6 +32,13 @@ impl Ids {
         SubscriptionId::from_ulid(self.ulid(self.clock.utc()))
     }
 
+    /// An id for an entity, with what ids of its kind begin with.
+    #[cfg(feature = "entities")]
+    pub(crate) fn entity(&self, prefix: &str) -> crate::EntityId {
+        let id = format!("{prefix}{}", self.ulid(self.clock.utc()));
+        id.parse().expect("a prefix and a ULID are an id")
+    }
+
     pub(crate) fn replay(&self) -> ReplayId {
         ReplayId::from_ulid(self.ulid(self.clock.utc()))
     }

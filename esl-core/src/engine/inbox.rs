@@ -11,8 +11,8 @@ use super::{lane::Hold, notices::Notice};
 use crate::{
     Clock, Monotonic, SealedEvent,
     storage::{
-        Committed, Expand, FAN_OUT_ABOVE, LaneState, Publish, Refused, Settlement, StorageError,
-        SwitchOff, Worker,
+        Committed, EntityWrite, Expand, FAN_OUT_ABOVE, LaneState, Publish, Refused, Settlement,
+        StorageError, SwitchOff, Unit, Worker,
     },
 };
 
@@ -31,6 +31,8 @@ const SETTLEMENT_AGE_MAX: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(crate) struct PublishRequest {
     pub(crate) publish: Publish,
+    /// What is written in the same unit.
+    pub(crate) write: Option<EntityWrite>,
     pub(crate) reply: oneshot::Sender<Result<Committed, CommitFailure>>,
 }
 
@@ -217,10 +219,15 @@ impl Waiting {
 }
 
 impl PublishRequest {
+    pub(crate) fn unit(&self) -> Unit {
+        Unit { entities: self.write.clone(), ..Unit::publish(self.publish.clone()) }
+    }
+
     /// How many rows it is in storage: where it has very many lanes, one for each event at first.
     fn rows(&self) -> usize {
         let events = self.publish.events.iter();
-        events.map(|routed| 1 + routed.lanes.len().min(FAN_OUT_ABOVE)).sum()
+        let steps = self.write.as_ref().map_or(0, |write| write.steps.len());
+        steps + events.map(|routed| 1 + routed.lanes.len().min(FAN_OUT_ABOVE)).sum::<usize>()
     }
 
     fn bytes(&self) -> usize {

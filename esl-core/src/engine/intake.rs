@@ -143,7 +143,7 @@ async fn move_page(
             match routed {
                 Ok(publish) => {
                     let version = publish.route_version;
-                    answers.push((event, version, submit(driver, publish)));
+                    answers.push((event, version, submit(driver, publish, None)));
                 }
                 // Deleted meanwhile; what came for it goes with the chores.
                 Err(PublishError::UnknownOrganization) => {}

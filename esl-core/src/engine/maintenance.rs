@@ -118,7 +118,7 @@ impl Esl {
         let (id, now) = driver.ids.event();
         maintenance.check(at.map_or(now, |at| at.max(now)))?;
         let Some(at) = at.filter(|at| *at > now) else {
-            let _room = self.engine.room.acquire().await.expect("it is never closed");
+            let _room = driver.room.acquire().await.expect("it is never closed");
             let event = maintenance.sealed(organization, origin, (id, now));
             return publish_free(driver, event).await.map(Announced::Now);
         };

@@ -15,6 +15,8 @@ mod builder;
 mod claim;
 mod commit;
 mod driver;
+#[cfg(feature = "entities")]
+mod entities;
 mod fan_out;
 mod headers;
 mod ids;
@@ -46,9 +48,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Mutex;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+#[cfg(feature = "entities")]
+pub use self::entities::{Entities, Outcome, Shown, ShownPage, Transaction, Written};
 pub use self::{
     blobs::delete_erased,
     builder::EslBuilder,
@@ -59,16 +63,13 @@ pub use self::{
     status::Status,
     usage::Standing,
 };
-use self::{driver::Driver, lanes::Now, publish::Sealer};
+use self::{driver::Driver, lanes::Now, publish::Manner};
 use crate::{
     Actor, BlobStore, CallbackPolicy, Delivery, DeliveryId, EventId, LinkError, Monotonic,
     NewEvent, NewReplay, Organization, OrganizationId, Origin, Plan, Prepared, Replay, ReplayId,
     RequestId, SubscriptionId, Timestamp,
     storage::{Erased, Idempotency, Storage, StorageError, StorageErrorKind, StoredEvent, Worker},
 };
-
-/// So many publishes may wait for their commits; more wait for room.
-const PUBLISHES_MAX: usize = 8192;
 
 /// A running engine: publishes events and delivers them to whoever subscribed.
 ///
@@ -85,9 +86,7 @@ pub struct Esl {
 #[derive(Debug)]
 struct Engine {
     driver: Arc<Driver>,
-    sealer: Sealer,
     options: Options,
-    room: Semaphore,
     /// Ends the tasks that bring work about.
     stop: CancellationToken,
     /// Those tasks.
@@ -103,7 +102,6 @@ struct Options {
     callbacks: CallbackPolicy,
     grace: Duration,
     role: Role,
-    is_enabled: bool,
     retention: Option<Duration>,
 }
 
@@ -133,7 +131,7 @@ impl Esl {
         Publisher::new(Arc::new(storage))
     }
 
-    async fn start(driver: Driver, sealer: Sealer, options: Options) -> Result<Self, StorageError> {
+    async fn start(driver: Driver, options: Options) -> Result<Self, StorageError> {
         let driver = Arc::new(driver);
         let id = driver.ids.worker();
         tenure::enlist(&driver, id).await?;
@@ -154,9 +152,8 @@ impl Esl {
         if options.role.works() {
             Self::work(&driver, &options, &tasks, &stop);
         }
-        let room = Semaphore::new(PUBLISHES_MAX);
         let is_shut_down = Mutex::new(false);
-        let engine = Engine { driver, sealer, options, room, stop, tasks, committer, is_shut_down };
+        let engine = Engine { driver, options, stop, tasks, committer, is_shut_down };
         Ok(Self { engine: Arc::new(engine), actor: Arc::new(Actor::APPLICATION) })
     }
 
@@ -168,7 +165,9 @@ impl Esl {
         stop: &CancellationToken,
     ) {
         tasks.spawn(driver.watched(breadth::run(Arc::clone(driver), stop.clone())));
-        if options.is_enabled {
+        #[cfg(feature = "entities")]
+        tasks.spawn(driver.watched(entities::run(Arc::clone(driver), stop.clone())));
+        if driver.is_enabled {
             tasks.spawn(driver.watched(intake::run(Arc::clone(driver), stop.clone())));
             tasks.spawn(driver.watched(replays::run(Arc::clone(driver), stop.clone())));
             tasks.spawn(driver.watched(schedule::run(Arc::clone(driver), stop.clone())));
@@ -198,7 +197,7 @@ impl Esl {
     }
 
     fn demand_enabled(&self) -> Result<(), PublishError> {
-        if self.engine.options.is_enabled { Ok(()) } else { Err(PublishError::Disabled) }
+        if self.engine.driver.is_enabled { Ok(()) } else { Err(PublishError::Disabled) }
     }
 
     fn demand_recording(&self, operation: &'static str) -> Result<(), StorageError> {
@@ -228,7 +227,7 @@ impl Esl {
     /// Whether events are recorded and sent; see [`EslBuilder::enabled`].
     #[must_use]
     pub fn is_enabled(&self) -> bool {
-        self.engine.options.is_enabled
+        self.engine.driver.is_enabled
     }
 
     /// Whether all of the engine is at work. After a panic in it, of which only a bug or a part of the
@@ -277,10 +276,9 @@ impl Esl {
         if events.iter().any(|event| event.organization != organization) {
             return Err(PublishError::UnknownOrganization);
         }
-        let _room = self.engine.room.acquire().await.expect("it is never closed");
-        let (sealer, key) = (&self.engine.sealer, idempotency.as_ref());
-        let committed =
-            publish::seal_and_publish(driver, sealer, organization, &events, key).await?;
+        let _room = driver.room.acquire().await.expect("it is never closed");
+        let manner = Manner { idempotency: idempotency.as_ref(), ..Manner::PLAIN };
+        let committed = publish::seal_and_publish(driver, organization, &events, manner).await?;
         Ok(committed.events.iter().map(Published::from).collect())
     }
 
@@ -290,7 +288,8 @@ impl Esl {
     /// As [`publish`](Self::publish), but nothing is stored yet.
     pub async fn prepare(&self, event: NewEvent) -> Result<Prepared, PublishError> {
         self.demand_enabled()?;
-        Ok(Prepared::new(self.engine.sealer.seal(&event, &self.engine.driver.ids).await?))
+        let driver = &self.engine.driver;
+        Ok(Prepared::new(driver.sealer.seal(&event, &driver.ids, None).await?))
     }
 
     /// Publishes a `system.ping` to one subscription alone, whatever its patterns are. A paused one
@@ -306,7 +305,7 @@ impl Esl {
         origin: Option<Arc<Origin>>,
     ) -> Result<(Published, DeliveryId), PublishError> {
         self.demand_enabled()?;
-        let _room = self.engine.room.acquire().await.expect("it is never closed");
+        let _room = self.engine.driver.room.acquire().await.expect("it is never closed");
         publish::ping(&self.engine.driver, (organization, id), origin).await
     }
 

@@ -13,13 +13,13 @@ use super::{
     usage,
 };
 use crate::{
-    BlobError, BlobKey, BlobStore, DataRef, DeliveryId, EventId, Hour, Limit, NewEvent,
-    OrganizationId, Origin, PutId, SealedEvent, Seq, SubscriptionId, Threshold, Usage,
+    BlobError, BlobKey, BlobStore, DataRef, DeliveryId, EntityKey, EventId, Hour, Limit, NewEvent,
+    OrganizationId, Origin, PutId, SealedEvent, Seq, SubscriptionId, Threshold, Timestamp, Usage,
     link::link_expiry,
     seal, seal_with_reference,
     storage::{
-        Accepted, Audience, Committed, Idempotency, IntakeRow, Metering, Notices, Publish, Refused,
-        Routed, StorageError,
+        Accepted, Audience, Committed, EntityWrite, Idempotency, IntakeRow, Metering, Notices,
+        Publish, Refused, Routed, StorageError,
     },
 };
 
@@ -151,11 +151,13 @@ impl Sealer {
         &self,
         event: &NewEvent,
         ids: &Ids,
+        at: Option<Timestamp>,
     ) -> Result<Arc<SealedEvent>, PublishError> {
         if event.event_type.is_system() {
             return Err(PublishError::SystemType);
         }
         let (id, now) = ids.event();
+        let now = at.unwrap_or(now);
         let sealed = seal(event, id, now);
         let bytes = sealed.body.len();
         let bytes_max = self.payload_bytes_max;
@@ -186,26 +188,79 @@ impl Sealer {
 /// An event to be committed, and the intake row it came from.
 pub(crate) type Sealed = (Arc<SealedEvent>, Option<IntakeRow>);
 
+/// How events are published.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Manner<'a> {
+    pub(crate) idempotency: Option<&'a Idempotency>,
+    pub(crate) counts: Counts,
+    /// What is written in the same unit.
+    pub(crate) write: Option<&'a EntityWrite>,
+    /// As of when they are sealed: now, if it does not say.
+    pub(crate) at: Option<Timestamp>,
+}
+
+impl Manner<'_> {
+    /// As most are.
+    pub(crate) const PLAIN: Self =
+        Self { idempotency: None, counts: Counts::Refusing, write: None, at: None };
+}
+
+/// Whether events count against what their organization may publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Counts {
+    /// They do not: they are ESL's own.
+    Not,
+    /// They do, and are stored in any case.
+    #[cfg_attr(not(feature = "entities"), expect(dead_code, reason = "only entities are due"))]
+    Counting,
+    /// They do, and are refused if there is no room for them.
+    Refusing,
+}
+
+/// Why a unit was not committed.
+#[derive(Debug)]
+pub(crate) enum Declined {
+    Publish(PublishError),
+    /// An entity is not as its writer has read it.
+    Stale(EntityKey),
+    TooManyReferences(EntityKey),
+}
+
+impl From<PublishError> for Declined {
+    fn from(error: PublishError) -> Self {
+        Self::Publish(error)
+    }
+}
+
+impl From<Refused> for Declined {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Stale(key) => Self::Stale(key),
+            Refused::TooManyReferences(key) => Self::TooManyReferences(key),
+            other => Self::Publish(CommitFailure::Refused(other).into()),
+        }
+    }
+}
+
 /// Seals events and publishes them as one unit. Of those that were not committed, with certainty,
 /// nothing stays in the blob store; where that is not known, or if this is dropped, the sweep decides.
 pub(crate) async fn seal_and_publish(
     driver: &Driver,
-    sealer: &Sealer,
     organization: OrganizationId,
     events: &[NewEvent],
-    idempotency: Option<&Idempotency>,
-) -> Result<Committed, PublishError> {
+    manner: Manner<'_>,
+) -> Result<Committed, Declined> {
     let mut sealed = Vec::with_capacity(events.len());
     for event in events {
-        match sealer.seal(event, &driver.ids).await {
+        match driver.sealer.seal(event, &driver.ids, manner.at).await {
             Ok(event) => sealed.push((event, None)),
             Err(error) => {
                 discard(driver, &sealed).await;
-                return Err(error);
+                return Err(error.into());
             }
         }
     }
-    let published = publish(driver, organization, &sealed, idempotency, true).await;
+    let published = publish(driver, organization, &sealed, manner).await;
     match &published {
         Ok(committed) => {
             for ((event, _), accepted) in sealed.iter().zip(&committed.events) {
@@ -214,8 +269,8 @@ pub(crate) async fn seal_and_publish(
                 }
             }
         }
-        Err(error) if error.is_refusal() => discard(driver, &sealed).await,
-        Err(_) => {}
+        Err(Declined::Publish(error)) if !error.is_refusal() => {}
+        Err(_) => discard(driver, &sealed).await,
     }
     published
 }
@@ -226,24 +281,26 @@ async fn discard(driver: &Driver, events: &[Sealed]) {
     }
 }
 
-/// Routes events and commits them as one unit, again and again while their routes are outdated. They count
-/// against what the organization may publish, or are ESL's own.
+/// Routes events and commits them as one unit, again and again while their routes are outdated.
 async fn publish(
     driver: &Driver,
     organization: OrganizationId,
     events: &[Sealed],
-    idempotency: Option<&Idempotency>,
-    counts: bool,
-) -> Result<Committed, PublishError> {
+    Manner { idempotency, counts, write, .. }: Manner<'_>,
+) -> Result<Committed, Declined> {
     let mut stale = None;
     let mut notices = Told::default();
     loop {
-        let metered = if counts { Metered::Refusing(&notices) } else { Metered::Not };
+        let metered = match counts {
+            Counts::Not => Metered::Not,
+            Counts::Counting => Metered::Counting(&notices),
+            Counts::Refusing => Metered::Refusing(&notices),
+        };
         let terms = Terms { idempotency, metered };
         let publish = route(driver, organization, events, terms, stale).await?;
         let version = publish.route_version;
         let limit = publish.metering.as_ref().map(|metering| metering.limit);
-        match submit(driver, publish).await {
+        match submit(driver, publish, write.cloned()).await {
             Ok(Ok(committed)) => return Ok(committed),
             Ok(Err(CommitFailure::Refused(Refused::Rerouted))) => {
                 stale = Some(version);
@@ -256,10 +313,11 @@ async fn publish(
             }
             Ok(Err(CommitFailure::Refused(Refused::OverLimit(usage)))) => {
                 let limit = limit.unwrap_or(Limit::Unlimited);
-                return Err(PublishError::OverLimit { limit, usage });
+                return Err(PublishError::OverLimit { limit, usage }.into());
             }
-            Ok(Err(failure)) => return Err(failure.into()),
-            Err(_dropped) => return Err(PublishError::Stopped),
+            Ok(Err(CommitFailure::Refused(refused))) => return Err(refused.into()),
+            Ok(Err(failure)) => return Err(PublishError::from(failure).into()),
+            Err(_dropped) => return Err(PublishError::Stopped.into()),
         }
     }
 }
@@ -270,7 +328,8 @@ pub(crate) async fn publish_free(
     event: Arc<SealedEvent>,
 ) -> Result<Published, PublishError> {
     let organization = event.organization;
-    let committed = publish(driver, organization, &[(event, None)], None, false).await?;
+    let manner = Manner { counts: Counts::Not, ..Manner::PLAIN };
+    let committed = publish(driver, organization, &[(event, None)], manner).await?;
     Ok(Published::from(&committed.events[0]))
 }
 
@@ -295,7 +354,7 @@ pub(crate) async fn ping(
         publish.events[0].lanes = [lane].into();
         publish.events[0].audience = Audience::Only(lane);
         let version = publish.route_version;
-        match submit(driver, publish).await {
+        match submit(driver, publish, None).await {
             Ok(Ok(committed)) => {
                 let published = Published::from(&committed.events[0]);
                 return Ok((published, DeliveryId::new(published.id, published.seq, lane)));
@@ -394,10 +453,21 @@ pub(crate) async fn route(
 pub(crate) fn submit(
     driver: &Driver,
     publish: Publish,
+    write: Option<EntityWrite>,
 ) -> oneshot::Receiver<Result<Committed, CommitFailure>> {
     let (reply, answer) = oneshot::channel();
-    driver.inbox.publish(PublishRequest { publish, reply });
+    driver.inbox.publish(PublishRequest { publish, write, reply });
     answer
+}
+
+impl From<Declined> for PublishError {
+    /// Of what writes no entities.
+    fn from(declined: Declined) -> Self {
+        match declined {
+            Declined::Publish(error) => error,
+            Declined::Stale(_) | Declined::TooManyReferences(_) => Self::Stopped,
+        }
+    }
 }
 
 impl From<CommitFailure> for PublishError {

@@ -55,7 +55,7 @@ impl Publisher {
     /// # Errors
     /// See [`PublishError`].
     pub async fn prepare(&self, event: NewEvent) -> Result<Prepared, PublishError> {
-        Ok(Prepared::new(self.0.sealer.seal(&event, &self.0.ids).await?))
+        Ok(Prepared::new(self.0.sealer.seal(&event, &self.0.ids, None).await?))
     }
 
     /// Publishes an event, in a transaction of its own. When this returns, it is durable.

@@ -179,7 +179,11 @@ fn follow(driver: &Arc<Driver>, change: Change) {
         Change::Erased(organization) => {
             driver.update(|lanes| lanes.let_go(organization));
         }
-        Change::Schedule => driver.schedule.notify_one(),
+        Change::Schedule => {
+            driver.schedule.notify_one();
+            #[cfg(feature = "entities")]
+            driver.due.notify_one();
+        }
         Change::Replays => driver.replays.notify_one(),
         Change::FanOuts => driver.fan_outs.notify_one(),
         // Whoever keeps tokens in memory looks at them again within a second.

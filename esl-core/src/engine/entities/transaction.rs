@@ -1,0 +1,538 @@
+//! Entities that are read and written together, with what is published of it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde_json::{Value, value::RawValue};
+
+use super::{
+    super::{
+        Published,
+        driver::Driver,
+        publish::{self, Counts, Declined, Manner},
+    },
+    Shown,
+};
+use crate::{
+    Document, Entity, EntityError, EntityId, EntityKey, EntityKind, EventType, Fault, KindName,
+    NewEvent, OnDelete, OrganizationId, Origin, Said, Timestamp, changes,
+    storage::{
+        EntityAction, EntityStep, EntityWrite, Expected, IndexEntry, PutEntity, References, Unit,
+    },
+};
+
+/// Reads and writes of an organization's entities that hold together: all that was read still stands when
+/// they are committed, or nothing is written.
+///
+/// ```
+/// # use esl_core::{Esl, EntityError, OrganizationId};
+/// # async fn example(esl: Esl, acme: OrganizationId) -> Result<(), EntityError> {
+/// let moved = loop {
+///     let mut transaction = esl.transaction(acme, None);
+///     let from = transaction.get("account", &"a".parse().unwrap()).await?;
+///     // … create, update and delete …
+///     match transaction.commit().await {
+///         Err(EntityError::Contended(_)) => continue,
+///         done => break done?,
+///     }
+/// };
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Transaction<'a> {
+    driver: &'a Driver,
+    organization: OrganizationId,
+    origin: Option<Arc<Origin>>,
+    /// Whether it is refused if the organization has published too much.
+    is_refusable: bool,
+    now: Timestamp,
+    reads: BTreeMap<EntityKey, Read>,
+    /// What is written, in order.
+    writes: Vec<Write>,
+    said: Vec<(EventType, Document)>,
+}
+
+/// What was read, as it stood.
+#[derive(Debug)]
+struct Read {
+    entity: Option<Arc<Entity>>,
+    /// Whether those who refer to it were read, too.
+    with_references: bool,
+}
+
+/// An entity that is written.
+#[derive(Debug)]
+struct Write {
+    kind: Arc<EntityKind>,
+    key: EntityKey,
+    before: Option<Arc<Entity>>,
+    /// `None` if it is deleted.
+    after: Option<Arc<Entity>>,
+    /// What was read of it before it was deleted.
+    shown_before: Option<Document>,
+}
+
+/// What a committed transaction has come to.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Outcome {
+    /// What it has published; nothing while the event system is off.
+    pub published: Vec<Published>,
+}
+
+impl<'a> Transaction<'a> {
+    pub(super) fn new(
+        driver: &'a Driver,
+        organization: OrganizationId,
+        origin: Option<Arc<Origin>>,
+        is_refusable: bool,
+    ) -> Self {
+        Self {
+            driver,
+            organization,
+            origin,
+            is_refusable,
+            now: driver.time.now(),
+            reads: BTreeMap::new(),
+            writes: Vec::new(),
+            said: Vec::new(),
+        }
+    }
+
+    /// The time as of which it is made, storage's: what it writes is written then.
+    #[must_use]
+    pub const fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// Whose entities they are.
+    #[must_use]
+    pub const fn organization(&self) -> OrganizationId {
+        self.organization
+    }
+
+    /// Reads an entity, with what this transaction has written.
+    ///
+    /// # Errors
+    /// [`EntityError::UnknownKind`], or when storage fails.
+    pub async fn get(
+        &mut self,
+        kind: &str,
+        id: &EntityId,
+    ) -> Result<Option<Arc<Entity>>, EntityError> {
+        let key = EntityKey::new(self.kind(kind)?.name().clone(), id.clone());
+        self.read(&key).await
+    }
+
+    /// Writes a new entity; of a kind whose ids are chosen, under this id.
+    ///
+    /// # Errors
+    /// [`EntityError::Invalid`]; [`EntityError::Exists`]; when storage fails.
+    ///
+    /// # Panics
+    /// If the kind's ids are chosen and there is none, or the other way round.
+    pub async fn create(
+        &mut self,
+        kind: &str,
+        id: Option<EntityId>,
+        document: Document,
+    ) -> Result<Arc<Entity>, EntityError> {
+        let kind = self.kind(kind)?;
+        assert_eq!(
+            kind.has_chosen_ids(),
+            id.is_some(),
+            "ids of {} are chosen or made",
+            kind.name()
+        );
+        let is_chosen = id.is_some();
+        let ids = &self.driver.ids;
+        let id = id.unwrap_or_else(|| ids.entity(kind.id_prefix()));
+        let key = EntityKey::new(kind.name().clone(), id);
+        if !is_chosen {
+            // Nobody has it.
+            self.reads.insert(key.clone(), Read { entity: None, with_references: false });
+        }
+        if self.read(&key).await?.is_some() {
+            return Err(EntityError::Exists(key));
+        }
+        let document = self.completed(&kind, None, document).await?;
+        let entity = Arc::new(Entity {
+            key,
+            revision: 1,
+            references: References::default(),
+            created_at: self.now,
+            updated_at: self.now,
+            due_at: kind.rules().due_at(&document, self.now),
+            document,
+        });
+        self.write(&kind, None, Some(Arc::clone(&entity)), None);
+        Ok(entity)
+    }
+
+    /// Writes an entity that was read; `None`, and nothing is written, if the document says the same.
+    ///
+    /// # Errors
+    /// [`EntityError::Invalid`], or when storage fails.
+    pub async fn update(
+        &mut self,
+        before: &Arc<Entity>,
+        document: Document,
+    ) -> Result<Option<Arc<Entity>>, EntityError> {
+        let kind = self.kind(before.kind().as_str())?;
+        let document = self.completed(&kind, Some(before), document).await?;
+        let due_at = kind.rules().due_at(&document, self.now);
+        if document == before.document && due_at == before.due_at {
+            return Ok(None);
+        }
+        let entity = Arc::new(Entity {
+            revision: before.revision + 1,
+            // Whatever the clock does, later is not earlier.
+            updated_at: self.now.max(before.updated_at),
+            due_at,
+            document,
+            ..(**before).clone()
+        });
+        self.write(&kind, Some(before), Some(Arc::clone(&entity)), None);
+        Ok(Some(entity))
+    }
+
+    /// Deletes an entity that was read. Those that refer to it are updated first, if they may be.
+    ///
+    /// # Errors
+    /// [`EntityError::InUse`], or when storage fails.
+    pub async fn delete(&mut self, entity: &Arc<Entity>) -> Result<(), EntityError> {
+        let kind = self.kind(entity.kind().as_str())?;
+        let shown = self.representation(entity).await?;
+        let kinds = self.driver.kinds.clone();
+        for (other, reference) in kinds.referring_to(kind.name()) {
+            let referring = self.referring(entity, other, &reference.field).await?;
+            if referring.is_empty() {
+                continue;
+            }
+            match reference.on_delete {
+                OnDelete::Restrict => {
+                    let (key, by) = (entity.key.clone(), other.name().clone());
+                    return Err(EntityError::InUse { key, by });
+                }
+                OnDelete::Clear => {
+                    for one in referring {
+                        let mut document = one.document.clone();
+                        document.insert(reference.field.to_string(), Value::Null);
+                        self.update(&one, document).await?;
+                    }
+                }
+            }
+        }
+        self.write(&kind, Some(entity), None, Some(shown));
+        Ok(())
+    }
+
+    /// Publishes an event of the organization, after those that say what was written.
+    pub fn publish(&mut self, event_type: EventType, data: Document) {
+        self.said.push((event_type, data));
+    }
+
+    /// Writes and publishes all of it, or nothing.
+    ///
+    /// # Errors
+    /// [`EntityError::Contended`] if something that was read has changed meanwhile; what publishing refuses;
+    /// [`EntityError::Storage`], after which it may have been committed.
+    ///
+    /// # Cancellation
+    /// A dropped call may or may not have committed.
+    pub async fn commit(mut self) -> Result<Outcome, EntityError> {
+        let events = if self.driver.is_enabled { self.events().await? } else { Vec::new() };
+        let write = self.steps();
+        if write.steps.is_empty() && events.is_empty() {
+            return Ok(Outcome::default());
+        }
+        let is_scheduled = self.writes.iter().any(Write::is_scheduled);
+        let driver = self.driver;
+        let committed = if events.is_empty() {
+            let results = driver.storage.commit(vec![Unit::write(write)]).await?;
+            let result = results.into_iter().next().expect("one unit has one result");
+            result.map_err(Declined::from)
+        } else {
+            let _room = driver.room.acquire().await.expect("it is never closed");
+            let manner = Manner {
+                counts: if self.is_refusable { Counts::Refusing } else { Counts::Counting },
+                write: Some(&write),
+                at: Some(self.now),
+                ..Manner::PLAIN
+            };
+            publish::seal_and_publish(driver, self.organization, &events, manner).await
+        }?;
+        if is_scheduled {
+            driver.due.notify_one();
+        }
+        Ok(Outcome { published: committed.events.iter().map(Published::from).collect() })
+    }
+
+    /// An entity as it is read, with those that are shown in it.
+    pub(super) async fn show(&mut self, entity: Arc<Entity>) -> Result<Shown, EntityError> {
+        let representation = self.representation(&entity).await?;
+        Ok(Shown { entity, representation })
+    }
+
+    async fn representation(&mut self, entity: &Entity) -> Result<Document, EntityError> {
+        let kind = self.kind(entity.kind().as_str())?;
+        let mut embedded = Vec::new();
+        for shown in kind.embedded() {
+            let other = self.kind(shown.kind.as_str())?;
+            let referring = self.referring(entity, &other, &shown.by).await?;
+            embedded.push(shown.show(referring.iter().map(|one| &**one)));
+        }
+        Ok(entity.representation(&kind, embedded, self.now))
+    }
+
+    fn kind(&self, name: &str) -> Result<Arc<EntityKind>, EntityError> {
+        self.driver.kind(name)
+    }
+
+    async fn read(&mut self, key: &EntityKey) -> Result<Option<Arc<Entity>>, EntityError> {
+        if let Some(written) = self.writes.iter().rev().find(|write| write.key == *key) {
+            return Ok(written.after.clone());
+        }
+        if let Some(read) = self.reads.get(key) {
+            return Ok(read.entity.clone());
+        }
+        let stored = self.driver.storage.entity(self.organization, key).await?;
+        let entity = stored.map(Entity::read).transpose()?.map(Arc::new);
+        let read = Read { entity: entity.clone(), with_references: false };
+        self.reads.insert(key.clone(), read);
+        Ok(entity)
+    }
+
+    /// Those that refer to an entity, by id, with what this transaction has written.
+    async fn referring(
+        &mut self,
+        entity: &Entity,
+        kind: &EntityKind,
+        field: &str,
+    ) -> Result<Vec<Arc<Entity>>, EntityError> {
+        let mut found = BTreeMap::new();
+        if let Some(read) = self.reads.get_mut(&entity.key)
+            && let Some(stands) = &read.entity
+        {
+            read.with_references = true;
+            if stands.references.count > 0 {
+                let (name, values) = (kind.name(), [EntityKind::reference_value(entity.id())]);
+                let storage = &self.driver.storage;
+                let stored = storage.referring(self.organization, name, field, &values).await?;
+                for stored in stored.into_iter().flatten() {
+                    found.insert(stored.key.id.clone(), Arc::new(Entity::read(stored)?));
+                }
+            }
+        }
+        for write in self.writes.iter().filter(|write| write.key.kind == *kind.name()) {
+            match write
+                .after
+                .as_ref()
+                .filter(|after| after.reference(field) == Some(entity.id().as_str()))
+            {
+                Some(after) => _ = found.insert(write.key.id.clone(), Arc::clone(after)),
+                None => _ = found.remove(&write.key.id),
+            }
+        }
+        Ok(found.into_values().collect())
+    }
+
+    /// A document as it is to be kept, which is as its kind asks for.
+    async fn completed(
+        &mut self,
+        kind: &Arc<EntityKind>,
+        before: Option<&Entity>,
+        document: Document,
+    ) -> Result<Document, EntityError> {
+        let mut document = kind.completed(document);
+        let faults = kind.faults(&document);
+        if !faults.is_empty() {
+            return Err(EntityError::Invalid(faults));
+        }
+        let rules = Arc::clone(kind);
+        rules.rules().complete(self, before, &mut document).await?;
+        let mut faults = kind.faults(&document);
+        for reference in kind.references() {
+            let field = &*reference.field;
+            let named = document.get(field).and_then(Value::as_str);
+            let stood = before.and_then(|before| before.reference(field));
+            // What is referred to stays while it is.
+            let Some(named) = named.filter(|named| stood != Some(named)) else { continue };
+            if !self.exists(&reference.to, named).await? {
+                faults.push(Fault::member("", field, format!("there is no such {}", reference.to)));
+            }
+        }
+        if faults.is_empty() { Ok(document) } else { Err(EntityError::Invalid(faults)) }
+    }
+
+    /// Whether there is such an entity; that it still is when this is committed goes with the reference.
+    async fn exists(&self, kind: &KindName, id: &str) -> Result<bool, EntityError> {
+        let Ok(id) = id.parse() else { return Ok(false) };
+        let key = EntityKey::new(kind.clone(), id);
+        if let Some(written) = self.writes.iter().find(|write| write.key == key) {
+            return Ok(written.after.is_some());
+        }
+        let storage = &self.driver.storage;
+        Ok(storage.entity(self.organization, &key).await?.is_some())
+    }
+
+    /// Adds a write. Of several of one entity the first says what was before, and the last what is.
+    fn write(
+        &mut self,
+        kind: &Arc<EntityKind>,
+        before: Option<&Arc<Entity>>,
+        after: Option<Arc<Entity>>,
+        shown_before: Option<Document>,
+    ) {
+        let key = before.or(after.as_ref()).expect("one of the two is there").key.clone();
+        if let Some(write) = self.writes.iter_mut().find(|write| write.key == key) {
+            let revision = write.before.as_ref().map_or(0, |before| before.revision) + 1;
+            write.after = after.map(|after| Arc::new(Entity { revision, ..(*after).clone() }));
+            write.shown_before = write.shown_before.take().or(shown_before);
+            return;
+        }
+        let (kind, before) = (Arc::clone(kind), before.cloned());
+        self.writes.push(Write { kind, key, before, after, shown_before });
+    }
+
+    /// What is published of what is written, and what else there is to publish.
+    async fn events(&mut self) -> Result<Vec<NewEvent>, EntityError> {
+        let mut events = Vec::new();
+        for index in 0..self.writes.len() {
+            let write = &self.writes[index];
+            let (kind, before, after) =
+                (Arc::clone(&write.kind), write.before.clone(), write.after.clone());
+            if let Some(said) = kind.rules().says(before.as_deref(), after.as_deref()) {
+                for Said { event_type, data } in said {
+                    events.push(self.event(event_type, &data));
+                }
+                continue;
+            }
+            let name = kind.name();
+            events.push(match (before, after) {
+                (None, Some(after)) => {
+                    let data = self.representation(&after).await?;
+                    self.event(name.event_type("created"), &data)
+                }
+                (Some(before), Some(after)) => {
+                    let changes = changes(&before.document, &after.document);
+                    if changes.is_empty() {
+                        // It is only due at another time.
+                        continue;
+                    }
+                    let data = self.representation(&after).await?;
+                    let event = self.event(name.event_type("updated"), &data);
+                    event.with_changes(raw(&changes))
+                }
+                (Some(_), None) => {
+                    let data = self.writes[index].shown_before.take().unwrap_or_default();
+                    self.event(name.event_type("deleted"), &data)
+                }
+                (None, None) => continue,
+            });
+        }
+        for (event_type, data) in std::mem::take(&mut self.said) {
+            events.push(self.event(event_type, &data));
+        }
+        Ok(events)
+    }
+
+    fn event(&self, event_type: EventType, data: &Document) -> NewEvent {
+        let mut event = NewEvent::from_raw(self.organization, event_type, raw(data));
+        event.origin.clone_from(&self.origin);
+        event
+    }
+
+    /// What storage is asked for.
+    fn steps(&self) -> EntityWrite {
+        let mut steps = Vec::new();
+        let mut references: BTreeMap<EntityKey, i32> = BTreeMap::new();
+        for write in &self.writes {
+            write.count_references(&mut references);
+            let action = match &write.after {
+                Some(after) => EntityAction::Put(write.put(after)),
+                None if write.before.is_some() => EntityAction::Delete,
+                // It came and went.
+                None => EntityAction::Check,
+            };
+            steps.push(EntityStep {
+                key: write.key.clone(),
+                expected: self.expected(write),
+                action,
+            });
+        }
+        let written = |key: &EntityKey| self.writes.iter().find(|write| write.key == *key);
+        for (key, by) in references {
+            let expected = match written(&key) {
+                Some(write) if write.after.is_none() => continue,
+                Some(write) => self.expected(write),
+                None => Expected::Present,
+            };
+            steps.push(EntityStep { key, expected, action: EntityAction::Refer(by) });
+        }
+        for (key, read) in self.reads.iter().filter(|(key, _)| written(key).is_none()) {
+            let expected = expected(read.entity.as_deref(), read.with_references);
+            steps.push(EntityStep { key: key.clone(), expected, action: EntityAction::Check });
+        }
+        EntityWrite { organization: self.organization, steps }
+    }
+
+    fn expected(&self, write: &Write) -> Expected {
+        let read = self.reads.get(&write.key);
+        expected(write.before.as_deref(), read.is_some_and(|read| read.with_references))
+    }
+}
+
+fn expected(entity: Option<&Entity>, with_references: bool) -> Expected {
+    match entity {
+        None => Expected::Absent,
+        Some(entity) if with_references => {
+            Expected::Unchanged(entity.revision, entity.references.version)
+        }
+        Some(entity) => Expected::Revision(entity.revision),
+    }
+}
+
+impl Write {
+    fn is_scheduled(&self) -> bool {
+        self.after.as_ref().is_some_and(|after| after.due_at.is_some())
+    }
+
+    fn put(&self, after: &Entity) -> PutEntity {
+        let index = |entity: &Entity| self.kind.index(&entity.document, entity.updated_at);
+        let was: Vec<IndexEntry> = self.before.as_deref().map(index).unwrap_or_default();
+        let is = index(after);
+        let without = |these: &[IndexEntry], others: &[IndexEntry]| {
+            these.iter().filter(|entry| !others.contains(entry)).cloned().collect()
+        };
+        PutEntity {
+            created_at: after.created_at,
+            updated_at: after.updated_at,
+            due_at: after.due_at,
+            document: serde_json::to_vec(&after.document).expect("a document is JSON").into(),
+            unindexed: without(&was, &is),
+            indexed: without(&is, &was),
+        }
+    }
+
+    /// Counts what comes to refer to others by this, what ceases to, and what is written while it does.
+    fn count_references(&self, references: &mut BTreeMap<EntityKey, i32>) {
+        for reference in self.kind.references() {
+            let named = |entity: &Option<Arc<Entity>>| {
+                let id = entity.as_ref()?.reference(&reference.field)?.parse().ok()?;
+                Some(EntityKey::new(reference.to.clone(), id))
+            };
+            let (was, is) = (named(&self.before), named(&self.after));
+            if was == is {
+                is.into_iter().for_each(|key| _ = references.entry(key).or_default());
+                continue;
+            }
+            was.into_iter().for_each(|key| *references.entry(key).or_default() -= 1);
+            is.into_iter().for_each(|key| *references.entry(key).or_default() += 1);
+        }
+    }
+}
+
+fn raw(document: &Document) -> Box<RawValue> {
+    serde_json::value::to_raw_value(document).expect("a document is JSON")
+}
