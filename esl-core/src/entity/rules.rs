@@ -8,8 +8,9 @@ use crate::{EventType, Timestamp, engine::Transaction};
 /// What a kind makes of its entities. Everything has a default: to make nothing of it.
 #[async_trait]
 pub trait Rules: std::fmt::Debug + Send + Sync + 'static {
-    /// Completes and checks a document that is about to be written, after the schema was found to hold and
-    /// before it is looked at once more. What it reads by the transaction holds when that is committed.
+    /// Completes and checks a document that is about to be written, and that is as the schema asks for. What
+    /// it adds need not be in the schema, and is kept; what it reads by the transaction still stands when that
+    /// is committed.
     ///
     /// # Errors
     /// [`EntityError::Invalid`] with what is wrong.
