@@ -17,6 +17,8 @@
 //! ```
 
 mod audit;
+#[cfg_attr(not(test), expect(dead_code, reason = "no schedule is kept yet"))]
+mod availability;
 mod backup;
 mod bootstrap;
 mod check;
