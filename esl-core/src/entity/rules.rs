@@ -9,8 +9,7 @@ use crate::{EventType, Timestamp, engine::Transaction};
 #[async_trait]
 pub trait Rules: std::fmt::Debug + Send + Sync + 'static {
     /// Completes and checks a document that is about to be written, and that is as the schema asks for. What
-    /// it adds need not be in the schema, and is kept; what it reads by the transaction still stands when that
-    /// is committed.
+    /// it reads by the transaction still stands when that is committed.
     ///
     /// # Errors
     /// [`EntityError::Invalid`] with what is wrong.
@@ -45,6 +44,12 @@ pub trait Rules: std::fmt::Debug + Send + Sync + 'static {
     /// Either may be missing: what was, if it is new, and what is, if it is deleted.
     fn says(&self, _before: Option<&Entity>, _after: Option<&Entity>) -> Option<Vec<Said>> {
         None
+    }
+
+    /// The names of members that the rules keep in a document, for themselves: the schema does not have them,
+    /// nobody else writes them, and they are not shown.
+    fn keeps(&self) -> &[&str] {
+        &[]
     }
 
     /// The names of the members that [`show`](Self::show) adds.
