@@ -94,3 +94,54 @@ fn field_sql(after: &str, order: &str) -> String {
          ORDER BY value {order}, id {order}"
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use esl_core::Timestamp;
+    use rusqlite::Connection;
+
+    use super::*;
+    use crate::plans::assert_plan;
+
+    #[test]
+    fn a_query_is_a_range_of_a_key_from_where_it_goes_on() {
+        let connection = Connection::open_in_memory().unwrap();
+        crate::schema::migrate(&connection, Timestamp::EPOCH).unwrap();
+        let entry = IndexEntry { field: "color".into(), value: IndexValue((*b"red").into()) };
+        let after = EntityPosition { value: None, id: "a".parse().unwrap() };
+        let entities = "esl_entities USING COVERING INDEX sqlite_autoindex_esl_entities_1";
+        let index = "esl_entity_index USING PRIMARY KEY";
+        for (having, by, plan, beyond) in [
+            (vec![], None, format!("{entities} (organization=? AND kind=?"), " AND id{beyond}?"),
+            (
+                vec![entry.clone()],
+                None,
+                format!("{index} (organization=? AND kind=? AND field=? AND value=?"),
+                " AND id{beyond}?",
+            ),
+            (
+                vec![entry],
+                Some(Arc::from("name")),
+                format!("{index} (organization=? AND kind=? AND field=?"),
+                " AND (value,id){beyond}(?,?)",
+            ),
+        ] {
+            for (is_descending, sign) in [(false, ">"), (true, "<")] {
+                for after in [None, Some(after.clone())] {
+                    let beyond = beyond.replace("{beyond}", sign);
+                    let range = if after.is_some() { beyond } else { String::new() };
+                    let (kind, having, by) =
+                        ("person".parse().unwrap(), having.clone(), by.clone());
+                    let query = EntityQuery { kind, having, by, is_descending, after, limit: 9 };
+                    let (walk, _) = Walk::of(&query);
+                    let sql = walk.sql(&query);
+                    assert_plan(&connection, &sql, &[&format!("SEARCH {plan}{range})")]);
+                    let parameters = connection.prepare(&sql).unwrap().parameter_count();
+                    assert_eq!(walk.parameters(1, &query).len(), parameters, "{sql}");
+                }
+            }
+        }
+    }
+}
