@@ -8,7 +8,7 @@ use esl_core::{
         REFERENCES_MAX, StorageError, StoredEntity,
     },
 };
-use rusqlite::{CachedStatement, params_from_iter};
+use rusqlite::{CachedStatement, OptionalExtension, params_from_iter};
 
 use crate::{
     SqliteStorage,
@@ -30,12 +30,8 @@ impl Entities for SqliteStorage {
     ) -> Result<Option<StoredEntity>, StorageError> {
         let key = key.clone();
         let work = move |snapshot: &Snapshot<'_>| {
-            let Some(mut found) = Finder::new(snapshot, organization, &key.kind)? else {
-                return Ok(None);
-            };
-            let mut rows = found.one.query((found.organization, found.kind, key.id.as_str()))?;
-            let row = rows.next()?;
-            Ok(row.map(|row| stored_entity(row, 0)).transpose()?)
+            let finder = Finder::new(snapshot, organization, &key.kind)?;
+            Ok(finder.map_or(Ok(None), |mut finder| finder.find(&key.id))?)
         };
         self.readers().run("read an entity", work).await
     }
@@ -114,6 +110,11 @@ impl<'s> Finder<'s> {
             one: connection.prepare_cached(&one_sql())?,
             is_indexed: connection.prepare_cached(IS_INDEXED)?,
         }))
+    }
+
+    fn find(&mut self, id: &EntityId) -> rusqlite::Result<Option<StoredEntity>> {
+        let place = (self.organization, self.kind, id.as_str());
+        self.one.query_row(place, |row| stored_entity(row, 0)).optional()
     }
 
     /// One that is there and can be read.
