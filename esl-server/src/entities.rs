@@ -18,13 +18,16 @@ fn declared() -> Result<Vec<EntityKind>, KindError> {
         .indexed("email")
         .indexed("status")
         .embeds("pets", "pet", "owner_id", &["id", "name", "type"]);
-    let pet = EntityKind::new("pet", "pets", pet())?
-        .indexed("name")
-        .indexed("type")
-        .refers("owner_id", "person", OnDelete::Clear);
-    let toy = EntityKind::new("toy", "toys", toy())?
-        .indexed("name")
-        .refers("pet_id", "pet", OnDelete::Clear);
+    let pet = EntityKind::new("pet", "pets", pet())?.indexed("name").indexed("type").refers(
+        "owner_id",
+        "person",
+        OnDelete::Clear,
+    );
+    let toy = EntityKind::new("toy", "toys", toy())?.indexed("name").refers(
+        "pet_id",
+        "pet",
+        OnDelete::Clear,
+    );
     let mut kinds = vec![person, pet, toy];
     kinds.extend(availability::kinds()?);
     Ok(kinds)

@@ -17,7 +17,6 @@
 //! ```
 
 mod audit;
-#[cfg_attr(not(test), expect(dead_code, reason = "no schedule is kept yet"))]
 mod availability;
 mod backup;
 mod bootstrap;
@@ -27,6 +26,7 @@ mod clients;
 mod config;
 mod credentials;
 mod database;
+mod entities;
 mod events;
 mod logging;
 mod maintenance;

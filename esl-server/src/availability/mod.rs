@@ -8,6 +8,8 @@ mod profile;
 mod recurrence;
 mod schedule;
 mod status;
+#[cfg(test)]
+mod tests;
 
 use esl_core::{Document, EntityKind, KindError, Timestamp};
 use serde_json::{Value, json};
