@@ -16,6 +16,7 @@ pub use self::transaction::{Outcome, Transaction};
 use super::{Esl, driver::Driver, publish::Declined};
 use crate::{
     Document, Entity, EntityError, EntityId, EntityKey, EntityKind, Kinds, OrganizationId, Origin,
+    entity,
     storage::{EntityPage, EntityPosition, EntityQuery},
 };
 
@@ -290,7 +291,9 @@ impl Entities {
     }
 
     fn writable(&self, written: Document, shown: &Document) -> Result<Document, EntityError> {
-        self.kind.writable(written, shown).map_err(EntityError::Invalid)
+        let document = self.kind.writable(written, shown).map_err(EntityError::Invalid)?;
+        entity::check(&document)?;
+        Ok(document)
     }
 
     async fn write<E: From<EntityError>>(
