@@ -1,4 +1,4 @@
-//! How much a document may hold.
+//! What a document may hold, whatever its kind is.
 
 use serde_json::Value;
 
@@ -11,13 +11,15 @@ pub const DOCUMENT_BYTES_MAX: usize = 1024 * 1024;
 /// an event or in storage, has a parser with a bound of its own.
 pub const DOCUMENT_LEVELS_MAX: usize = 100;
 
-/// Refuses a document that holds more.
+/// No member of such a document is called so: where it is read from storage, it would be taken for what it has
+/// as JSON in a text.
+#[doc(hidden)]
+pub const FORBIDDEN_NAME: &str = "$serde_json::private::RawValue";
+
+/// Refuses a document that holds something else.
 pub(crate) fn check(document: &Document) -> Result<(), EntityError> {
-    let are_deep = document.values().any(|value| is_deeper(value, DOCUMENT_LEVELS_MAX - 1));
-    if are_deep {
-        let detail = format!("it is nested more than {DOCUMENT_LEVELS_MAX} levels deep");
-        return Err(EntityError::invalid("", detail));
-    }
+    members(document, DOCUMENT_LEVELS_MAX - 1)
+        .map_err(|detail| EntityError::invalid("", detail))?;
     let bytes = serde_json::to_vec(document).expect("a document is JSON").len();
     if bytes > DOCUMENT_BYTES_MAX {
         return Err(EntityError::TooLarge { bytes, bytes_max: DOCUMENT_BYTES_MAX });
@@ -25,16 +27,20 @@ pub(crate) fn check(document: &Document) -> Result<(), EntityError> {
     Ok(())
 }
 
-/// Looks no deeper than it has to.
-fn is_deeper(value: &Value, levels: usize) -> bool {
+/// Looks no deeper than so many levels.
+fn members(members: &Document, levels: usize) -> Result<(), &'static str> {
+    if members.contains_key(FORBIDDEN_NAME) {
+        return Err("it has a member of a name that none can have");
+    }
+    members.values().try_for_each(|value| within(value, levels))
+}
+
+fn within(value: &Value, levels: usize) -> Result<(), &'static str> {
     match value {
-        Value::Object(members) => {
-            levels == 0 || members.values().any(|value| is_deeper(value, levels - 1))
-        }
-        Value::Array(items) => {
-            levels == 0 || items.iter().any(|value| is_deeper(value, levels - 1))
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+        Value::Object(_) | Value::Array(_) if levels == 0 => Err("it is nested too deeply"),
+        Value::Object(object) => members(object, levels - 1),
+        Value::Array(items) => items.iter().try_for_each(|item| within(item, levels - 1)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
     }
 }
 
@@ -60,6 +66,9 @@ mod tests {
         let nested = |levels: usize| (0..levels).fold(json!(1), |inner, _| json!([inner]));
         assert!(check(&document(nested(DOCUMENT_LEVELS_MAX - 1))).is_ok());
         let refused = check(&document(nested(DOCUMENT_LEVELS_MAX)));
+        assert!(matches!(refused, Err(EntityError::Invalid(_))));
+
+        let refused = check(&document(json!([{ FORBIDDEN_NAME: "1" }])));
         assert!(matches!(refused, Err(EntityError::Invalid(_))));
     }
 }

@@ -28,7 +28,7 @@ mod tracked;
 pub(crate) use self::bounds::check;
 #[cfg(feature = "entities")]
 pub use self::{
-    bounds::{DOCUMENT_BYTES_MAX, DOCUMENT_LEVELS_MAX},
+    bounds::{DOCUMENT_BYTES_MAX, DOCUMENT_LEVELS_MAX, FORBIDDEN_NAME},
     changes::changes,
     error::EntityError,
     fault::Fault,
