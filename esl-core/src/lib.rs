@@ -116,7 +116,7 @@ pub use self::{
 pub use self::{
     engine::{Entities, Shown, ShownPage, Transaction, Written},
     entity::{
-        Document, Entity, EntityError, EntityKind, Fault, KindError, Kinds, NotSortable, OnDelete,
-        Rules, Said, changes,
+        DOCUMENT_BYTES_MAX, DOCUMENT_LEVELS_MAX, Document, Entity, EntityError, EntityKind,
+        FORBIDDEN_NAME, Fault, KindError, Kinds, NotSortable, OnDelete, Rules, Said, changes,
     },
 };

@@ -19,6 +19,14 @@ pub enum EntityError {
     /// The document is not what its kind asks for.
     #[error("the document is not valid: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Invalid(Vec<Fault>),
+    /// The document is larger than [one may be](crate::DOCUMENT_BYTES_MAX).
+    #[error("the document has {bytes} bytes; {bytes_max} are the most")]
+    TooLarge {
+        /// How large it is.
+        bytes: usize,
+        /// The most.
+        bytes_max: usize,
+    },
     /// It cannot be deleted while others refer to it.
     #[error("{key} is referred to by {by}")]
     InUse {

@@ -5,6 +5,8 @@
 //! says so. What is here decides, and does nothing: no storage, no clock.
 
 #[cfg(feature = "entities")]
+mod bounds;
+#[cfg(feature = "entities")]
 mod changes;
 #[cfg(feature = "entities")]
 mod error;
@@ -23,7 +25,10 @@ mod schema;
 mod tracked;
 
 #[cfg(feature = "entities")]
+pub(crate) use self::bounds::check;
+#[cfg(feature = "entities")]
 pub use self::{
+    bounds::{DOCUMENT_BYTES_MAX, DOCUMENT_LEVELS_MAX, FORBIDDEN_NAME},
     changes::changes,
     error::EntityError,
     fault::Fault,

@@ -73,3 +73,28 @@ impl Entity {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::storage::References;
+
+    #[test]
+    fn numbers_come_out_of_storage_as_they_went_in() {
+        let numbers = json!([0.1, -0.0, 1e300, 5e-324, 2.638344616030823e-256, u64::MAX, i64::MIN]);
+        let document = Document::from_iter([("numbers".to_owned(), numbers)]);
+        let stored = StoredEntity {
+            key: EntityKey::new("a".parse().expect("a kind"), "b".parse().expect("an id")),
+            revision: 1,
+            references: References::default(),
+            created_at: Timestamp::from_millis(0),
+            updated_at: Timestamp::from_millis(0),
+            due_at: None,
+            document: serde_json::to_vec(&document).expect("a document is JSON").into(),
+        };
+        let entity = Entity::read(stored).expect("it was written like this");
+        assert_eq!(entity.document, document);
+    }
+}

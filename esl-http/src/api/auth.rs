@@ -76,6 +76,10 @@ permission!(MaySubscribe, Subscribe);
 permission!(MayReadSubscriptions, Read, Subscribe);
 permission!(MayAdminister, Admin);
 permission!(MayReadOrganization, Read, Subscribe, Publish);
+#[cfg(feature = "entities")]
+permission!(MayReadEntities, EntitiesRead);
+#[cfg(feature = "entities")]
+permission!(MayWriteEntities, EntitiesWrite);
 
 impl<P> Deref for Authorized<P> {
     type Target = Caller;

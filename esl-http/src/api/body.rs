@@ -1,5 +1,7 @@
 //! Reading bodies, in bounded space and time.
 
+use std::borrow::Cow;
+
 use axum::{
     body::{Body, HttpBody},
     extract::{FromRequest, Request},
@@ -30,7 +32,7 @@ impl<const BYTES_MAX: usize> FromRequest<Api> for JsonBody<BYTES_MAX> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
-        check_media_type(request.headers()).map_err(|problem| match *request.method() {
+        media_type(request.headers(), &[JSON]).map_err(|problem| match *request.method() {
             Method::PATCH => problem.with_header(ACCEPT_PATCH, HeaderValue::from_static(JSON)),
             _ => problem,
         })?;
@@ -52,7 +54,7 @@ impl<const BYTES_MAX: usize> FromRequest<Api> for OptionalJsonBody<BYTES_MAX> {
         if body.is_empty() {
             return Ok(Self(Bytes::from_static(b"{}")));
         }
-        check_media_type(&parts.headers)?;
+        media_type(&parts.headers, &[JSON])?;
         Ok(Self(body))
     }
 }
@@ -90,23 +92,28 @@ pub(super) async fn read(body: Body, bytes_max: usize, api: &Api) -> Result<Byte
     }
 }
 
-fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
+/// Which of these kinds of JSON the body is said to be.
+pub(super) fn media_type(
+    headers: &HeaderMap,
+    taken: &[&'static str],
+) -> Result<&'static str, Problem> {
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?").trim());
-    let refuse = |detail| Err(Problem::new(Code::UnsupportedMediaType, detail));
+    let refuse = |detail: Cow<'static, str>| Err(Problem::new(Code::UnsupportedMediaType, detail));
     if text(CONTENT_ENCODING).is_some_and(|coding| !coding.eq_ignore_ascii_case("identity")) {
-        return refuse("a body is taken as it is, without Content-Encoding");
+        return refuse("a body is taken as it is, without Content-Encoding".into());
     }
     let media_type = text(CONTENT_TYPE).unwrap_or("");
     let (media_type, parameters) = media_type.split_once(';').unwrap_or((media_type, ""));
-    if !media_type.trim_end().eq_ignore_ascii_case(JSON) {
-        return refuse("expected Content-Type: application/json");
-    }
+    let media_type = media_type.trim_end();
+    let Some(media_type) = taken.iter().find(|one| media_type.eq_ignore_ascii_case(one)) else {
+        return refuse(format!("expected Content-Type: {}", taken.join(" or ")).into());
+    };
     if Parameters(parameters)
         .any(|(name, value)| name.eq_ignore_ascii_case("charset") && !is_utf_8(value))
     {
-        return refuse("a body is in UTF-8: expected charset=utf-8, or none");
+        return refuse("a body is in UTF-8: expected charset=utf-8, or none".into());
     }
-    Ok(())
+    Ok(media_type)
 }
 
 fn is_utf_8(value: &str) -> bool {
@@ -151,6 +158,6 @@ fn end_of_parameter(text: &str) -> usize {
     end.unwrap_or(text.len())
 }
 
-const JSON: &str = "application/json";
+pub(super) const JSON: &str = "application/json";
 /// RFC 5789, section 2.2: what a PATCH may be written in.
-const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
+pub(super) const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");

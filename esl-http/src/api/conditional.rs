@@ -8,6 +8,31 @@ use axum::http::{
     header::{IF_MATCH, IF_NONE_MATCH, IF_RANGE, RANGE},
 };
 
+/// Why a request is not done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unmet {
+    /// The caller has this version.
+    NotModified,
+    /// It is to be done to another version, which there is not.
+    PreconditionFailed,
+}
+
+/// What stands in the way of a request to what has this strong `etag`, or is not there, in the order of
+/// section 13.2.2.
+pub(super) fn unmet(method: &Method, headers: &HeaderMap, etag: Option<&str>) -> Option<Unmet> {
+    if headers.contains_key(IF_MATCH) && !lists(headers, IF_MATCH, etag, |tag| tag) {
+        return Some(Unmet::PreconditionFailed);
+    }
+    // Compared weakly (section 13.1.2).
+    if lists(headers, IF_NONE_MATCH, etag, |tag| tag.strip_prefix("W/").unwrap_or(tag)) {
+        return Some(match *method {
+            Method::GET | Method::HEAD => Unmet::NotModified,
+            _ => Unmet::PreconditionFailed,
+        });
+    }
+    None
+}
+
 /// What a `GET` or `HEAD` comes to.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Wanted {
@@ -26,12 +51,10 @@ pub(super) enum Wanted {
 /// Reads what is wanted of a thing with this strong `etag` and so many bytes, in the order of
 /// section 13.2.2.
 pub(super) fn wanted(method: &Method, headers: &HeaderMap, etag: &str, size: u64) -> Wanted {
-    if headers.contains_key(IF_MATCH) && !lists(headers, IF_MATCH, |tag| tag == etag) {
-        return Wanted::PreconditionFailed;
-    }
-    // Compared weakly (section 13.1.2).
-    if lists(headers, IF_NONE_MATCH, |tag| tag.strip_prefix("W/").unwrap_or(tag) == etag) {
-        return Wanted::NotModified;
+    match unmet(method, headers, Some(etag)) {
+        Some(Unmet::NotModified) => return Wanted::NotModified,
+        Some(Unmet::PreconditionFailed) => return Wanted::PreconditionFailed,
+        None => {}
     }
     // Range is defined for GET alone (section 14.2).
     if *method != Method::GET || !is_of_this_version(headers, etag) {
@@ -43,12 +66,18 @@ pub(super) fn wanted(method: &Method, headers: &HeaderMap, etag: &str, size: u64
     }
 }
 
-/// Whether a list of tags has one that `matches`, or is `*`, which any version matches.
-fn lists(headers: &HeaderMap, name: HeaderName, matches: impl Fn(&str) -> bool) -> bool {
+/// Whether a list of tags, each as it is `compared`, has this one, or is `*`, which any version matches.
+fn lists(
+    headers: &HeaderMap,
+    name: HeaderName,
+    etag: Option<&str>,
+    compared: impl Fn(&str) -> &str,
+) -> bool {
+    let Some(etag) = etag else { return false };
     let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
     let mut tags = values.flat_map(|value| value.split(',')).map(str::trim).peekable();
     let Some(first) = tags.peek().copied() else { return false };
-    if first == "*" { tags.count() == 1 } else { tags.any(matches) }
+    if first == "*" { tags.count() == 1 } else { tags.any(|tag| compared(tag) == etag) }
 }
 
 /// Whether `If-Range`, where there is one, is the tag of this version, compared strongly (section
@@ -182,6 +211,25 @@ mod tests {
         }
         let two_lines = [(IF_MATCH, "\"a\""), (IF_MATCH, TAG)];
         assert_eq!(wanted_with(&Method::GET, &two_lines), Wanted::Whole);
+    }
+
+    #[test]
+    fn what_is_written_is_the_version_that_was_read_and_what_is_made_is_new() {
+        let (failed, other) = (Some(Unmet::PreconditionFailed), "\"other\"");
+        for (name, tags, there, not_there) in [
+            (IF_MATCH, TAG, None, failed),
+            (IF_MATCH, "*", None, failed),
+            (IF_MATCH, other, failed, failed),
+            (IF_NONE_MATCH, "*", failed, None),
+            (IF_NONE_MATCH, TAG, failed, None),
+            (IF_NONE_MATCH, other, None, None),
+        ] {
+            let headers = HeaderMap::from_iter([(name.clone(), tags.parse().unwrap())]);
+            for method in [Method::PUT, Method::PATCH, Method::DELETE] {
+                assert_eq!(unmet(&method, &headers, Some(TAG)), there, "{method} {name}: {tags}");
+                assert_eq!(unmet(&method, &headers, None), not_there, "{method} {name}: {tags}");
+            }
+        }
     }
 
     #[test]

@@ -14,6 +14,14 @@ pub(super) struct Fault {
     detail: Cow<'static, str>,
 }
 
+impl Fault {
+    /// What is wrong there.
+    #[cfg(feature = "entities")]
+    pub(super) fn at(place: Place, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { place, detail: detail.into() }
+    }
+}
+
 /// Where it is.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -27,6 +35,19 @@ pub(super) enum Place {
 }
 
 impl Place {
+    /// What a pointer that others have made points to.
+    #[cfg(feature = "entities")]
+    pub(super) fn pointed(pointer: &str) -> Self {
+        let mut pointer = pointer;
+        // As below, as often as it takes.
+        while pointer.len() > 4 * NAME_BYTES_MAX
+            && let Some((parent, _)) = pointer.rsplit_once('/')
+        {
+            pointer = parent;
+        }
+        Self::Pointer(pointer.to_owned())
+    }
+
     /// The body as a whole.
     pub(super) const fn root() -> Self {
         Self::Pointer(String::new())

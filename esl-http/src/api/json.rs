@@ -191,7 +191,8 @@ pub(super) fn whole(raw: &RawValue, range: RangeInclusive<u64>) -> Result<u64, S
     number.ok_or_else(|| format!("expected a whole number, {} to {}", range.start(), range.end()))
 }
 
-fn malformed(error: &serde_json::Error) -> Problem {
+/// What is no JSON.
+pub(super) fn malformed(error: &serde_json::Error) -> Problem {
     // The parser's own words name a line and a column and quote nothing of the body.
     Problem::new(Code::Malformed, format!("the body is not JSON: {error}"))
 }

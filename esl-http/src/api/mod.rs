@@ -34,6 +34,8 @@ mod clients;
 mod conditional;
 mod config;
 mod deliveries;
+#[cfg(feature = "entities")]
+mod entities;
 mod events;
 mod fault;
 mod framing;
@@ -86,7 +88,7 @@ pub use self::{
 /// What is not a route of the API is a 404 of its own, so `Router::merge` with a router that has a
 /// fallback, too, panics: mount it by `fallback_service` or `nest`.
 pub fn router(esl: Esl, config: ApiConfig) -> Router {
-    let routes = routes::router(esl.public_url());
+    let routes = routes::router(&esl);
     complete(routes, esl, config)
 }
 

@@ -40,7 +40,7 @@ impl Parameters {
     /// A parameter read by `parse`; a fault if that fails.
     pub(super) fn take<T>(
         &mut self,
-        name: &'static str,
+        name: &str,
         parse: impl FnOnce(&str) -> Result<T, Cow<'static, str>>,
     ) -> Option<T> {
         let index = self.list.iter().position(|(key, _)| key == name)?;
@@ -48,7 +48,7 @@ impl Parameters {
         match parse(&value) {
             Ok(value) => Some(value),
             Err(detail) => {
-                self.faults.add(Place::Parameter(name.into()), detail);
+                self.faults.add(Place::Parameter(name.to_owned().into()), detail);
                 None
             }
         }
@@ -170,7 +170,8 @@ impl Key for String {
     }
 }
 
-fn write_cursor<K: Key>(key: &K) -> String {
+/// A cursor to that place.
+pub(super) fn write_cursor<K: Key>(key: &K) -> String {
     let mut bytes = vec![K::TAG];
     key.write(&mut bytes);
     URL_SAFE_NO_PAD.encode(bytes)

@@ -2,6 +2,8 @@
 //! does not exist, and nothing here is without its answer to who may.
 
 use std::borrow::Cow;
+#[cfg(feature = "entities")]
+use std::sync::Arc;
 
 use axum::{
     Router,
@@ -10,8 +12,12 @@ use axum::{
     http::Method,
     routing::{MethodFilter, MethodRouter, on},
 };
-use esl_core::Scope;
+#[cfg(feature = "entities")]
+use esl_core::EntityKind;
+use esl_core::{Esl, Scope};
 
+#[cfg(feature = "entities")]
+use super::entities;
 use super::{
     Api, audit,
     auth::{Authorized, Permission},
@@ -19,8 +25,8 @@ use super::{
     subscriptions,
 };
 
-/// All of them, for a service that is reached at this address.
-fn routes(public_url: &str) -> Vec<Route> {
+/// All of them, for this engine.
+fn routes(esl: &Esl) -> Vec<Route> {
     let get = || Method::GET;
     let post = || Method::POST;
     let patch = || Method::PATCH;
@@ -64,10 +70,34 @@ fn routes(public_url: &str) -> Vec<Route> {
         Route::guarded(get(), "/api/admin/maintenance", maintenance::list),
         Route::guarded(delete(), "/api/admin/maintenance/{id}", maintenance::take_back),
     ]);
-    if oauth::Metadata::path_of(public_url).is_some() {
+    if oauth::Metadata::path_of(esl.public_url()).is_some() {
         routes.push(Route::open(get(), oauth::Metadata::PATHS, oauth::metadata_of_issuer));
     }
+    #[cfg(feature = "entities")]
+    routes.extend(esl.kinds().iter().flat_map(entity_routes));
     routes
+}
+
+/// Those of the entities of one kind.
+#[cfg(feature = "entities")]
+fn entity_routes(kind: &Arc<EntityKind>) -> Vec<Route> {
+    let all = format!("/api/{}", kind.plural());
+    let one = format!("{all}/{{id}}");
+    let mut routes = Vec::new();
+    if !kind.has_chosen_ids() {
+        routes.push(Route::guarded(Method::POST, all.clone(), entities::create));
+    }
+    routes.extend([
+        Route::guarded(Method::GET, all, entities::list),
+        Route::guarded(Method::GET, one.clone(), entities::one),
+        Route::guarded(Method::PUT, one.clone(), entities::replace),
+        Route::guarded(Method::PATCH, one.clone(), entities::change),
+        Route::guarded(Method::DELETE, one, entities::delete),
+    ]);
+    routes
+        .into_iter()
+        .map(|route| Route { handler: route.handler.route_layer(entities::about(kind)), ..route })
+        .collect()
 }
 
 /// Those that say how the engine is.
@@ -79,8 +109,8 @@ fn health_routes() -> Vec<Route> {
 }
 
 /// The router of all routes, without what goes around them.
-pub(super) fn router(public_url: &str) -> Router<Api> {
-    router_of(routes(public_url))
+pub(super) fn router(esl: &Esl) -> Router<Api> {
+    router_of(routes(esl))
 }
 
 /// The router of what says how the engine is alone.
@@ -97,8 +127,8 @@ fn router_of(routes: Vec<Route>) -> Router<Api> {
 /// The table as tests read it.
 #[doc(hidden)]
 #[must_use]
-pub fn route_entries(public_url: &str) -> Vec<RouteEntry> {
-    routes(public_url).into_iter().map(|route| route.entry).collect()
+pub fn route_entries(esl: &Esl) -> Vec<RouteEntry> {
+    routes(esl).into_iter().map(|route| route.entry).collect()
 }
 
 /// One method of one path.
@@ -132,7 +162,7 @@ struct Route {
 
 impl Route {
     /// A route that lets in whom its handler's guard lets in.
-    fn guarded<H, T>(method: Method, path: &'static str, handler: H) -> Self
+    fn guarded<H, T>(method: Method, path: impl Into<Cow<'static, str>>, handler: H) -> Self
     where
         H: Handler<T, Api>,
         T: Guarded + 'static,

@@ -19,7 +19,10 @@ use esl_http::api::{self, ApiConfig};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
-use crate::world::{Reply, World};
+use crate::{
+    entities,
+    world::{Reply, World},
+};
 
 async fn world() -> World {
     world_with(MemoryBlobStore::new(), ApiConfig::default()).await
@@ -33,6 +36,7 @@ pub(crate) async fn world_with(store: impl BlobStore, config: ApiConfig) -> Worl
         .blobs(store)
         .public_url("https://events.example.com/mounted")
         .payload_bytes_max(1024)
+        .kinds(entities::kinds())
         .build()
         .await
         .expect("an engine");

@@ -100,8 +100,8 @@ async fn everything_that_is_wrong_is_named_at_once() {
         "id": "evt_1",
         "changes": [],
         "metadata": { "source": 1, "triggered_by": null, "correlation_id": "c" },
-        "organization_id": "org_1",
         "kind": "x",
+        "organization_id": "org_1",
     });
     let places = [
         "/type",

@@ -11,16 +11,16 @@ use std::{
 use async_trait::async_trait;
 use esl_core::{
     Actor, Attempt, AuditEntry, AuditNumber, BlobKey, Client, Delivery, DeliveryId, DeliveryState,
-    Digest, EventId, EventType, InstallationId, LaneId, Limit, LinkKey, MemoryStorage,
-    Organization, OrganizationId, Plan, Replay, ReplayId, ReplayNumber, Revoked, Rotated, Rotation,
-    SealedEvent, Seq, Subscription, SubscriptionId, SubscriptionUpdate, Tiers, Timestamp, Token,
-    Usage, WorkerId,
+    Digest, EntityKey, EventId, EventType, InstallationId, KindName, LaneId, Limit, LinkKey,
+    MemoryStorage, Organization, OrganizationId, Plan, Replay, ReplayId, ReplayNumber, Revoked,
+    Rotated, Rotation, SealedEvent, Seq, Subscription, SubscriptionId, SubscriptionUpdate, Tiers,
+    Timestamp, Token, Usage, WorkerId,
     storage::{
-        Candidates, Change, Claimed, Commit, Committed, Erased, FanOut, Fed, Feed, FeedStep,
-        Health, IntakeRow, Lanes, Page, PageOf, Records, Refused, Removal, Removed, Renewed,
-        ReplayStep, Replays, RouteTable, Schedule, ScheduleNumber, Scheduled, StorageError,
-        StorageErrorKind, StoredEvent, Subscriptions, Swept, Taken, Tenancy, Tenure, Unit, Waiting,
-        Want, Worker,
+        Candidates, Change, Claimed, Commit, Committed, DueEntity, Entities, EntityPage,
+        EntityQuery, Erased, FanOut, Fed, Feed, FeedStep, Health, IndexValue, IntakeRow, Lanes,
+        Page, PageOf, Records, Refused, Removal, Removed, Renewed, ReplayStep, Replays, RouteTable,
+        Schedule, ScheduleNumber, Scheduled, StorageError, StorageErrorKind, StoredEntity,
+        StoredEvent, Subscriptions, Swept, Taken, Tenancy, Tenure, Unit, Waiting, Want, Worker,
     },
 };
 use tokio::sync::{Notify, watch};
@@ -99,6 +99,48 @@ impl Commit for FaultyStorage {
     ) -> Result<Vec<Result<Committed, Refused>>, StorageError> {
         self.fault.strike().await?;
         self.inner.commit(units).await
+    }
+}
+
+#[async_trait]
+impl Entities for FaultyStorage {
+    async fn entity(
+        &self,
+        organization: OrganizationId,
+        key: &EntityKey,
+    ) -> Result<Option<StoredEntity>, StorageError> {
+        self.fault.strike().await?;
+        self.inner.entity(organization, key).await
+    }
+
+    async fn entities(
+        &self,
+        organization: OrganizationId,
+        query: &EntityQuery,
+    ) -> Result<EntityPage, StorageError> {
+        self.fault.strike().await?;
+        self.inner.entities(organization, query).await
+    }
+
+    async fn referring(
+        &self,
+        organization: OrganizationId,
+        kind: &KindName,
+        field: &str,
+        values: &[IndexValue],
+    ) -> Result<Vec<Vec<StoredEntity>>, StorageError> {
+        self.fault.strike().await?;
+        self.inner.referring(organization, kind, field, values).await
+    }
+
+    async fn next_entity_due(&self) -> Result<Option<Timestamp>, StorageError> {
+        self.fault.strike().await?;
+        self.inner.next_entity_due().await
+    }
+
+    async fn due_entities(&self, limit: usize) -> Result<Vec<DueEntity>, StorageError> {
+        self.fault.strike().await?;
+        self.inner.due_entities(limit).await
     }
 }
 

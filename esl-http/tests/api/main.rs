@@ -5,6 +5,7 @@ mod audit;
 mod blobs;
 mod clients;
 mod deliveries;
+mod entities;
 mod errors;
 mod events;
 mod faulty;

@@ -16,7 +16,10 @@ use esl_http::api::{self, ApiConfig};
 use serde_json::Value;
 use tower::ServiceExt;
 
-use crate::faulty::{Fault, FaultyStorage};
+use crate::{
+    entities,
+    faulty::{Fault, FaultyStorage},
+};
 
 /// Monday, 15 January 2024, 14:32 UTC.
 pub(crate) const NOON: Timestamp = Timestamp::from_millis(1_705_329_120_000);
@@ -57,6 +60,7 @@ impl World {
             .clock(Arc::new(clock.clone()))
             .callbacks(callbacks)
             .public_url(public_url)
+            .kinds(entities::kinds())
             .build()
             .await
             .expect("an engine");

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use sha2::{Digest as _, Sha256};
 use tokio::sync::{Mutex, MutexGuard};
 
 pub(super) use self::due::run;
@@ -16,6 +17,7 @@ pub use self::transaction::{Outcome, Transaction};
 use super::{Esl, driver::Driver, publish::Declined};
 use crate::{
     Document, Entity, EntityError, EntityId, EntityKey, EntityKind, Kinds, OrganizationId, Origin,
+    entity,
     storage::{EntityPage, EntityPosition, EntityQuery},
 };
 
@@ -61,12 +63,13 @@ pub struct Shown {
 }
 
 impl Shown {
-    /// Names what is shown, among all that was ever shown under this id: another representation has another
-    /// tag, but for what the kind's rules add.
+    /// Names what is shown: another representation has another tag, also where an id was given anew, or where
+    /// what the kind's rules add has changed by itself.
     #[must_use]
     pub fn tag(&self) -> String {
-        let Entity { revision, references, .. } = &*self.entity;
-        format!("{revision}-{}", references.version)
+        let json = serde_json::to_vec(&self.representation).expect("a document is JSON");
+        // Half of it is as good for this, and shorter.
+        hex::encode(&Sha256::digest(json)[..16])
     }
 }
 
@@ -290,7 +293,9 @@ impl Entities {
     }
 
     fn writable(&self, written: Document, shown: &Document) -> Result<Document, EntityError> {
-        self.kind.writable(written, shown).map_err(EntityError::Invalid)
+        let document = self.kind.writable(written, shown).map_err(EntityError::Invalid)?;
+        entity::check(&document)?;
+        Ok(document)
     }
 
     async fn write<E: From<EntityError>>(
