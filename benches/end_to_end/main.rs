@@ -12,6 +12,7 @@
 //! - `postgres` and `postgres_nodes`: the same on PostgreSQL, on one node and on three; `rabbitmq` and
 //!   `rabbitmq_nodes`: with RabbitMQ beside it, to which every event goes, too
 //! - `embedded`: durable publishing in the process, with nothing sent
+//! - `entities`: persons that are created and renamed, beside plain publishes
 //! - `isolation`: a healthy receiver beside 100 that never answer
 //! - `fan_out`: many events to 1 000 subscriptions, and a few to very many
 //! - `history`: publishing where very many old events are stored
@@ -36,6 +37,7 @@ mod bystander;
 mod cpu;
 mod disk;
 mod embedded;
+mod entities;
 mod fan_out;
 mod filled;
 mod guessing;
@@ -88,7 +90,7 @@ fn main() -> anyhow::Result<()> {
 
 type Measure = fn(&Settings) -> anyhow::Result<()>;
 
-const PARTS: [(&str, Measure); 17] = [
+const PARTS: [(&str, Measure); 18] = [
     ("throughput", relay::compare),
     ("postgres", nodes::one),
     ("postgres_nodes", nodes::three),
@@ -96,6 +98,7 @@ const PARTS: [(&str, Measure); 17] = [
     ("rabbitmq_nodes", nodes::three_with_broker),
     ("latency", latency::compare),
     ("embedded", embedded::measure),
+    ("entities", entities::measure),
     ("isolation", isolation::measure),
     ("fan_out", fan_out::measure),
     ("idle", idle::measure),

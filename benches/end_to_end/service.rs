@@ -87,6 +87,22 @@ impl Service {
         Load::new(&self.url, "/api/v1/events", &token(organization), b"HTTP/1.1 202")
     }
 
+    /// Sends this JSON, with the token.
+    pub(crate) fn request(
+        &self,
+        method: &str,
+        path: &str,
+        body: &str,
+        expected: &'static [u8],
+    ) -> Load {
+        let token = token(ORGANIZATION);
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nauthorization: Bearer {token}\r\n\
+             content-type: application/json"
+        );
+        Load::raw(&self.url, &head, body, expected)
+    }
+
     /// Reads a few events, again and again.
     pub(crate) fn reading(&self) -> Load {
         let token = token(BYSTANDER);
