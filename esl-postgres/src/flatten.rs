@@ -116,8 +116,7 @@ impl<'u> Flattening<'u> {
         units.key.push(key.map(|key| &*key.key));
         units.fingerprint.push(key.map(|key| &key.fingerprint[..]));
         units.same.push(same);
-        units.metered.push(metering.is_some());
-        units.refuses.push(metering.is_some_and(|metering| metering.refuses));
+        units.refuses.push(metering.map(|metering| metering.refuses));
         let limit = metering.map_or(Limit::Unlimited, |metering| metering.limit);
         units.limit.push(limit.get().map(saturated));
         units.warning_at.push(Threshold::Warning.of(limit).map(saturated));
@@ -180,11 +179,6 @@ impl<'u> Flattening<'u> {
         events.deliveries.push(saturated(routed.lanes.len() as u64));
         events.audience.push(audience_number(routed.audience));
         events.last_lane.push(routed.lanes.last().copied().map(lane_number));
-        events.except.push(match routed.audience {
-            Audience::Except(lane) => Some(lane_number(lane)),
-            Audience::Matching | Audience::Only(_) => None,
-        });
-        events.only.push(matches!(routed.audience, Audience::Only(_)));
         events.large.push(is_large);
         events.same.push(self.events.insert((org, event.id), place));
         events.intake.push(routed.intake.map(|IntakeRow(row)| row));

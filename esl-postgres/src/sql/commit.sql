@@ -31,7 +31,7 @@ CREATE FUNCTION esl.commit_1(
     u_fingerprint bytea[],
     -- The unit before it with the same key.
     u_same int[],
-    u_metered bool[],
+    -- If it is metered.
     u_refuses bool[],
     u_limit bigint[],
     u_warning_at bigint[],
@@ -45,10 +45,9 @@ CREATE FUNCTION esl.commit_1(
     e_body bytea[],
     e_changes bytea[],
     e_deliveries bigint[],
+    -- As `events` has it.
     e_audience bigint[],
     e_last_lane bigint[],
-    e_except bigint[],
-    e_only bool[],
     -- Fanned out in any case.
     e_large bool[],
     -- The event before it with the same id, in the same organization.
@@ -402,7 +401,7 @@ BEGIN
             END LOOP;
 
             -- As core's `Metering::meter` says; a test holds one against the other.
-            IF v_stands AND u_metered[i] THEN
+            IF v_stands AND u_refuses[i] IS NOT NULL THEN
                 v_hour := floor(v_now / 3600000.0)::bigint;
                 v_before := 0;
                 IF org_hour[o] >= v_hour AND org_hour[o] <= v_hour + 1 THEN
@@ -463,7 +462,7 @@ BEGIN
                 org_dirty[o] := true;
                 -- While one is fanned out, those after it are, too, so that every lane gets them in order.
                 FOR e IN u_first[i] .. u_last_notice[i] LOOP
-                    IF seqs[e] IS NOT NULL AND flags[e] & 1 = 0 AND NOT e_only[e]
+                    IF seqs[e] IS NOT NULL AND flags[e] & 1 = 0 AND (e_audience[e] < 0) IS NOT TRUE
                         AND e_deliveries[e] > 0 AND (e_large[e] OR org_fans[o] > 0)
                     THEN
                         flags[e] := flags[e] | 2;
@@ -570,14 +569,16 @@ BEGIN
             ) WITH ORDINALITY AS t (unit, id, type, at, count, audience, digest, body, changes, n)
             WHERE codes[t.unit] = 0 AND seqs[t.n] IS NOT NULL AND flags[t.n] & 1 = 0;
         INSERT INTO esl.open (lane, due_at, seq)
-            SELECT t.lane, CASE WHEN e_only[t.event] THEN greatest(v_now, 1) ELSE 0 END, seqs[t.event]
+            SELECT t.lane, CASE WHEN e_audience[t.event] < 0 THEN greatest(v_now, 1) ELSE 0 END,
+                seqs[t.event]
             FROM unnest(d_event, d_lane) AS t (event, lane)
             WHERE codes[e_unit[t.event]] = 0 AND seqs[t.event] IS NOT NULL
                 AND flags[t.event] & 3 = 0;
         INSERT INTO esl.fan_outs (organization, seq, after_lane, last_lane, except_lane)
-            SELECT org_key[u_org[t.unit]], seqs[t.n], 0, t.last_lane, t.except_lane
-            FROM unnest(e_unit, e_last_lane, e_except)
-                WITH ORDINALITY AS t (unit, last_lane, except_lane, n)
+            SELECT org_key[u_org[t.unit]], seqs[t.n], 0, t.last_lane,
+                CASE WHEN t.audience > 0 THEN t.audience END
+            FROM unnest(e_unit, e_last_lane, e_audience)
+                WITH ORDINALITY AS t (unit, last_lane, audience, n)
             WHERE codes[t.unit] = 0 AND seqs[t.n] IS NOT NULL AND flags[t.n] & 2 = 2;
         IF begins_fan_out THEN
             INSERT INTO esl.changes (author, kind, at) VALUES (p_handle, 8, v_now);
