@@ -153,7 +153,7 @@ pub(crate) enum News {
 }
 
 impl News {
-    /// The columns `kind` and `organization`. Numbers are never given anew; the functions write 1 and 2, too;
+    /// The columns `kind` and `organization`. Numbers are never given anew; the functions write 1, 2 and 6, too;
     /// 8, which is that there is something to be fanned out; and 9, that an engine has come or gone.
     pub(crate) fn columns(self) -> (i16, Option<Id16>) {
         match self {

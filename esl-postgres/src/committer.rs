@@ -9,7 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use esl_core::storage::{FAN_OUT_ABOVE, StorageError, StorageErrorKind, StorageTime, Unit};
+use esl_core::storage::{
+    EntityAction, FAN_OUT_ABOVE, StorageError, StorageErrorKind, StorageTime, Unit,
+};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
@@ -91,6 +93,13 @@ impl Weight {
         let settlements = unit.settle.as_ref().map_or(0, |settle| settle.settlements.len());
         let expanded = unit.expand.as_ref().map_or(0, |expand| 1 + expand.lanes.len());
         let mut weight = Self { rows: settlements + expanded, bytes: 0 };
+        for step in unit.entities.iter().flat_map(|write| &write.steps) {
+            weight.rows += 1;
+            if let EntityAction::Put(put) = &step.action {
+                weight.rows += put.unindexed.len() + put.indexed.len();
+                weight.bytes += put.document.len();
+            }
+        }
         for routed in events {
             weight.rows += 1 + routed.lanes.len().min(FAN_OUT_ABOVE);
             weight.bytes += routed.event.body.len();

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use esl_core::{EventId, OrganizationId, Seq};
+use esl_core::{EntityKey, EventId, OrganizationId, Seq};
 
 use crate::error::Damage;
 
@@ -18,7 +18,7 @@ use crate::error::Damage;
 pub(crate) struct Damages(Mutex<HashMap<Place, Instant>>);
 
 /// Where a value is damaged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Place {
     Intake(i64),
     /// By its id, if that can be read: whoever erases it needs that.
@@ -28,6 +28,8 @@ pub(crate) enum Place {
     Organization(i32, Option<OrganizationId>),
     Audit(i64),
     Scheduled(i64),
+    /// By its key, if that can be read.
+    Entity(OrganizationId, Option<EntityKey>),
     Delivery {
         lane: i64,
         seq: Option<Seq>,
@@ -56,16 +58,16 @@ impl Damages {
         if told.len() >= TOLD_MAX {
             told.clear();
         }
-        told.insert(place, now);
         let cause = std::error::Error::source(damage);
         if damage.is_key_missing() {
             tracing::error!(%place, cause, "nothing can be signed for it; all else goes on");
-            return;
+        } else {
+            tracing::error!(
+                %place, error = %damage, cause,
+                "damaged: left as it is, and left out; all else goes on"
+            );
         }
-        tracing::error!(
-            %place, error = %damage, cause,
-            "damaged: left as it is, and left out; all else goes on"
-        );
+        told.insert(place, now);
     }
 }
 
@@ -83,6 +85,8 @@ impl fmt::Display for Place {
             Self::Organization(key, None) => write!(f, "organizations, key {key}"),
             Self::Organization(key, Some(id)) => write!(f, "organizations, key {key}, {id}"),
             Self::Scheduled(number) => write!(f, "scheduled, number {number}"),
+            Self::Entity(organization, None) => write!(f, "entities, {organization}"),
+            Self::Entity(organization, Some(key)) => write!(f, "entities, {organization}, {key}"),
             Self::Audit(number) => write!(f, "audit, number {number}"),
             Self::Delivery { lane, seq: None } => write!(f, "deliveries of lane {lane}"),
             Self::Delivery { lane, seq: Some(seq) } => {

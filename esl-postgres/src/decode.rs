@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use esl_core::{
-    EventId, Hour, Usage,
+    EntityKey, EventId, Hour, Usage,
     storage::{Accepted, Committed, Publish, Refused, Routed, Unit},
 };
 use tokio_postgres::Row;
@@ -105,6 +105,7 @@ impl Answer {
 struct Places {
     event: usize,
     expand: usize,
+    step: usize,
 }
 
 impl Places {
@@ -113,6 +114,7 @@ impl Places {
         let place = *self;
         self.event += unit.publish.as_ref().map_or(0, events_of);
         self.expand += usize::from(unit.expand.is_some());
+        self.step += unit.entities.as_ref().map_or(0, |write| write.steps.len());
         place
     }
 }
@@ -137,12 +139,14 @@ impl Decoding<'_> {
     fn unit(&self, index: usize) -> Result<Outcome, Damage> {
         let publish = self.units[index].publish.as_ref();
         let expand = self.units[index].expand.as_ref();
+        let entities = self.units[index].entities.as_ref();
         Ok(match self.answer.codes[index] {
             0 => Ok(self.committed(index)?),
             1 => Ok(Committed { events: self.first_answer(index)?, ..Committed::default() }),
             2 => {
                 let organization = publish.map(|publish| publish.organization);
                 let organization = organization.or(expand.map(|expand| expand.organization));
+                let organization = organization.or(entities.map(|write| write.organization));
                 Err(Refused::UnknownOrganization(organization.ok_or_else(unlike)?))
             }
             3 => Err(Refused::Rerouted),
@@ -153,6 +157,8 @@ impl Decoding<'_> {
             8 => Err(Refused::OutOfTurn),
             9 => Err(Refused::StaleEpoch),
             10 => Err(Refused::Crosses(self.usage(index)?)),
+            11 => Err(Refused::Stale(self.refused_entity(index)?)),
+            12 => Err(Refused::TooManyReferences(self.refused_entity(index)?)),
             _ => return Err(unlike()),
         })
     }
@@ -214,6 +220,13 @@ impl Decoding<'_> {
         let place = self.detail(index)?.checked_sub(self.firsts[index].event + 1);
         let routed = place.and_then(|place| publish.events.get(place));
         routed.map(|routed| routed.event.id).ok_or_else(unlike)
+    }
+
+    fn refused_entity(&self, index: usize) -> Result<EntityKey, Damage> {
+        let write = self.units[index].entities.as_ref().ok_or_else(unlike)?;
+        let place = self.detail(index)?.checked_sub(self.firsts[index].step + 1);
+        let step = place.and_then(|place| write.steps.get(place));
+        step.map(|step| step.key.clone()).ok_or_else(unlike)
     }
 
     fn detail(&self, index: usize) -> Result<usize, Damage> {

@@ -26,8 +26,8 @@ pub(crate) async fn delete(
     Ok(())
 }
 
-/// Deletes an organization once nothing of it is left in the intake; before that removes some of what is
-/// there, and gives false. Its clients are removed, whose names are free from now on; the rest of its rows
+/// Deletes an organization once nothing of it is left in the intake, or due at a time; before that removes some
+/// of what is, and gives false. Its clients are removed, whose names are free from now on; the rest of its rows
 /// are left to [`remove`], and no statement goes by them while its row says that it is deleted.
 async fn delete_slice(
     storage: &PostgresStorage,
@@ -44,6 +44,11 @@ async fn delete_slice(
             return Ok(false);
         }
     }
+    let due = session.execute(DUE, parameters![organization.key, SLICE]).await?;
+    if due == SLICE.unsigned_abs() {
+        session.commit().await?;
+        return Ok(false);
+    }
     let now = session.now().as_millis();
     session.execute(MARK, parameters![organization.key, now]).await?;
     session.execute(REMEMBER, parameters![own_id, now]).await?;
@@ -56,7 +61,7 @@ async fn delete_slice(
     Ok(true)
 }
 
-/// Rows of the intake that are removed in one transaction.
+/// Rows of one table that are removed or changed in one transaction.
 const SLICE: i64 = 500;
 
 // Ranges of the indexes by organization: in the order of their numbers alone, a plan could go through everybody's.
@@ -73,6 +78,14 @@ DELETE FROM esl.scheduled q WHERE q.number = ANY (ARRAY(
     SELECT f.number FROM esl.scheduled f
     WHERE (f.organization, f.number) >= ($1, 0) AND f.organization <= $1
     ORDER BY f.organization, f.number LIMIT $2
+))";
+
+/// Whoever looks for entities that are due goes by their time, through everybody's.
+const DUE: &str = "
+UPDATE esl.entities e SET due_at = NULL WHERE e.ctid = ANY (ARRAY(
+    SELECT f.ctid FROM esl.entities f
+    WHERE f.organization = $1 AND (f.due_at IS NOT NULL) IS TRUE
+    ORDER BY f.kind, f.id LIMIT $2
 ))";
 
 /// With this its id and its name are free.

@@ -2,6 +2,7 @@
 //! here: what is the same as something before it, and at which numbers a limit's thresholds are.
 
 mod arrays;
+mod entities;
 mod plain;
 #[cfg(test)]
 mod tests;
@@ -9,7 +10,7 @@ mod tests;
 use std::collections::HashMap;
 
 use esl_core::{
-    Attempt, EventId, LaneId, Limit, Seq, Threshold,
+    Attempt, EntityKey, EventId, LaneId, Limit, Seq, Threshold,
     storage::{
         Audience, Expand, FAN_OUT_ABOVE, Idempotency, IntakeRow, LaneState, Metering, Outcome,
         Publish, Routed, Settle, Settlement, Unit, Worker,
@@ -48,6 +49,8 @@ struct Flattening<'u> {
     keys: HashMap<(i32, &'u str), i32>,
     /// How often a delivery was settled.
     settled: HashMap<(LaneId, Seq), i32>,
+    /// The entities of an organization.
+    entities: HashMap<(i32, &'u EntityKey), i32>,
 }
 
 impl<'u> Flattening<'u> {
@@ -56,6 +59,8 @@ impl<'u> Flattening<'u> {
         let expanded = units.iter().filter_map(|unit| unit.expand.as_ref());
         let organizations = published.map(|publish| publish.organization);
         let organizations = organizations.chain(expanded.map(|expand| expand.organization));
+        let written = units.iter().filter_map(|unit| unit.entities.as_ref());
+        let organizations = organizations.chain(written.map(|write| write.organization));
         let mut organizations: Vec<Id16> = organizations.map(Id16::from).collect();
         organizations.sort_unstable();
         organizations.dedup();
@@ -82,13 +87,16 @@ impl<'u> Flattening<'u> {
             events: HashMap::new(),
             keys: HashMap::new(),
             settled: HashMap::new(),
+            entities: HashMap::new(),
         }
     }
 
     fn unit(&mut self, unit: &'u Unit) {
         let place = count(&self.flat.units.first) + 1;
         let publish = unit.publish.as_ref();
-        let org = publish.map(|publish| self.organization(publish.organization.into()));
+        let organization = publish.map(|publish| publish.organization);
+        let organization = organization.or(unit.entities.as_ref().map(|write| write.organization));
+        let org = organization.map(|organization| self.organization(organization.into()));
         let worker = unit.settle.as_ref().map(|settle| self.worker(&settle.worker));
         let key = publish.and_then(|publish| publish.idempotency.as_ref());
         let metering = publish.and_then(|publish| publish.metering.as_ref());
@@ -108,7 +116,7 @@ impl<'u> Flattening<'u> {
 
         let units = &mut self.flat.units;
         units.org.push(org);
-        units.version.push(publish.map_or(0, |publish| publish.route_version.0.cast_signed()));
+        units.version.push(publish.map(|publish| publish.route_version.0.cast_signed()));
         units.worker.push(worker);
         units.first.push(first);
         units.last.push(last);
@@ -116,8 +124,7 @@ impl<'u> Flattening<'u> {
         units.key.push(key.map(|key| &*key.key));
         units.fingerprint.push(key.map(|key| &key.fingerprint[..]));
         units.same.push(same);
-        units.metered.push(metering.is_some());
-        units.refuses.push(metering.is_some_and(|metering| metering.refuses));
+        units.refuses.push(metering.map(|metering| metering.refuses));
         let limit = metering.map_or(Limit::Unlimited, |metering| metering.limit);
         units.limit.push(limit.get().map(saturated));
         units.warning_at.push(Threshold::Warning.of(limit).map(saturated));
@@ -128,6 +135,9 @@ impl<'u> Flattening<'u> {
         }
         if let Some(settle) = &unit.settle {
             self.settle(settle, place);
+        }
+        if let Some((write, org)) = unit.entities.as_ref().zip(org) {
+            self.write(write, org, place);
         }
     }
 
@@ -180,11 +190,6 @@ impl<'u> Flattening<'u> {
         events.deliveries.push(saturated(routed.lanes.len() as u64));
         events.audience.push(audience_number(routed.audience));
         events.last_lane.push(routed.lanes.last().copied().map(lane_number));
-        events.except.push(match routed.audience {
-            Audience::Except(lane) => Some(lane_number(lane)),
-            Audience::Matching | Audience::Only(_) => None,
-        });
-        events.only.push(matches!(routed.audience, Audience::Only(_)));
         events.large.push(is_large);
         events.same.push(self.events.insert((org, event.id), place));
         events.intake.push(routed.intake.map(|IntakeRow(row)| row));

@@ -1,7 +1,7 @@
 //! Storage of ESL, the Event Service Layer, in PostgreSQL 13 or newer.
 //!
-//! One schema of a database holds everything: organizations, subscriptions, events, what is owed of them and
-//! what became of it. What a call has acknowledged is on the server's disk. Any number of engines share it,
+//! One schema of a database holds everything: organizations, subscriptions, entities, events, what is owed of
+//! them and what became of it. What a call has acknowledged is on the server's disk. Any number of engines share it,
 //! on as many machines.
 //!
 //! [`PostgresStorage`] implements every trait of [`esl_core::storage`]; an engine
@@ -60,6 +60,7 @@ mod decode;
 mod deletion;
 mod deliveries;
 mod encryption_keys;
+mod entities;
 mod erasure;
 mod error;
 mod fan_out;

@@ -23,6 +23,7 @@ const MIGRATIONS: &[Migration] = &[Migration {
         include_str!("sql/publish.sql"),
         include_str!("sql/lanes.sql"),
         include_str!("sql/settle.sql"),
+        include_str!("sql/entities.sql"),
         include_str!("sql/commit.sql"),
         include_str!("sql/plain.sql"),
         include_str!("sql/removal.sql"),

@@ -5,6 +5,7 @@
 //! | trait | file | and what it hands on to |
 //! |---|---|---|
 //! | `Commit` | `commit.rs` | `committer.rs`, `flatten.rs`, `decode.rs` |
+//! | `Entities` | `entities.rs` | |
 //! | `Lanes` | `lanes.rs` | `claim.rs`, `fan_out.rs`, `reopen.rs`, `intake.rs`, `sweep.rs`, `changes.rs`, `listen.rs`, `notify.rs` |
 //! | `Subscriptions` | `subscriptions.rs` | `subscription_row.rs` |
 //! | `Records` | `records.rs` | `deliveries.rs`, `health.rs`, `audit.rs` |

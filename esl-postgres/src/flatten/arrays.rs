@@ -52,7 +52,7 @@ arrays! {
     /// The units.
     Units<'u>, "u_" {
         org: Option<i32>,
-        version: i64,
+        version: Option<i64>,
         worker: Option<i32>,
         first: i32,
         last: i32,
@@ -60,8 +60,7 @@ arrays! {
         key: Option<&'u str>,
         fingerprint: Option<&'u [u8]>,
         same: Option<i32>,
-        metered: bool,
-        refuses: bool,
+        refuses: Option<bool>,
         limit: Option<i64>,
         warning_at: Option<i64>,
         exceeded_at: Option<i64>,
@@ -81,8 +80,6 @@ arrays! {
         deliveries: i64,
         audience: Option<i64>,
         last_lane: Option<i64>,
-        except: Option<i64>,
-        only: bool,
         large: bool,
         same: Option<i32>,
         intake: Option<i64>,
@@ -176,6 +173,42 @@ arrays! {
     }
 }
 
+arrays! {
+    /// The entities that are written, each once.
+    Entities<'u>, "k_" {
+        org: i32,
+        kind: &'u str,
+        id: &'u str,
+    }
+}
+
+arrays! {
+    /// What is expected of them, and what becomes of them.
+    Steps<'u>, "n_" {
+        unit: i32,
+        entity: i32,
+        expected: i16,
+        revision: Option<i64>,
+        version: Option<i64>,
+        action: i16,
+        by: i32,
+        created_at: Option<i64>,
+        updated_at: Option<i64>,
+        due_at: Option<i64>,
+        document: Option<&'u [u8]>,
+    }
+}
+
+arrays! {
+    /// What becomes of their index.
+    IndexEntries<'u>, "ni_" {
+        step: i32,
+        field: &'u [u8],
+        value: &'u [u8],
+        is_in: bool,
+    }
+}
+
 /// A group.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Flat<'u> {
@@ -191,6 +224,9 @@ pub(crate) struct Flat<'u> {
     pub(super) attempts: Attempts<'u>,
     pub(super) lane_states: LaneStates,
     pub(super) switch_offs: SwitchOffs,
+    pub(super) entities: Entities<'u>,
+    pub(super) steps: Steps<'u>,
+    pub(super) index_entries: IndexEntries<'u>,
 }
 
 impl Flat<'_> {
@@ -228,6 +264,9 @@ impl Flat<'_> {
         self.attempts.arguments(&mut arguments);
         self.lane_states.arguments(&mut arguments);
         self.switch_offs.arguments(&mut arguments);
+        self.entities.arguments(&mut arguments);
+        self.steps.arguments(&mut arguments);
+        self.index_entries.arguments(&mut arguments);
         arguments
     }
 }

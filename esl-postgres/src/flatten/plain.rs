@@ -68,7 +68,7 @@ fn organizations(units: &[Unit]) -> Option<BTreeMap<Id16, Organization>> {
     let mut organizations: BTreeMap<Id16, Organization> = BTreeMap::new();
     let mut events: HashSet<(OrganizationId, EventId)> = HashSet::new();
     for unit in units {
-        if unit.expand.is_some() {
+        if unit.expand.is_some() || unit.entities.is_some() {
             return None;
         }
         let Some(publish) = &unit.publish else { continue };

@@ -2,7 +2,10 @@ use std::sync::Arc;
 
 use esl_core::{
     NewEvent, OrganizationId, SealedEvent, Timestamp, WorkerId, seal,
-    storage::{Idempotency, RouteVersion},
+    storage::{
+        EntityAction, EntityStep, EntityWrite, Expected, Idempotency, IndexEntry, IndexValue,
+        PutEntity, RouteVersion,
+    },
 };
 
 use super::{arrays::Deliveries, *};
@@ -132,6 +135,58 @@ fn deliveries_that_come_in_slices_are_not_sent() {
 }
 
 #[test]
+fn an_entity_is_there_once_and_its_index_goes_with_its_steps() {
+    let step = |id: &str, expected, action| EntityStep {
+        key: EntityKey::new("person".parse().unwrap(), id.parse().unwrap()),
+        expected,
+        action,
+    };
+    let entry = |value: u8| IndexEntry { field: "name".into(), value: IndexValue([value].into()) };
+    let put = EntityAction::Put(PutEntity {
+        created_at: Timestamp::from_millis(1),
+        updated_at: Timestamp::from_millis(2),
+        due_at: Some(Timestamp::from_millis(3)),
+        document: "{}".into(),
+        unindexed: vec![entry(1)],
+        indexed: vec![entry(2)],
+    });
+    let write = |of, steps| Unit::write(EntityWrite { organization: organization(of), steps });
+    let check = || EntityAction::Check;
+    let mut both = write(3, vec![step("a", Expected::Unchanged(4, 5), put)]);
+    both.publish = Some(publish(3, [(1, 0)]));
+    let units = [
+        write(9, vec![step("a", Expected::Absent, EntityAction::Delete)]),
+        both,
+        write(3, vec![]),
+        write(3, vec![step("b", Expected::Present, EntityAction::Refer(-1))]),
+        write(3, vec![step("a", Expected::Revision(6), check())]),
+    ];
+    let flat = flatten(&units);
+    assert_eq!(flat.organizations, [Id16([3; 16]), Id16([9; 16])]);
+    assert_eq!(flat.units.org, [Some(2), Some(1), Some(1), Some(1), Some(1)]);
+    assert_eq!(flat.units.version, [None, Some(7), None, None, None]);
+    assert_eq!(
+        (&flat.entities.org[..], &flat.entities.id[..]),
+        (&[2, 1, 1][..], &["a", "a", "b"][..])
+    );
+    assert_eq!(
+        (&flat.steps.unit[..], &flat.steps.entity[..]),
+        (&[1, 2, 4, 5][..], &[1, 2, 3, 2][..])
+    );
+    assert_eq!(flat.steps.expected, [0, 3, 1, 2]);
+    assert_eq!(flat.steps.revision, [None, Some(4), None, Some(6)]);
+    assert_eq!(flat.steps.version, [None, Some(5), None, None]);
+    assert_eq!(
+        (&flat.steps.action[..], &flat.steps.by[..]),
+        (&[2, 1, 3, 0][..], &[0, 0, -1, 0][..])
+    );
+    assert_eq!(flat.steps.due_at, [None, Some(3), None, None]);
+    assert_eq!(flat.index_entries.step, [2, 2]);
+    assert_eq!(flat.index_entries.value, [&[1], &[2]]);
+    assert_eq!(flat.index_entries.is_in, [false, true]);
+}
+
+#[test]
 fn a_group_is_plain_if_nothing_in_it_is_out_of_the_ordinary() {
     let metered = |limit, notices: Vec<esl_core::storage::Notices>| {
         let metering = Metering { limit, refuses: true, notices };
@@ -163,6 +218,11 @@ fn a_group_is_plain_if_nothing_in_it_is_out_of_the_ordinary() {
         (false, unlike_the_first(|other| other.route_version = RouteVersion(8))),
         (false, vec![metered(Limit::AtMost(5), vec![]), metered(Limit::AtMost(6), vec![])]),
         (false, vec![metered(Limit::AtMost(5), vec![told])]),
+        // Entities.
+        (
+            false,
+            vec![Unit::write(EntityWrite { organization: organization(1), steps: Vec::new() })],
+        ),
         // Of two settlements of one delivery the order counts.
         (false, vec![settle(worker(1, 1), [(1, 1), (1, 1)])]),
     ];

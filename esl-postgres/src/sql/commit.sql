@@ -3,25 +3,30 @@
 --
 -- Arrays that begin alike belong together: u_ are the units, e_ their events (each unit's notices come after
 -- its own events), d_ the deliveries of events, x_ the slices of fan-outs and xl_ their lanes, s_
--- settlements, a_ their attempts, l_ states of lanes, w_ what is switched off. Where one names another it is
--- by its place, from 1 on. What is NULL is not there.
+-- settlements, a_ their attempts, l_ states of lanes, w_ what is switched off, k_ the entities that are written,
+-- each once, n_ the steps of that, and ni_ what they change of the index. Where one names another it is by its
+-- place, from 1 on. What is NULL is not there.
 --
 -- A unit's code: 0 it stands, 1 repeated under its key, 2 no such organization, 3 rerouted, 4 an event of
 -- that id is another one, 5 the key was used for something else, 6 gone from the intake, 7 over the limit,
--- 8 another slice is next, 9 the epoch is over, 10 it comes to a threshold whose notice it lacks.
+-- 8 another slice is next, 9 the epoch is over, 10 it comes to a threshold whose notice it lacks, 11 an entity is
+-- not as expected, 12 too many would refer to one.
 -- An event's flags: 1 repeated, 2 fanned out, 4 a notice.
+--
+-- A function has 100 arguments at most.
 CREATE FUNCTION esl.commit_1(
     p_now bigint,
     -- Who calls, and which of its groups this is.
     p_handle uuid,
     p_number bigint,
-    -- Those that are published to or expanded, in the order of their ids.
+    -- Those that are published to, expanded or written, in the order of their ids.
     p_organizations uuid[],
     -- Those that settle, in the order of their epochs.
     p_workers uuid[],
     p_epochs int[],
 
     u_org int[],
+    -- If it publishes.
     u_version bigint[],
     u_worker int[],
     u_first int[],
@@ -31,7 +36,7 @@ CREATE FUNCTION esl.commit_1(
     u_fingerprint bytea[],
     -- The unit before it with the same key.
     u_same int[],
-    u_metered bool[],
+    -- If it is metered.
     u_refuses bool[],
     u_limit bigint[],
     u_warning_at bigint[],
@@ -45,10 +50,9 @@ CREATE FUNCTION esl.commit_1(
     e_body bytea[],
     e_changes bytea[],
     e_deliveries bigint[],
+    -- As `events` has it.
     e_audience bigint[],
     e_last_lane bigint[],
-    e_except bigint[],
-    e_only bool[],
     -- Fanned out in any case.
     e_large bool[],
     -- The event before it with the same id, in the same organization.
@@ -111,11 +115,35 @@ CREATE FUNCTION esl.commit_1(
 
     w_unit int[],
     w_lane bigint[],
-    w_reason text[]
+    w_reason text[],
+
+    k_org int[],
+    k_kind text[],
+    k_id text[],
+
+    n_unit int[],
+    n_entity int[],
+    -- 0 it is not there, 1 it is, 2 at this revision, 3 at this revision and version.
+    n_expected smallint[],
+    n_revision bigint[],
+    n_version bigint[],
+    -- 0 nothing, 1 it is put, 2 it goes, 3 others refer to it.
+    n_action smallint[],
+    n_by int[],
+    n_created_at bigint[],
+    n_updated_at bigint[],
+    n_due_at bigint[],
+    n_document bytea[],
+
+    -- Of a step what goes out comes before what comes in.
+    ni_step int[],
+    ni_field bytea[],
+    ni_value bytea[],
+    ni_is_in bool[]
 )
 RETURNS TABLE (
     codes smallint[],
-    -- Of code 4 and 6 the event, of code 1 the unit of this group that was first.
+    -- Of code 4 and 6 the event, of code 1 the unit of this group that was first, of code 11 and 12 the step.
     details int[],
     seqs bigint[],
     counts bigint[],
@@ -142,9 +170,11 @@ DECLARE
     n_units int := cardinality(u_org);
     n_events int := cardinality(e_id);
     n_orgs int := cardinality(p_organizations);
+    n_steps int := cardinality(n_unit);
     v_now bigint;
     v_row record;
     i int;
+    k int;
     o int;
     p int;
     x int;
@@ -173,6 +203,20 @@ DECLARE
     fan_after bigint[];
     begins_fan_out bool := false;
 
+    -- The entities that are written, as the units make them. A NULL place: it was not there; a NULL revision: it is
+    -- not there now.
+    k_place tid[];
+    k_revision bigint[];
+    k_count bigint[];
+    k_version bigint[];
+    -- The steps that it was put by last, and went with last.
+    k_put int[];
+    k_gone int[];
+    -- How many would refer to it, after the steps of this unit that were looked at.
+    k_unit int[];
+    k_would bigint[];
+    is_scheduled bool := false;
+
     -- Of the unit that is looked at.
     v_seq bigint;
     v_new int;
@@ -183,6 +227,9 @@ DECLARE
     v_warns bool;
     v_exceeds bool;
     v_expand int := 1;
+    -- Its first step, and the first one behind it.
+    v_step int := 1;
+    v_end int := 1;
 BEGIN
     PERFORM esl.begin_1(p_now);
 
@@ -292,6 +339,24 @@ BEGIN
             WHERE q.organization = org_key[t.org] ORDER BY q.seq LIMIT 70
         ) f;
     END IF;
+    IF n_steps > 0 THEN
+        -- Only whoever has locked the organization writes them, so each stays at its place.
+        SELECT array_agg(f.place ORDER BY t.n),
+            array_agg(f.revision ORDER BY t.n),
+            array_agg(coalesce(f.reference_count, 0) ORDER BY t.n),
+            array_agg(coalesce(f.reference_version, 0) ORDER BY t.n),
+            array_agg(0 ORDER BY t.n)
+        INTO k_place, k_revision, k_count, k_version, k_put
+        FROM unnest(k_org, k_kind, k_id) WITH ORDINALITY AS t (org, kind, id, n)
+        LEFT JOIN LATERAL (
+            SELECT e.ctid AS place, e.revision, e.reference_count, e.reference_version
+            FROM esl.entities e
+            WHERE e.organization = org_key[t.org] AND e.kind = t.kind AND e.id = t.id LIMIT 1
+        ) f ON true;
+        k_gone := k_put;
+        k_unit := k_put;
+        k_would := k_count;
+    END IF;
 
     -- 3. What each unit comes to.
     FOR i IN 1 .. n_units LOOP
@@ -354,6 +419,44 @@ BEGIN
             END IF;
         END IF;
 
+        -- Every expectation is of what was there before the unit: as core's `Expected::is_met` says.
+        IF n_steps > 0 THEN
+            WHILE n_unit[v_step] < i LOOP
+                v_step := v_step + 1;
+            END LOOP;
+            v_end := v_step;
+            WHILE n_unit[v_end] = i LOOP
+                k := n_entity[v_end];
+                v_stands := CASE n_expected[v_end]
+                    WHEN 0 THEN k_revision[k] IS NULL
+                    WHEN 1 THEN k_revision[k] IS NOT NULL
+                    WHEN 2 THEN k_revision[k] = n_revision[v_end]
+                    ELSE k_revision[k] = n_revision[v_end] AND k_version[k] = n_version[v_end]
+                END;
+                IF v_stands IS NOT TRUE THEN
+                    codes[i] := 11;
+                    EXIT;
+                END IF;
+                IF n_action[v_end] = 3 THEN
+                    IF k_unit[k] <> i THEN
+                        k_unit[k] := i;
+                        k_would[k] := k_count[k];
+                    END IF;
+                    k_would[k] := k_would[k] + n_by[v_end];
+                    -- `REFERENCES_MAX`.
+                    IF n_by[v_end] > 0 AND k_would[k] > 1000 THEN
+                        codes[i] := 12;
+                        EXIT;
+                    END IF;
+                END IF;
+                v_end := v_end + 1;
+            END LOOP;
+            IF codes[i] > 0 THEN
+                details[i] := v_end;
+                CONTINUE;
+            END IF;
+        END IF;
+
         IF o IS NOT NULL THEN
             IF org_version[o] <> u_version[i] THEN
                 codes[i] := 3;
@@ -402,7 +505,7 @@ BEGIN
             END LOOP;
 
             -- As core's `Metering::meter` says; a test holds one against the other.
-            IF v_stands AND u_metered[i] THEN
+            IF v_stands AND u_refuses[i] IS NOT NULL THEN
                 v_hour := floor(v_now / 3600000.0)::bigint;
                 v_before := 0;
                 IF org_hour[o] >= v_hour AND org_hour[o] <= v_hour + 1 THEN
@@ -463,7 +566,7 @@ BEGIN
                 org_dirty[o] := true;
                 -- While one is fanned out, those after it are, too, so that every lane gets them in order.
                 FOR e IN u_first[i] .. u_last_notice[i] LOOP
-                    IF seqs[e] IS NOT NULL AND flags[e] & 1 = 0 AND NOT e_only[e]
+                    IF seqs[e] IS NOT NULL AND flags[e] & 1 = 0 AND (e_audience[e] < 0) IS NOT TRUE
                         AND e_deliveries[e] > 0 AND (e_large[e] OR org_fans[o] > 0)
                     THEN
                         flags[e] := flags[e] | 2;
@@ -483,6 +586,25 @@ BEGIN
                 fan_after[p] := x_next[x];
             END IF;
         END IF;
+
+        WHILE v_step < v_end LOOP
+            k := n_entity[v_step];
+            IF n_action[v_step] = 1 THEN
+                k_revision[k] := coalesce(k_revision[k], 0) + 1;
+                k_put[k] := v_step;
+                is_scheduled := is_scheduled OR n_due_at[v_step] IS NOT NULL;
+            ELSIF n_action[v_step] = 2 THEN
+                k_revision[k] := NULL;
+                k_count[k] := 0;
+                k_version[k] := 0;
+                k_put[k] := 0;
+                k_gone[k] := v_step;
+            ELSIF n_action[v_step] = 3 AND k_revision[k] IS NOT NULL THEN
+                k_count[k] := greatest(k_count[k] + n_by[v_step], 0);
+                k_version[k] := k_version[k] + 1;
+            END IF;
+            v_step := v_step + 1;
+        END LOOP;
     END LOOP;
 
     -- 4. What is written, of the units that stand: first what others may wait for.
@@ -570,14 +692,16 @@ BEGIN
             ) WITH ORDINALITY AS t (unit, id, type, at, count, audience, digest, body, changes, n)
             WHERE codes[t.unit] = 0 AND seqs[t.n] IS NOT NULL AND flags[t.n] & 1 = 0;
         INSERT INTO esl.open (lane, due_at, seq)
-            SELECT t.lane, CASE WHEN e_only[t.event] THEN greatest(v_now, 1) ELSE 0 END, seqs[t.event]
+            SELECT t.lane, CASE WHEN e_audience[t.event] < 0 THEN greatest(v_now, 1) ELSE 0 END,
+                seqs[t.event]
             FROM unnest(d_event, d_lane) AS t (event, lane)
             WHERE codes[e_unit[t.event]] = 0 AND seqs[t.event] IS NOT NULL
                 AND flags[t.event] & 3 = 0;
         INSERT INTO esl.fan_outs (organization, seq, after_lane, last_lane, except_lane)
-            SELECT org_key[u_org[t.unit]], seqs[t.n], 0, t.last_lane, t.except_lane
-            FROM unnest(e_unit, e_last_lane, e_except)
-                WITH ORDINALITY AS t (unit, last_lane, except_lane, n)
+            SELECT org_key[u_org[t.unit]], seqs[t.n], 0, t.last_lane,
+                CASE WHEN t.audience > 0 THEN t.audience END
+            FROM unnest(e_unit, e_last_lane, e_audience)
+                WITH ORDINALITY AS t (unit, last_lane, audience, n)
             WHERE codes[t.unit] = 0 AND seqs[t.n] IS NOT NULL AND flags[t.n] & 2 = 2;
         IF begins_fan_out THEN
             INSERT INTO esl.changes (author, kind, at) VALUES (p_handle, 8, v_now);
@@ -600,6 +724,17 @@ BEGIN
                 fingerprint = excluded.fingerprint,
                 answer = excluded.answer,
                 created_at = excluded.created_at;
+        END IF;
+    END IF;
+
+    IF n_steps > 0 THEN
+        PERFORM esl.write_entities_1(
+            codes, org_key, k_org, k_kind, k_id, k_place, k_revision, k_count, k_version, k_put,
+            k_gone, n_unit, n_entity, n_created_at, n_updated_at, n_due_at, n_document, ni_step,
+            ni_field, ni_value, ni_is_in
+        );
+        IF is_scheduled THEN
+            INSERT INTO esl.changes (author, kind, at) VALUES (p_handle, 6, v_now);
         END IF;
     END IF;
 

@@ -493,7 +493,34 @@ BEGIN
         ));
         GET DIAGNOSTICS v_count = ROW_COUNT;
         v_left := v_left - v_count;
+        DELETE FROM esl.entity_index x WHERE x.ctid = ANY (ARRAY(
+            SELECT f.ctid FROM esl.entity_index f
+            WHERE f.organization = v_key LIMIT greatest(v_left, 0)
+        ));
+        GET DIAGNOSTICS v_count = ROW_COUNT;
+        v_left := v_left - v_count;
         IF v_left > 0 THEN
+            WITH e AS (
+                SELECT e.kind, e.id, e.ctid AS place, octet_length(e.document) AS bytes
+                FROM esl.entities e WHERE e.organization = v_key ORDER BY e.kind, e.id LIMIT v_left
+            ),
+            -- A page of a large document costs as much as a row.
+            chosen AS (
+                SELECT e.place,
+                    row_number() OVER (ORDER BY e.kind, e.id) AS number,
+                    sum(1 + e.bytes / 4096) OVER (ORDER BY e.kind, e.id) AS cost
+                FROM e
+            ),
+            gone AS (
+                DELETE FROM esl.entities e USING chosen c
+                WHERE e.ctid = c.place AND (c.cost <= v_left OR c.number = 1)
+                RETURNING c.cost
+            )
+            SELECT coalesce(max(gone.cost), 0) INTO v_count FROM gone;
+            v_left := v_left - v_count;
+        END IF;
+        -- If there were some, the next slice looks whether those were all.
+        IF v_left > 0 AND v_count = 0 THEN
             -- Few: one for each event that is being erased, and for each feed.
             DELETE FROM esl.erasures e WHERE e.organization = v_key;
             DELETE FROM esl.feed_cursors o WHERE o.organization = v_key;

@@ -300,6 +300,41 @@ CREATE TABLE esl.idempotency (
 );
 CREATE INDEX idempotency_by_age ON esl.idempotency (created_at);
 
+-- Entities
+
+-- Neither what is written nor what they know of each other is in an index, but for when they are due: so a new
+-- version lies beside the old one while there is room in the page.
+CREATE TABLE esl.entities (
+    organization int NOT NULL,
+    kind text COLLATE "C" NOT NULL,
+    id text COLLATE "C" NOT NULL,
+    revision bigint NOT NULL,
+    reference_count bigint NOT NULL,
+    reference_version bigint NOT NULL,
+    created_at bigint NOT NULL,
+    updated_at bigint NOT NULL,
+    due_at bigint,
+    document bytea NOT NULL,
+    PRIMARY KEY (organization, kind, id)
+) WITH (fillfactor = 80);
+ALTER TABLE esl.entities ALTER document SET STORAGE EXTERNAL;
+-- A deleted organization has none that is due.
+CREATE INDEX entities_due ON esl.entities (due_at) WHERE due_at IS NOT NULL;
+-- Its condition is put so that no plan takes it for a way to those that are due, and sorts them.
+CREATE INDEX entities_due_by_organization ON esl.entities (organization, kind, id)
+    WHERE (due_at IS NOT NULL) IS TRUE;
+
+CREATE TABLE esl.entity_index (
+    organization int NOT NULL,
+    kind text COLLATE "C" NOT NULL,
+    field bytea NOT NULL,
+    value bytea NOT NULL,
+    id text COLLATE "C" NOT NULL,
+    PRIMARY KEY (organization, kind, field, value, id)
+);
+-- Put so that no plan takes it for a way to those that have a value, in the order of their ids.
+CREATE INDEX entity_index_by_entity ON esl.entity_index ((organization + 0), (kind || ' ' || id));
+
 -- Events on their way
 
 -- Committed by somebody else's transaction. `body` is NULL for what esl.publish wrote: that is sealed when it

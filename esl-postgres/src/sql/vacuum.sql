@@ -39,3 +39,11 @@ ALTER TABLE esl.closed SET (
 ALTER TABLE esl.attempts SET (
     autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_insert_scale_factor = 0.05
 );
+
+-- Those that stay, and change.
+ALTER TABLE esl.entities SET (
+    autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.05
+);
+ALTER TABLE esl.entity_index SET (
+    autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.05
+);

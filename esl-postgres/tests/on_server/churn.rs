@@ -3,9 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use esl_core::{
-    Attempt, AttemptError, LaneId, OrganizationId, Seq, Timestamp, Timings,
+    Attempt, AttemptError, EntityKey, LaneId, OrganizationId, Seq, Timestamp, Timings,
     storage::{
-        Idempotency, Lanes, Outcome, Publish, Removal, RouteVersion, Settle, Settlement, Tenure,
+        EntityAction, EntityStep, EntityWrite, Expected, Idempotency, IndexEntry, IndexValue,
+        Lanes, Outcome, Publish, PutEntity, Removal, RouteVersion, Settle, Settlement, Tenure,
         Unit, Worker,
     },
     testing::ManualClock,
@@ -51,6 +52,7 @@ async fn what_comes_and_goes_leaves_the_tables_as_small_as_they_were() {
         for _ in 0..VOLUME[0] {
             let round = Round { publisher: &publisher, organization, version, quick, failing };
             round.publish_and_settle(&worker).await;
+            round.write_entities().await;
         }
         drop(publisher);
         vacuum.run().await;
@@ -72,7 +74,8 @@ async fn what_comes_and_goes_leaves_the_tables_as_small_as_they_were() {
     }
     let left = "SELECT (SELECT count(*) FROM esl.events) + (SELECT count(*) FROM esl.attempts)
             + (SELECT count(*) FROM esl.closed) + (SELECT count(*) FROM esl.idempotency)
-            + (SELECT count(*) FROM esl.open)";
+            + (SELECT count(*) FROM esl.open) + (SELECT count(*) FROM esl.entities)
+            + (SELECT count(*) FROM esl.entity_index)";
     assert_eq!(vacuum.number(left).await, 0);
     // What is vacuumed by a number of rows is so in every other round.
     let largest = |sizes: &[i64]| sizes.iter().copied().max().unwrap();
@@ -115,6 +118,45 @@ impl Round<'_> {
             let (lanes, switch_offs) = (Vec::new(), Vec::new());
             let settle = Settle { worker: *worker, settlements, lanes, switch_offs };
             publisher.commit(Unit::settle(settle)).await.unwrap();
+        }
+    }
+}
+
+impl Round<'_> {
+    /// Entities that come, change and go.
+    async fn write_entities(&self) {
+        let put = |revision: u64| {
+            let entry = |revision: u64| IndexEntry {
+                field: "revision".into(),
+                value: IndexValue(revision.to_be_bytes().into()),
+            };
+            let before = revision.checked_sub(1);
+            EntityAction::Put(PutEntity {
+                created_at: NOON,
+                updated_at: NOON,
+                due_at: None,
+                document: format!("\"{}\"", "x".repeat(4000)).into(),
+                unindexed: before.map(entry).into_iter().collect(),
+                indexed: vec![entry(revision)],
+            })
+        };
+        for revision in 0..=5 {
+            let (expected, action) = match revision {
+                0 => (Expected::Absent, put(0)),
+                1..5 => (Expected::Revision(revision), put(revision)),
+                _ => (Expected::Revision(revision), EntityAction::Delete),
+            };
+            let step = |number: usize| EntityStep {
+                key: EntityKey::new(
+                    "person".parse().unwrap(),
+                    format!("id_{number}").parse().unwrap(),
+                ),
+                expected,
+                action: action.clone(),
+            };
+            let steps = (0..VOLUME[2]).map(step).collect();
+            let write = EntityWrite { organization: self.organization, steps };
+            self.publisher.commit(Unit::write(write)).await.unwrap();
         }
     }
 }

@@ -7,6 +7,7 @@ mod churn;
 mod clock;
 mod cluster;
 mod conformance;
+mod entities;
 mod growth;
 mod keys;
 mod listening;

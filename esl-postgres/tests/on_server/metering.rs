@@ -10,10 +10,10 @@ use esl_core::{
 use crate::publishing::{CommitAll, Publisher, event, publish};
 
 /// Draws from a seed, so that a failure can be repeated.
-struct Draw(u64);
+pub(crate) struct Draw(pub(crate) u64);
 
 impl Draw {
-    fn below(&mut self, end: u64) -> u64 {
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
         // SplitMix64.
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut bits = self.0;

@@ -51,6 +51,17 @@ INSERT INTO esl.intake (organization, event_id, event_type, timestamp, body)
 INSERT INTO esl.scheduled (due_at, organization, event_id, event_type, timestamp, body)
     SELECT {later}, g.id, md5('scheduled ' || seq)::uuid, 'person.updated', {later}, '{}'::bytea
     FROM fill f JOIN esl.organizations g ON g.key = f.key WHERE f.key IN (1, 4) AND n % 10 = 0;
+INSERT INTO esl.entities (organization, kind, id, revision, reference_count, reference_version, created_at,
+        updated_at, due_at, document)
+    SELECT key, 'person', 'id_' || seq, 1, 0, 0, {noon}, {noon},
+        CASE WHEN key = 2 OR n % 30 > 0 THEN NULL WHEN n % 60 > 0 THEN {noon} ELSE {later} END, '{}'::bytea
+    FROM fill WHERE n % 3 = 0;
+INSERT INTO esl.entity_index (organization, kind, field, value, id)
+    SELECT key, 'person', e.field, e.value, 'id_' || seq
+    FROM fill, LATERAL (
+        VALUES ('color'::bytea, 'red'::bytea), ('name', int8send(seq)), ('owner', int8send(seq / 30))
+    ) e (field, value)
+    WHERE n % 3 = 0;
 INSERT INTO esl.fan_outs (organization, seq, after_lane, last_lane)
     SELECT key, seq, 0, 1 FROM fill WHERE key = 4 AND n % 10 = 0;
 INSERT INTO esl.replays (id, lane, kind, from_seq, to_seq, max_per_second, state, position, opened,
