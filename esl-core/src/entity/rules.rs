@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::{Document, Entity, EntityError};
-use crate::{EventType, Timestamp, engine::Transaction};
+use crate::{EventType, EventTypeEntry, Timestamp, engine::Transaction};
 
 /// What a kind makes of its entities. Everything has a default: to make nothing of it.
 #[async_trait]
@@ -43,6 +43,12 @@ pub trait Rules: std::fmt::Debug + Send + Sync + 'static {
     /// What is published of a change, in place of `created`, `updated` and `deleted`; `None` for just those.
     /// Either may be missing: what was, if it is new, and what is, if it is deleted.
     fn says(&self, _before: Option<&Entity>, _after: Option<&Entity>) -> Option<Vec<Said>> {
+        None
+    }
+
+    /// The types of what [`says`](Self::says) says; `None` for those of `created`, `updated` and `deleted`, which
+    /// the kind's schema describes.
+    fn event_types(&self) -> Option<Vec<EventTypeEntry>> {
         None
     }
 
