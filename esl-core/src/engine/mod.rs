@@ -540,7 +540,7 @@ impl Esl {
         &self.engine.options.callbacks
     }
 
-    /// The event types that are described, by name: those of the [kinds](EslBuilder::kinds) of entities, the
+    /// The event types that are described, by name: those of the kinds of entities, the
     /// engine's own, and what [`EslBuilder::event_types`] has added.
     #[must_use]
     pub fn event_types(&self) -> &[EventTypeEntry] {
