@@ -7,6 +7,7 @@ cd "$(dirname "$0")/.."
 check() { echo "+ cargo check $*"; cargo check --quiet "$@"; }
 check -p esl-core --no-default-features
 check -p esl-core --no-default-features --features engine
+check -p esl-core --no-default-features --features entities
 check -p esl-core --no-default-features --features testing
 check -p esl-http --no-default-features --features transport
 check -p esl-http --no-default-features --features api
