@@ -31,6 +31,8 @@
 //!   event part of the application's own transaction.
 //! - Feature `http` (default): [`HttpTransport`], which delivers, and [`api`], the documented HTTP
 //!   API as a service to mount in a router.
+//! - Feature `entities`: documents of declared kinds, whose every change is an event; with `http`, their
+//!   API.
 //! - Feature `blob`: [`blob`](https://docs.rs/esl-blob), which keeps large payloads in a folder; its
 //!   own features add object stores.
 //! - Feature `amqp`: [`amqp`](https://docs.rs/esl-amqp), which joins an engine to RabbitMQ.

@@ -7,15 +7,19 @@ cd "$(dirname "$0")/.."
 check() { echo "+ cargo check $*"; cargo check --quiet "$@"; }
 check -p esl-core --no-default-features
 check -p esl-core --no-default-features --features engine
+check -p esl-core --no-default-features --features entities
 check -p esl-core --no-default-features --features testing
 check -p esl-http --no-default-features --features transport
 check -p esl-http --no-default-features --features api
+check -p esl-http --no-default-features --features entities
 check -p esl --no-default-features
 check -p esl --no-default-features --features engine
 check -p esl --no-default-features --features http
 check -p esl --no-default-features --features sqlite
 check -p esl --no-default-features --features blob
 check -p esl --no-default-features --features amqp
+check -p esl --no-default-features --features entities
+check -p esl --no-default-features --features entities,http
 check -p esl-sqlite
 check -p esl-postgres
 check -p esl-server

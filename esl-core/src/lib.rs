@@ -31,6 +31,8 @@ pub mod engine;
 #[cfg(feature = "engine")]
 mod entity;
 #[cfg(feature = "engine")]
+mod event_types;
+#[cfg(feature = "engine")]
 mod keyring;
 #[cfg(feature = "engine")]
 mod link;
@@ -92,6 +94,7 @@ pub use self::{
         Publisher, Role, Status,
     },
     entity::{EntityId, EntityIdError, EntityKey, KindName, KindNameError},
+    event_types::EventTypeEntry,
     keyring::{
         EncryptionKey, EncryptionKeyError, KeyId, Keyring, KeyringError, NoRandomness, OpenError,
         SealedPlace, SecretField,

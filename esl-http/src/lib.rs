@@ -2,6 +2,7 @@
 //!
 //! - Feature `transport`: [`HttpTransport`] carries signed events to their receivers.
 //! - Feature `api`: [`api::router`] is the documented API, to be served or mounted.
+//! - Feature `entities`: with it, routes for the entities of each kind that the engine knows.
 
 #[cfg(feature = "api")]
 pub mod api;

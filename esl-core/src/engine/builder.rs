@@ -1,4 +1,4 @@
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
     Esl, Options,
@@ -11,8 +11,9 @@ use super::{
     target::Defaults,
 };
 use crate::{
-    Algorithm, BlobStore, CallbackPolicy, Chance, Clock, InProcessWake, RetryPolicy,
-    SubscriptionOptions, SystemChance, SystemClock, Tiers, Transport, Wake,
+    Algorithm, BlobStore, CallbackPolicy, Chance, Clock, EventTypeEntry, InProcessWake,
+    RetryPolicy, SubscriptionOptions, SystemChance, SystemClock, Tiers, Transport, Wake,
+    event_types,
     link::Links,
     storage::{Storage, StorageError},
 };
@@ -42,6 +43,7 @@ pub struct EslBuilder {
     is_enabled: bool,
     #[cfg(feature = "entities")]
     kinds: crate::Kinds,
+    event_types: Vec<EventTypeEntry>,
     retention: Option<Duration>,
 }
 
@@ -72,6 +74,7 @@ impl EslBuilder {
             is_enabled: true,
             #[cfg(feature = "entities")]
             kinds: crate::Kinds::default(),
+            event_types: Vec::new(),
             retention: Some(Self::RETENTION_DEFAULT),
         }
     }
@@ -214,11 +217,31 @@ impl EslBuilder {
         self
     }
 
+    /// Describes event types that the application itself publishes, for [`Esl::event_types`]. One that the
+    /// engine would describe is described by this instead. Nothing else depends on it: what is published
+    /// under a type is not looked at.
+    pub fn event_types(mut self, event_types: Vec<EventTypeEntry>) -> Self {
+        self.event_types = event_types;
+        self
+    }
+
+    /// All that are described, by name.
+    fn all_event_types(&mut self) -> Vec<EventTypeEntry> {
+        #[cfg(feature = "entities")]
+        let of_kinds = self.kinds.event_types();
+        #[cfg(not(feature = "entities"))]
+        let of_kinds = Vec::new();
+        let all = of_kinds.into_iter().chain(event_types::own()).chain(self.event_types.drain(..));
+        let by_name: BTreeMap<_, _> = all.map(|entry| (entry.event_type.clone(), entry)).collect();
+        by_name.into_values().collect()
+    }
+
     /// Begins an epoch in the storage and starts the engine, on the current tokio runtime.
     ///
     /// # Errors
     /// When the storage cannot be used, or serves one engine at a time and another has it.
-    pub async fn build(self) -> Result<Esl, StorageError> {
+    pub async fn build(mut self) -> Result<Esl, StorageError> {
+        let event_types = self.all_event_types();
         let limits = Limits { in_flight: self.in_flight_max, ..Limits::default() };
         let mut lanes = Lanes::new(limits);
         // Whoever cannot send leaves the lanes to those who can.
@@ -264,6 +287,7 @@ impl EslBuilder {
             grace: self.grace,
             role: self.role,
             retention: self.retention,
+            event_types,
         };
         Esl::start(driver, options).await
     }

@@ -65,9 +65,9 @@ pub use self::{
 };
 use self::{driver::Driver, lanes::Now, publish::Manner};
 use crate::{
-    Actor, BlobStore, CallbackPolicy, Delivery, DeliveryId, EventId, LinkError, Monotonic,
-    NewEvent, NewReplay, Organization, OrganizationId, Origin, Plan, Prepared, Replay, ReplayId,
-    RequestId, SubscriptionId, Timestamp,
+    Actor, BlobStore, CallbackPolicy, Delivery, DeliveryId, EventId, EventTypeEntry, LinkError,
+    Monotonic, NewEvent, NewReplay, Organization, OrganizationId, Origin, Plan, Prepared, Replay,
+    ReplayId, RequestId, SubscriptionId, Timestamp,
     storage::{Erased, Idempotency, Storage, StorageError, StorageErrorKind, StoredEvent, Worker},
 };
 
@@ -103,6 +103,7 @@ struct Options {
     grace: Duration,
     role: Role,
     retention: Option<Duration>,
+    event_types: Vec<EventTypeEntry>,
 }
 
 impl Drop for Engine {
@@ -537,6 +538,13 @@ impl Esl {
     #[must_use]
     pub fn callback_policy(&self) -> &CallbackPolicy {
         &self.engine.options.callbacks
+    }
+
+    /// The event types that are described, by name: those of the kinds of entities, the
+    /// engine's own, and what [`EslBuilder::event_types`] has added.
+    #[must_use]
+    pub fn event_types(&self) -> &[EventTypeEntry] {
+        &self.engine.options.event_types
     }
 
     /// How the API is reached from outside, without a slash at the end.

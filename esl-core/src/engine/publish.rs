@@ -219,6 +219,10 @@ pub(crate) enum Counts {
 
 /// Why a unit was not committed.
 #[derive(Debug)]
+#[cfg_attr(
+    not(feature = "entities"),
+    expect(dead_code, reason = "which entity it is, nobody asks who has none")
+)]
 pub(crate) enum Declined {
     Publish(PublishError),
     /// An entity is not as its writer has read it.

@@ -45,6 +45,7 @@ pub struct EntityKind {
     references: Vec<Reference>,
     embedded: Vec<Embedded>,
     rules: Arc<dyn Rules>,
+    example: Option<Value>,
 }
 
 /// A field that names another entity.
@@ -101,7 +102,10 @@ pub enum KindError {
     #[error("the kind `{0}`: {source}", source = super::KindNameError)]
     Name(String),
     /// The plural is none.
-    #[error("the plural `{0}`: expected segments of a-z, 0-9, _ and -, joined by /")]
+    #[error(
+        "the plural `{0}`: expected segments of a-z, 0-9, _ and -, joined by /, the first one neither v1 nor \
+         admin"
+    )]
     Plural(String),
     /// The schema is none.
     #[error("the schema of a kind is not one: {0}")]
@@ -117,6 +121,9 @@ pub enum KindError {
         /// The property.
         property: String,
     },
+    /// The example is no document of its kind.
+    #[error("the example of the kind {0} is not as its schema says")]
+    Example(KindName),
     /// Two kinds have the same name, or plural.
     #[error("there are two kinds of the name or plural `{0}`")]
     Twice(String),
@@ -154,7 +161,9 @@ impl EntityKind {
             };
             !segment.is_empty() && segment.bytes().all(is_right)
         };
-        if !plural.split('/').all(is_segment) {
+        // Below those are routes of the API's own.
+        let is_taken = matches!(plural.split('/').next(), Some("v1" | "admin"));
+        if is_taken || !plural.split('/').all(is_segment) {
             return Err(KindError::Plural(plural.to_owned()));
         }
         let schema = Schema::new(schema)?;
@@ -172,6 +181,7 @@ impl EntityKind {
             references: Vec::new(),
             embedded: Vec::new(),
             rules: Arc::new(NoRules),
+            example: None,
         })
     }
 
@@ -214,6 +224,13 @@ impl EntityKind {
     #[must_use]
     pub fn with_rules(mut self, rules: impl Rules) -> Self {
         self.rules = Arc::new(rules);
+        self
+    }
+
+    /// Shows a document as it may be, for those who read of its [events](crate::Esl::event_types).
+    #[must_use]
+    pub fn with_example(mut self, document: Value) -> Self {
+        self.example = Some(document);
         self
     }
 
@@ -272,6 +289,11 @@ impl EntityKind {
                 None => Err(NotSortable),
             },
         }
+    }
+
+    /// See [`with_example`](Self::with_example).
+    pub(crate) fn shown_example(&self) -> Option<&Document> {
+        self.example.as_ref()?.as_object()
     }
 
     pub(crate) fn id_prefix(&self) -> &str {
@@ -440,6 +462,13 @@ impl EntityKind {
             let (kind, property) = (self.name.clone(), property.to_string());
             return Err(KindError::NoProperty { kind, property });
         }
+        let is_document = |example: &Value| {
+            let document = example.as_object().cloned().map(|document| self.completed(document));
+            document.is_some_and(|document| self.faults(&document).is_empty())
+        };
+        if !self.example.as_ref().is_none_or(is_document) {
+            return Err(KindError::Example(self.name.clone()));
+        }
         let no_kind =
             |other: &KindName| KindError::NoKind { kind: self.name.clone(), other: other.clone() };
         for reference in &self.references {
@@ -453,5 +482,33 @@ impl EntityKind {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_plural_is_a_path_that_the_api_has_not() {
+        for right in ["persons", "availability/profiles", "a-b/c_1", "v2", "a/v1", "admins"] {
+            assert!(EntityKind::new("a", right, json!({})).is_ok(), "{right}");
+        }
+        for wrong in ["", "/a", "a/", "a//b", "A", "a.b", "{id}", "v1", "v1/events", "admin/a"] {
+            let refused = EntityKind::new("a", wrong, json!({})).err();
+            assert_eq!(refused, Some(KindError::Plural(wrong.to_owned())));
+        }
+    }
+
+    #[test]
+    fn an_example_is_a_document_of_its_kind() {
+        let kind = || EntityKind::new("a", "as", json!({ "required": ["name"] })).expect("a kind");
+        assert!(Kinds::new([kind().with_example(json!({ "name": "b" }))]).is_ok());
+        for wrong in [json!({}), json!([]), json!(null)] {
+            let refused = Kinds::new([kind().with_example(wrong)]).expect_err("it is none");
+            assert_eq!(refused, KindError::Example(kind().name().clone()));
+        }
     }
 }

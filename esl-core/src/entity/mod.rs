@@ -11,6 +11,8 @@ mod changes;
 #[cfg(feature = "entities")]
 mod error;
 #[cfg(feature = "entities")]
+mod event_types;
+#[cfg(feature = "entities")]
 mod fault;
 #[cfg(feature = "entities")]
 mod index;

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::{Document, Entity, EntityError};
-use crate::{EventType, Timestamp, engine::Transaction};
+use crate::{EventType, EventTypeEntry, Timestamp, engine::Transaction};
 
 /// What a kind makes of its entities. Everything has a default: to make nothing of it.
 #[async_trait]
@@ -50,6 +50,12 @@ pub trait Rules: std::fmt::Debug + Send + Sync + 'static {
     /// nobody else writes them, and they are not shown.
     fn keeps(&self) -> &[&str] {
         &[]
+    }
+
+    /// The types of what [`says`](Self::says) says; `None` for those of `created`, `updated` and `deleted`, which
+    /// the kind's schema describes.
+    fn event_types(&self) -> Option<Vec<EventTypeEntry>> {
+        None
     }
 
     /// The names of the members that [`show`](Self::show) adds.

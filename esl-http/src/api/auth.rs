@@ -73,6 +73,7 @@ macro_rules! permission {
 permission!(MayPublish, Publish);
 permission!(MayRead, Read);
 permission!(MaySubscribe, Subscribe);
+permission!(MayReadEventTypes, Read, Subscribe);
 permission!(MayReadSubscriptions, Read, Subscribe);
 permission!(MayAdminister, Admin);
 permission!(MayReadOrganization, Read, Subscribe, Publish);

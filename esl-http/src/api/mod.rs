@@ -36,6 +36,7 @@ mod config;
 mod deliveries;
 #[cfg(feature = "entities")]
 mod entities;
+mod event_types;
 mod events;
 mod fault;
 mod framing;

@@ -21,8 +21,8 @@ use super::entities;
 use super::{
     Api, audit,
     auth::{Authorized, Permission},
-    blobs, clients, deliveries, events, health, maintenance, oauth, organization, replays,
-    subscriptions,
+    blobs, clients, deliveries, event_types, events, health, maintenance, oauth, organization,
+    replays, subscriptions,
 };
 
 /// All of them, for this engine.
@@ -40,6 +40,7 @@ fn routes(esl: &Esl) -> Vec<Route> {
         Route::guarded(post(), "/api/v1/events", events::publish),
         Route::guarded(get(), "/api/v1/events", events::list),
         Route::guarded(get(), "/api/v1/events/{id}", events::one),
+        Route::guarded(get(), "/api/v1/event-types", event_types::list),
         Route::guarded(get(), "/api/v1/blobs/{id}", blobs::one),
         Route::guarded(post(), "/api/v1/subscriptions", subscriptions::create),
         Route::guarded(get(), "/api/v1/subscriptions", subscriptions::list),

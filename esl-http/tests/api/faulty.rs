@@ -47,6 +47,8 @@ pub(crate) enum Mode {
     None,
     /// Every call fails.
     Fail(StorageErrorKind),
+    /// What is written of entities has always been written by others meanwhile.
+    Contend,
     /// What an organization has used cannot be read; all else goes on.
     FailUsage,
     /// No call ever returns.
@@ -78,7 +80,7 @@ impl Fault {
         let mode = modes.wait_for(|mode| !matches!(mode, Mode::Wait)).await;
         let mode = *mode.expect("it is there as long as this");
         match mode {
-            Mode::None | Mode::Wait | Mode::FailUsage => Ok(()),
+            Mode::None | Mode::Wait | Mode::FailUsage | Mode::Contend => Ok(()),
             Mode::Fail(kind) => {
                 Err(StorageError::new(kind, "work").with_source("the-operators-secret-detail"))
             }
@@ -98,6 +100,11 @@ impl Commit for FaultyStorage {
         units: Vec<Unit>,
     ) -> Result<Vec<Result<Committed, Refused>>, StorageError> {
         self.fault.strike().await?;
+        let written = units.iter().find_map(|unit| unit.entities.as_ref());
+        if let (Mode::Contend, Some(write)) = (*self.fault.mode.borrow(), written) {
+            let stale = Refused::Stale(write.steps[0].key.clone());
+            return Ok(units.iter().map(|_| Err(stale.clone())).collect());
+        }
         self.inner.commit(units).await
     }
 }

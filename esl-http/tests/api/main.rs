@@ -7,6 +7,7 @@ mod clients;
 mod deliveries;
 mod entities;
 mod errors;
+mod event_types;
 mod events;
 mod faulty;
 mod framing;

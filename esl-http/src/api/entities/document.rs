@@ -25,7 +25,7 @@ pub(super) fn object(body: &[u8]) -> Result<Document, Problem> {
 /// Reads a body.
 pub(super) fn value(body: &[u8]) -> Result<Value, Problem> {
     let raw: &RawValue = serde_json::from_slice(body).map_err(|error| json::malformed(&error))?;
-    let mut reader = Reader { at: String::new(), faults: Faults::default() };
+    let mut reader = Reader { at: String::new(), values: 0, faults: Faults::default() };
     let value = reader.value(raw, DOCUMENT_LEVELS_MAX)?;
     reader.faults.check()?;
     Ok(value)
@@ -34,12 +34,18 @@ pub(super) fn value(body: &[u8]) -> Result<Value, Problem> {
 struct Reader {
     /// The pointer to what is being read.
     at: String,
+    /// How many there were.
+    values: usize,
     faults: Faults,
 }
 
 impl Reader {
     /// Reads what may be nested so many levels deep. What is a fault is read as nothing.
     fn value(&mut self, raw: &RawValue, levels: usize) -> Result<Value, Problem> {
+        self.values += 1;
+        if self.values > VALUES_MAX {
+            return Err(too_many());
+        }
         let text = raw.get();
         let read = match text.as_bytes() {
             [b'{' | b'[', ..] if levels == 0 => return Err(too_deep()),
@@ -99,6 +105,13 @@ fn too_deep() -> Problem {
     let detail = format!("the body is nested more than {DOCUMENT_LEVELS_MAX} levels deep");
     Problem::new(Code::Malformed, detail)
 }
+
+fn too_many() -> Problem {
+    Problem::new(Code::TooLarge, format!("a body here has at most {VALUES_MAX} values"))
+}
+
+/// A number takes two bytes of a body, and in memory a value takes eighty, several times over.
+const VALUES_MAX: usize = 50_000;
 
 /// A number that says the same when it is written again.
 fn number(text: &str) -> Option<Number> {
@@ -216,6 +229,14 @@ mod tests {
                 assert!(problem.contains(&format!("Pointer({place:?})")), "{place} in {problem}");
             }
         }
+    }
+
+    #[test]
+    fn a_body_of_endless_values_is_cut_off() {
+        let items = |count: usize| format!("[{}]", vec!["1"; count].join(","));
+        assert!(value(items(VALUES_MAX - 1).as_bytes()).is_ok());
+        let problem = format!("{:?}", value(items(VALUES_MAX).as_bytes()).expect_err("too many"));
+        assert!(problem.contains("TooLarge"), "{problem}");
     }
 
     #[test]

@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 
 use esl_core::{
-    Digest, EntityId, EntityKind,
+    Digest, Entities, EntityError, EntityId, EntityKind, OrganizationId,
     storage::{EntityPosition, EntityQuery, IndexEntry, IndexValue, Page},
 };
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::super::{
     fault::Place,
@@ -16,7 +17,7 @@ use super::super::{
 /// What is asked for.
 #[derive(Debug)]
 pub(super) struct Listing {
-    pub(super) query: EntityQuery,
+    query: EntityQuery,
     order: Order,
 }
 
@@ -48,11 +49,42 @@ impl Listing {
         Ok(Self { query: EntityQuery { kind, having, by, is_descending, after, limit }, order })
     }
 
+    /// The entities, as many as are wanted if they are not too large, and where to go on.
+    pub(super) async fn page(
+        &self,
+        entities: &Entities,
+        organization: OrganizationId,
+    ) -> Result<(Vec<Box<RawValue>>, Option<EntityPosition>), EntityError> {
+        let mut query = self.query.clone();
+        let (mut data, mut bytes) = (Vec::new(), 0);
+        loop {
+            query.limit = (self.query.limit - data.len()).min(READ_AT_ONCE);
+            let page = entities.list(organization, &query).await?;
+            // One that is not full has looked at as much as a request may.
+            let is_full = page.items.len() == query.limit;
+            for shown in page.items {
+                let json = to_raw_value(&shown.representation).expect("a document is JSON");
+                bytes += json.get().len();
+                data.push(json);
+            }
+            let goes_on = is_full && data.len() < self.query.limit && bytes < PAGE_BYTES;
+            match page.next {
+                Some(next) if goes_on => query.after = Some(next),
+                next => return Ok((data, next)),
+            }
+        }
+    }
+
     /// A cursor to that place of the list.
     pub(super) fn cursor(&self, position: EntityPosition) -> String {
         page::write_cursor(&Cursor { order: self.order, position })
     }
 }
+
+/// So many are in memory at once, each of which may be large.
+const READ_AT_ONCE: usize = 20;
+/// A page with so much on it is full.
+const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
 /// Parameters that have a meaning of their own; a property of such a name is no filter.
 const OWN: [&str; 3] = ["limit", "cursor", "sort"];

@@ -62,10 +62,9 @@ pub(super) async fn list(
     parameters: Parameters,
 ) -> Result<Response, Problem> {
     let listing = Listing::read(&kind, parameters)?;
-    let page = reading(&api, &kind).list(caller.organization, &listing.query).await?;
-    let data = page.items.into_iter().map(|shown| shown.representation).collect();
-    let next_cursor = page.next.map(|position| listing.cursor(position));
-    Ok(answer(StatusCode::OK, &List::<Document> { data, next_cursor }))
+    let (data, next) = listing.page(&reading(&api, &kind), caller.organization).await?;
+    let next_cursor = next.map(|position| listing.cursor(position));
+    Ok(answer(StatusCode::OK, &List { data, next_cursor }))
 }
 
 /// `GET /api/{plural}/{id}`

@@ -5,6 +5,7 @@ mod conditions;
 mod crud;
 mod lists;
 mod patches;
+mod writers;
 
 use axum::http::StatusCode;
 use esl_core::{EntityKind, Kinds, OnDelete};
@@ -61,6 +62,7 @@ pub(crate) fn kinds() -> Kinds {
         }),
     );
     let author = author.expect("a kind").indexed("name").indexed("born");
+    let author = author.with_example(json!({ "name": "Mary Shelley" }));
     let book = book.expect("a kind").indexed("title").indexed("is_lent");
     let card = card.expect("a kind").with_chosen_ids();
     Kinds::new([
