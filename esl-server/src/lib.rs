@@ -17,6 +17,7 @@
 //! ```
 
 mod audit;
+mod availability;
 mod backup;
 mod bootstrap;
 mod check;
@@ -25,6 +26,7 @@ mod clients;
 mod config;
 mod credentials;
 mod database;
+mod entities;
 mod events;
 mod logging;
 mod maintenance;

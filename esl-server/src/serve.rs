@@ -14,6 +14,7 @@ use crate::{
     check,
     config::{Config, DatabaseUrl},
     database::{self, Opened},
+    entities,
     open_files::Shares,
     prepare::{Found, Parts},
     secrets, welcome,
@@ -125,7 +126,8 @@ async fn start_engine(
         .grace(config.shutdown_grace / 4 * 3)
         .enabled(config.enabled)
         .retention(config.retention)
-        .public_url(public_url);
+        .public_url(public_url)
+        .kinds(entities::kinds());
     if let Some(blobs) = blobs {
         builder = builder.blobs_in(blobs);
     }

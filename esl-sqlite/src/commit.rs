@@ -15,6 +15,7 @@ use rusqlite::{OptionalExtension, Row};
 use crate::{
     SqliteStorage,
     changes::News,
+    entity_writes,
     error::Stop,
     fan_out,
     rows::{self, EventKey, lane_number, seq_number},
@@ -42,9 +43,11 @@ fn weight(unit: &Unit) -> usize {
     let events = unit.publish.iter().flat_map(|publish| &publish.events);
     let settlements = unit.settle.as_ref().map_or(0, |settle| settle.settlements.len());
     let expanded = unit.expand.as_ref().map_or(0, |expand| 1 + expand.lanes.len());
+    let entities = unit.entities.iter().flat_map(|write| &write.steps).map(entity_writes::weight);
     events.map(|routed| 1 + routed.lanes.len().min(FAN_OUT_ABOVE)).sum::<usize>()
         + settlements
         + expanded
+        + entities.sum::<usize>()
 }
 
 fn commit_all(
@@ -104,6 +107,9 @@ fn commit(session: &mut Session<'_>, unit: &Unit) -> Result<Committed, Declined>
     {
         return Err(Refused::StaleEpoch.into());
     }
+    let entities = unit.entities.as_ref();
+    let entities = entities.map(|write| entity_writes::demand_expected(session, write));
+    let entities = entities.transpose()?;
     let mut committed = Committed::default();
     if let Some((publish, organization)) = checked {
         if publish.route_version != organization.route_version {
@@ -111,6 +117,9 @@ fn commit(session: &mut Session<'_>, unit: &Unit) -> Result<Committed, Declined>
         }
         demand_intake(session, publish, organization)?;
         committed = store(session, publish, organization)?;
+    }
+    if let Some(entities) = &entities {
+        entity_writes::write(session, entities)?;
     }
     if let Some(settle) = &unit.settle {
         settle::settle(session, settle)?;

@@ -251,6 +251,6 @@ const WAL_MAGIC: u32 = 0x377f_0682;
 const WAL_HEAD_BYTES: usize = 32;
 const WAL_FILE_BYTES_MAX: u32 = 64 * 1024 * 1024;
 /// More than there are, so that each is prepared once.
-const STATEMENTS_MAX: usize = 128;
+const STATEMENTS_MAX: usize = 256;
 
 const _: () = assert!(ffi::SQLITE_VERSION_NUMBER >= SAFE_VERSION);

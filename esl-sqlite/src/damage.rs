@@ -30,6 +30,10 @@ pub(crate) enum Place {
     Organization(i64, Option<OrganizationId>),
     Audit(i64),
     Scheduled(i64),
+    /// By the row id.
+    Entity(i64),
+    /// Of an organization, by its key.
+    EntityIndex(i64),
     Delivery {
         lane: i64,
         seq: Option<i64>,
@@ -72,6 +76,8 @@ impl fmt::Display for Place {
             Self::Organization(key, None) => write!(f, "esl_organizations, key {key}"),
             Self::Organization(key, Some(id)) => write!(f, "esl_organizations, key {key}, {id}"),
             Self::Scheduled(number) => write!(f, "esl_scheduled, number {number}"),
+            Self::Entity(row) => write!(f, "esl_entities, rowid {row}"),
+            Self::EntityIndex(key) => write!(f, "esl_entity_index, organization {key}"),
             Self::Audit(number) => write!(f, "esl_audit, number {number}"),
             Self::Delivery { lane, seq: None } => write!(f, "deliveries of lane {lane}"),
             Self::Delivery { lane, seq: Some(seq) } => {

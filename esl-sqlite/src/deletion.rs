@@ -4,7 +4,7 @@ use esl_core::{
     Action, Actor, OrganizationId, Seq,
     storage::{StorageError, StorageErrorKind},
 };
-use rusqlite::OptionalExtension;
+use rusqlite::{Connection, OptionalExtension, Params};
 
 use crate::{
     SqliteStorage, audit,
@@ -74,29 +74,28 @@ pub(crate) fn remove(session: &Session<'_>, slice: &mut Slice) -> rusqlite::Resu
         let Some(key) = next.query_row([], |row| row.get::<_, i64>(0)).optional()? else {
             return Ok(true);
         };
+        // First of all those that may be due, which others have to pass.
+        let entities = doomed(connection, ENTITIES, [key], slice)?;
+        if !entities.is_empty() {
+            let mut remove = connection.prepare_cached(REMOVE_ENTITY)?;
+            for entity in entities {
+                remove.execute([entity.key])?;
+            }
+            continue;
+        }
         let mut lane = connection.prepare_cached(NEXT_LANE)?;
         if let Some(lane) = lane.query_row([key], |row| row.get::<_, i64>(0)).optional()? {
             remove_lane(session, lane, slice)?;
             continue;
         }
-        let mut events = connection.prepare_cached(EVENTS)?;
         let (first, last) = (key << SEQ_BITS, (key + 1) << SEQ_BITS);
-        let mut found = events.query((first, last))?;
-        let mut doomed = Vec::new();
-        while slice.left > 0 {
-            let Some(row) = found.next()? else { break };
-            let event = Doomed::read(row)?;
-            slice.use_up(1);
-            slice.use_up_bytes(event.bytes);
-            doomed.push(event);
-        }
-        drop(found);
-        if !doomed.is_empty() {
-            remove_events(connection, &doomed, slice)?;
+        let events = doomed(connection, EVENTS, (first, last), slice)?;
+        if !events.is_empty() {
+            remove_events(connection, &events, slice)?;
             continue;
         }
         let mut others = 0;
-        for sql in [IDEMPOTENCY_KEYS, TOKENS, FAN_OUTS] {
+        for sql in [ENTITY_INDEX, IDEMPOTENCY_KEYS, TOKENS, FAN_OUTS] {
             others += connection.prepare_cached(sql)?.execute((key, slice.limit()))?;
         }
         if others > 0 {
@@ -112,6 +111,26 @@ pub(crate) fn remove(session: &Session<'_>, slice: &mut Slice) -> rusqlite::Resu
         slice.use_up(1);
     }
     Ok(false)
+}
+
+/// Rows that may be large, as many as the slice has room for.
+fn doomed(
+    connection: &Connection,
+    sql: &str,
+    parameters: impl Params,
+    slice: &mut Slice,
+) -> rusqlite::Result<Vec<Doomed>> {
+    let mut select = connection.prepare_cached(sql)?;
+    let mut found = select.query(parameters)?;
+    let mut doomed = Vec::new();
+    while slice.left > 0 {
+        let Some(row) = found.next()? else { break };
+        let row = Doomed::read(row)?;
+        slice.use_up(1);
+        slice.use_up_bytes(row.bytes);
+        doomed.push(row);
+    }
+    Ok(doomed)
 }
 
 /// Removes rows of a lane, and at last the lane.
@@ -152,6 +171,17 @@ const NEXT_LANE: &str =
 const EVENTS: &str = "
 SELECT key, length(body) + coalesce(length(changes), 0) FROM esl_events
 WHERE key >= ?1 AND key < ?2 ORDER BY key";
+
+const ENTITIES: &str = "
+SELECT rowid, length(document) FROM esl_entities WHERE organization = ?1";
+
+const REMOVE_ENTITY: &str = "DELETE FROM esl_entities WHERE rowid = ?1";
+
+const ENTITY_INDEX: &str = "
+DELETE FROM esl_entity_index WHERE (organization, kind, field, value, id) IN (
+    SELECT organization, kind, field, value, id FROM esl_entity_index
+    WHERE organization = ?1 LIMIT ?2
+)";
 
 const IDEMPOTENCY_KEYS: &str = "
 DELETE FROM esl_idempotency WHERE (organization, key) IN (
@@ -200,7 +230,6 @@ DELETE FROM esl_attempts WHERE (lane, seq, number) IN (
 #[cfg(test)]
 mod tests {
     use esl_core::Timestamp;
-    use rusqlite::Connection;
 
     use super::*;
     use crate::plans::assert_plan;
@@ -213,7 +242,12 @@ mod tests {
         assert_plan(&connection, NEXT_LANE, &[lanes]);
         let events = "SEARCH esl_events USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)";
         assert_plan(&connection, EVENTS, &[events]);
+        let entities = "SEARCH esl_entities USING INDEX sqlite_autoindex_esl_entities_1 (organi";
+        assert_plan(&connection, ENTITIES, &[entities]);
+        let entity = "SEARCH esl_entities USING INTEGER PRIMARY KEY (rowid=?)";
+        assert_plan(&connection, REMOVE_ENTITY, &[entity]);
         for (sql, table) in [
+            (ENTITY_INDEX, "esl_entity_index"),
             (OPEN, "esl_open"),
             (ATTEMPTS, "esl_attempts"),
             (IDEMPOTENCY_KEYS, "esl_idempotency"),

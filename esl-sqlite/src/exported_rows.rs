@@ -151,6 +151,9 @@ mod tests {
     /// is, by itself.
     const LEFT: [&str; 3] = ["esl_changes", "esl_engine", "esl_migrations"];
 
+    /// A column that says what rows of another table say.
+    const DERIVED: (&str, &str) = ("entities", "indexed");
+
     fn database() -> Connection {
         let connection = Connection::open_in_memory().unwrap();
         migrate(&connection, Timestamp::EPOCH).unwrap();
@@ -182,7 +185,8 @@ mod tests {
                         .split(|it: char| !it.is_alphanumeric() && it != '_')
                         .any(|word| word == column)
                 };
-                assert!(read.iter().any(is_read), "{}.{column}", table.name);
+                let is_derived = (table.name, &*column) == DERIVED;
+                assert!(read.iter().any(is_read) != is_derived, "{}.{column}", table.name);
             }
         }
     }

@@ -192,10 +192,10 @@ pub(crate) fn remove_closed_of(
     Ok(is_done)
 }
 
-/// An event that is to be removed.
+/// An event or entity that is to be removed.
 pub(crate) struct Doomed {
     pub(crate) key: i64,
-    /// Its envelope and its changes.
+    /// Its envelope and its changes, or its document.
     pub(crate) bytes: u64,
 }
 

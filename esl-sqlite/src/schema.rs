@@ -9,6 +9,7 @@
 //!                     ├─ esl_erasures  what is being erased, and how far that is
 //!                     ├─ esl_fan_outs  events whose deliveries are made in slices
 //!                     ├─ esl_idempotency
+//!                     ├─ esl_entities ── esl_entity_index  what they are found by
 //!                     └─ esl_clients ── esl_tokens
 //! esl_feeds     what all events are passed on to; esl_feed_cursors: how far that is
 //! esl_intake    events that an embedder has committed and the engine has yet to move
@@ -220,6 +221,34 @@ CREATE TABLE esl_idempotency (
     PRIMARY KEY (organization, key)
 ) WITHOUT ROWID;
 CREATE INDEX esl_idempotency_by_age ON esl_idempotency (created_at);
+
+-- With a row id, since in a tree without one large rows leave little room for keys. Those who read the
+-- others of its columns need not pass the document, which comes last.
+CREATE TABLE esl_entities (
+    organization INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    id TEXT NOT NULL,
+    revision INTEGER NOT NULL,
+    reference_count INTEGER NOT NULL,
+    reference_version INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    due_at INTEGER,
+    -- Its rows of esl_entity_index, which are not found by its id.
+    indexed BLOB NOT NULL,
+    document BLOB NOT NULL,
+    PRIMARY KEY (organization, kind, id)
+);
+CREATE INDEX esl_entities_due ON esl_entities (due_at, organization) WHERE due_at IS NOT NULL;
+
+CREATE TABLE esl_entity_index (
+    organization INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    field TEXT NOT NULL,
+    value BLOB NOT NULL,
+    id TEXT NOT NULL,
+    PRIMARY KEY (organization, kind, field, value, id)
+) WITHOUT ROWID;
 
 CREATE TABLE esl_intake (
     id INTEGER PRIMARY KEY,

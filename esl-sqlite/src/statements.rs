@@ -15,6 +15,14 @@ pub(crate) struct Statements<'c> {
     pub(crate) close: ByKind<'c>,
     pub(crate) remove: ByKind<'c>,
     pub(crate) put_off: ByKind<'c>,
+    pub(crate) find_entity: Statement<'c>,
+    pub(crate) insert_entity: Statement<'c>,
+    pub(crate) update_entity: Statement<'c>,
+    /// Changes what an entity knows of those that refer to it.
+    pub(crate) refer: Statement<'c>,
+    pub(crate) delete_entity: Statement<'c>,
+    pub(crate) index: Statement<'c>,
+    pub(crate) unindex: Statement<'c>,
 }
 
 /// The same statement for deliveries that were never tried, and for retries: the two are found in
@@ -43,6 +51,13 @@ impl<'c> Statements<'c> {
             close: by_kind(CLOSE)?,
             remove: by_kind(REMOVE)?,
             put_off: by_kind(PUT_OFF)?,
+            find_entity: connection.prepare(FIND_ENTITY)?,
+            insert_entity: connection.prepare(INSERT_ENTITY)?,
+            update_entity: connection.prepare(UPDATE_ENTITY)?,
+            refer: connection.prepare(REFER)?,
+            delete_entity: connection.prepare(DELETE_ENTITY)?,
+            index: connection.prepare(INDEX)?,
+            unindex: connection.prepare(UNINDEX)?,
         })
     }
 }
@@ -92,6 +107,36 @@ SET due_at = ?3, attempts = ?4, charged = ?5, last_status = coalesce(?6, last_st
     last_error = ?7
 WHERE {condition} AND attempts <= ?8";
 
+/// Not the document: it may be large, and whoever writes replaces it.
+const FIND_ENTITY: &str = "
+SELECT rowid, revision, reference_count, reference_version, indexed FROM esl_entities
+WHERE organization = ?1 AND kind = ?2 AND id = ?3";
+
+const INSERT_ENTITY: &str = "
+INSERT INTO esl_entities (organization, kind, id, revision, reference_count, reference_version,
+    created_at, updated_at, due_at, indexed, document)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+
+const UPDATE_ENTITY: &str = "
+UPDATE esl_entities
+SET revision = ?2, reference_count = ?3, reference_version = ?4, created_at = ?5, updated_at = ?6,
+    due_at = ?7, indexed = ?8, document = ?9
+WHERE rowid = ?1";
+
+const REFER: &str = "
+UPDATE esl_entities SET reference_count = ?2, reference_version = ?3 WHERE rowid = ?1";
+
+const DELETE_ENTITY: &str = "DELETE FROM esl_entities WHERE rowid = ?1";
+
+/// An entry that is there already was left by a row that was damaged.
+const INDEX: &str = "
+INSERT INTO esl_entity_index (organization, kind, field, value, id) VALUES (?1, ?2, ?3, ?4, ?5)
+ON CONFLICT DO NOTHING";
+
+const UNINDEX: &str = "
+DELETE FROM esl_entity_index
+WHERE organization = ?1 AND kind = ?2 AND field = ?3 AND value = ?4 AND id = ?5";
+
 #[cfg(test)]
 mod tests {
     use esl_core::Timestamp;
@@ -113,5 +158,15 @@ mod tests {
             let covering = "SEARCH esl_open USING COVERING INDEX esl_open_tried (lane=? AND seq=?";
             assert_plan(&connection, &tried, &[index, covering]);
         }
+        let key = "SEARCH esl_entities USING INDEX sqlite_autoindex_esl_entities_1 \
+                   (organization=? AND kind=? AND id=?)";
+        assert_plan(&connection, FIND_ENTITY, &[key]);
+        for sql in [UPDATE_ENTITY, REFER, DELETE_ENTITY] {
+            let row = "SEARCH esl_entities USING INTEGER PRIMARY KEY (rowid=?)";
+            assert_plan(&connection, sql, &[row]);
+        }
+        let key = "SEARCH esl_entity_index USING PRIMARY KEY \
+                   (organization=? AND kind=? AND field=? AND value=? AND id=?)";
+        assert_plan(&connection, UNINDEX, &[key]);
     }
 }

@@ -317,9 +317,17 @@ impl EntityKind {
         self.schema.completed(document)
     }
 
-    /// Everything that is wrong with a document.
+    /// Everything that is wrong with a document, but for what its rules keep in it.
     pub(crate) fn faults(&self, document: &Document) -> Vec<Fault> {
-        self.schema.faults(document)
+        self.schema.faults(self.without_kept(document.clone()))
+    }
+
+    fn without_kept(&self, mut document: Document) -> Document {
+        for name in self.rules.keeps() {
+            // The others stay in their order.
+            document.shift_remove(*name);
+        }
+        document
     }
 
     /// A document as it is read: with what ESL adds to it, in this order.
@@ -332,7 +340,7 @@ impl EntityKind {
     ) -> Document {
         let mut shown = Document::new();
         shown.insert("id".to_owned(), id.as_str().into());
-        shown.extend(document.clone());
+        shown.extend(self.without_kept(document.clone()));
         shown.insert("created_at".to_owned(), created_at.to_string().into());
         shown.insert("updated_at".to_owned(), updated_at.to_string().into());
         let members = self.embedded.iter().map(|embedded| embedded.member.clone());
@@ -349,7 +357,12 @@ impl EntityKind {
         mut representation: Document,
         before: &Document,
     ) -> Result<Document, Vec<Fault>> {
-        let mut faults = Vec::new();
+        let kept = self.rules.keeps().iter().filter(|name| {
+            // What it also adds is no secret, and not what it keeps.
+            !self.rules.adds().contains(*name) && representation.contains_key(**name)
+        });
+        let mut faults: Vec<_> =
+            kept.map(|name| Fault::member("", name, "there is no such member")).collect();
         for name in self.rules.adds() {
             // It may be another one by now, and nobody has changed it.
             representation.remove(*name);

@@ -8,8 +8,8 @@ use crate::{EventType, EventTypeEntry, Timestamp, engine::Transaction};
 /// What a kind makes of its entities. Everything has a default: to make nothing of it.
 #[async_trait]
 pub trait Rules: std::fmt::Debug + Send + Sync + 'static {
-    /// Completes and checks a document that is about to be written, after the schema was found to hold and
-    /// before it is looked at once more. What it reads by the transaction holds when that is committed.
+    /// Completes and checks a document that is about to be written, and that is as the schema asks for. What
+    /// it reads by the transaction still stands when that is committed.
     ///
     /// # Errors
     /// [`EntityError::Invalid`] with what is wrong.
@@ -50,6 +50,12 @@ pub trait Rules: std::fmt::Debug + Send + Sync + 'static {
     /// the kind's schema describes.
     fn event_types(&self) -> Option<Vec<EventTypeEntry>> {
         None
+    }
+
+    /// The names of members that the rules keep in a document, for themselves: the schema does not have them,
+    /// nobody else writes them, and they are not shown.
+    fn keeps(&self) -> &[&str] {
+        &[]
     }
 
     /// The names of the members that [`show`](Self::show) adds.

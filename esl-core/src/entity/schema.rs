@@ -55,11 +55,11 @@ impl Schema {
     }
 
     /// Everything that is wrong with a document, each at its place. What it says repeats none of the values.
-    pub(crate) fn faults(&self, document: &Document) -> Vec<Fault> {
+    pub(crate) fn faults(&self, document: Document) -> Vec<Fault> {
         use jsonschema::error::ValidationErrorKind::{
             AdditionalProperties, Required, UnevaluatedProperties,
         };
-        let document = Value::Object(document.clone());
+        let document = Value::Object(document);
         let mut faults = Vec::new();
         for error in self.validator.iter_errors(&document) {
             let at = error.instance_path().as_str();

@@ -4,6 +4,7 @@
 
 mod answers;
 mod blobs;
+mod entities;
 mod erasing;
 mod fan_out;
 mod intake;

@@ -8,14 +8,15 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 use esl_core::{
     DeliveryId, DeliveryState, Limit, OrganizationId, Revoked, Seq, Subscription,
     storage::{
-        Commit, Feed, FeedBatch, FeedStep, Lanes, Outcome, Page, Records, Removal, Replays,
-        Schedule, Subscriptions, Tenancy, Want,
+        Commit, Entities, EntityAction, EntityPosition, EntityQuery, EntityWrite, Expected, Feed,
+        FeedBatch, FeedStep, IndexValue, Lanes, Outcome, Page, PutEntity, Records, Removal,
+        Replays, Schedule, Subscriptions, Tenancy, Unit, Want,
     },
 };
 
 use self::world::{
-    BY, DUE, HOUR, NOON, PAGE, World, again, client, create_organization, pause, secret,
-    settlement, subscribe,
+    BY, DUE, HOUR, NOON, PAGE, World, again, client, create_organization, entity_key, entity_step,
+    entry, pause, put_entity, secret, settlement, subscribe,
 };
 use super::watch::in_database;
 
@@ -138,6 +139,8 @@ impl World {
         cost!("health", storage.health(organization, self.quick.id));
         cost!("usage", storage.usage(organization));
 
+        self.entity_costs(&mut costs).await;
+
         let token = self.token();
         cost!("store a token", storage.store_tokens(&secret(), vec![token.clone()]));
         cost!("read a token", storage.token(&token.digest));
@@ -164,6 +167,66 @@ impl World {
         while storage.remove_old(&self.worker, None, 1000).await.unwrap().more {}
         while storage.sweep(&self.worker, 1000).await.unwrap().more {}
         costs
+    }
+}
+
+impl World {
+    /// The same of entities: one comes, is written twice and goes.
+    async fn entity_costs(&mut self, costs: &mut Costs) {
+        let (storage, organization) = (self.storage.clone(), self.organization);
+        let path = storage.path().to_owned();
+        macro_rules! cost {
+            ($call:literal, $future:expr) => {
+                costs.of($call, &path, $future).await.unwrap()
+            };
+        }
+        let id = self.ulid().to_string();
+        let unit = |expected, action| {
+            let steps = vec![entity_step(&id, expected, action)];
+            vec![Unit::write(EntityWrite { organization, steps })]
+        };
+        let new = EntityAction::Put(put_entity(&id, "of one", None));
+        cost!("create an entity", storage.commit(unit(Expected::Absent, new)));
+        let revised = EntityAction::Put(PutEntity {
+            unindexed: vec![entry("name", &id)],
+            indexed: vec![entry("name", "revised")],
+            ..put_entity(&id, "of one", Some(NOON))
+        });
+        cost!("update an entity", storage.commit(unit(Expected::Revision(1), revised)));
+        let refer = EntityAction::Refer(1);
+        cost!("refer to an entity", storage.commit(unit(Expected::Present, refer)));
+        let key = entity_key(&id);
+        let found = cost!("read an entity", storage.entity(organization, &key)).unwrap();
+        assert_eq!((found.revision, found.references.version), (2, 1));
+        cost!("look for entities that are due", storage.next_entity_due());
+        let due = cost!("read entities that are due", storage.due_entities(PAGE));
+        assert_eq!(due.len(), 1);
+        let values = [IndexValue((*b"of one").into())];
+        let referring = storage.referring(organization, &key.kind, "team", &values);
+        assert_eq!(cost!("look for those who refer", referring)[0].len(), 1);
+
+        let everyone = || vec![entry("status", "active")];
+        let team = || vec![entry("team", "of many"), entry("status", "active")];
+        let after = |value: Option<&str>| {
+            let value = value.map(|value| IndexValue(value.as_bytes().into()));
+            Some(EntityPosition { value, id: key.id.clone() })
+        };
+        for (call, having, by, is_descending, after) in [
+            ("list entities", vec![], None, false, None),
+            ("list the last entities", vec![], None, true, None),
+            ("list entities before one", vec![], None, true, after(None)),
+            ("list entities of a team", team(), None, false, None),
+            ("list entities of a team before one", team(), None, true, after(None)),
+            ("list entities by name", everyone(), Some("name"), false, None),
+            ("list entities by name before one", everyone(), Some("name"), true, after(Some(&id))),
+        ] {
+            let (kind, by) = (key.kind.clone(), by.map(Into::into));
+            let query = EntityQuery { kind, having, by, is_descending, after, limit: PAGE };
+            let page = costs.of(call, &path, storage.entities(organization, &query)).await.unwrap();
+            assert_eq!(page.items.len(), PAGE, "{call}");
+        }
+        let revision = Expected::Revision(2);
+        cost!("delete an entity", storage.commit(unit(revision, EntityAction::Delete)));
     }
 }
 

@@ -5,6 +5,7 @@
 mod damage;
 mod deletion;
 mod engines;
+mod entities;
 mod erasure;
 mod failures;
 mod foreign;

@@ -373,7 +373,7 @@ mod tests {
     #[test]
     fn every_table_has_a_name_a_key_and_columns_of_its_own() {
         for table in TABLES {
-            assert!(table.key > 0 && table.key < table.columns.len(), "{}", table.name);
+            assert!((1..=table.columns.len()).contains(&table.key), "{}", table.name);
             assert_eq!(Table::of(table.name), Some(table));
             let mut names: Vec<_> = table.names().collect();
             names.sort_unstable();

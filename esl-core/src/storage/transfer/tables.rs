@@ -243,6 +243,25 @@ tables! {
         body: Bytes,
         changes: Bytes,
     }
+    entities by 3 {
+        organization: Number,
+        kind: Text,
+        id: Text,
+        revision: Number,
+        reference_count: Number,
+        reference_version: Number,
+        created_at: Number,
+        updated_at: Number,
+        due_at: Number,
+        document: Bytes,
+    }
+    entity_index by 5 {
+        organization: Number,
+        kind: Text,
+        field: Words,
+        value: Bytes,
+        id: Text,
+    }
     clients by 1 {
         id: Words,
         organization: Number,

@@ -5,11 +5,13 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use esl_core::{
     Actor, Attempt, AuditEntry, AuditNumber, BlobKey, Client, Delivery, DeliveryId, DeliveryState,
-    Digest, EventId, EventType, InstallationId, Limit, LinkKey, Organization, OrganizationId, Plan,
-    Revoked, Rotated, Rotation, SealedEvent, Seq, SubscriptionId, Timestamp, Token, Usage,
+    Digest, EntityKey, EventId, EventType, InstallationId, KindName, Limit, LinkKey, Organization,
+    OrganizationId, Plan, Revoked, Rotated, Rotation, SealedEvent, Seq, SubscriptionId, Timestamp,
+    Token, Usage,
     storage::{
-        Erased, Fed, Feed, FeedStep, Health, Page, PageOf, Records, Removal, Removed, Schedule,
-        ScheduleNumber, Scheduled, StorageError, StoredEvent, Tenancy, Worker,
+        DueEntity, Entities, EntityPage, EntityQuery, Erased, Fed, Feed, FeedStep, Health,
+        IndexValue, Page, PageOf, Records, Removal, Removed, Schedule, ScheduleNumber, Scheduled,
+        StorageError, StoredEntity, StoredEvent, Tenancy, Worker,
     },
 };
 
@@ -191,6 +193,44 @@ impl Schedule for FaultyStorage {
 
     async fn release_due(&self, limit: usize) -> Result<usize, StorageError> {
         faulty!(self.release_due(limit))
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Entities for FaultyStorage {
+    async fn entity(
+        &self,
+        organization: OrganizationId,
+        key: &EntityKey,
+    ) -> Result<Option<StoredEntity>, StorageError> {
+        faulty!(self.entity(organization, key))
+    }
+
+    async fn entities(
+        &self,
+        organization: OrganizationId,
+        query: &EntityQuery,
+    ) -> Result<EntityPage, StorageError> {
+        faulty!(self.entities(organization, query))
+    }
+
+    async fn referring(
+        &self,
+        organization: OrganizationId,
+        kind: &KindName,
+        field: &str,
+        values: &[IndexValue],
+    ) -> Result<Vec<Vec<StoredEntity>>, StorageError> {
+        faulty!(self.referring(organization, kind, field, values))
+    }
+
+    async fn next_entity_due(&self) -> Result<Option<Timestamp>, StorageError> {
+        faulty!(self.next_entity_due())
+    }
+
+    async fn due_entities(&self, limit: usize) -> Result<Vec<DueEntity>, StorageError> {
+        faulty!(self.due_entities(limit))
     }
 }
 

@@ -4,12 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use esl_core::{
-    Actor, Attempt, AttemptError, CallbackUrl, Client, Digest, EventId, LaneId, Limit, NewReplay,
-    NewSubscription, Organization, OrganizationId, Replay, ReplayId, ReplayOf, Scopes, SealedEvent,
-    Secret, Seq, Subscription, SubscriptionId, SubscriptionUpdate, Tiers, Timestamp, Timings,
-    Token, TokenFamily, TokenKind, WorkerId,
+    Actor, Attempt, AttemptError, CallbackUrl, Client, Digest, EntityKey, EventId, LaneId, Limit,
+    NewReplay, NewSubscription, Organization, OrganizationId, Replay, ReplayId, ReplayOf, Scopes,
+    SealedEvent, Secret, Seq, Subscription, SubscriptionId, SubscriptionUpdate, Tiers, Timestamp,
+    Timings, Token, TokenFamily, TokenKind, WorkerId,
     storage::{
-        Accepted, Commit, Feed, Idempotency, Lanes, Outcome, Publish, Replays, Routed, Schedule,
+        Accepted, Commit, EntityAction, EntityStep, EntityWrite, Expected, Feed, Idempotency,
+        IndexEntry, IndexValue, Lanes, Outcome, Publish, PutEntity, Replays, Routed, Schedule,
         Settle, Settlement, Subscriptions, Tenancy, Tenure, Unit, Worker,
     },
     testing::ManualClock,
@@ -94,6 +95,17 @@ impl World {
         self.storage.enqueue(waiting).await.unwrap();
         let later = (0..others).map(|_| (NOON + HOUR, self.event(self.beside))).collect();
         self.storage.schedule(later, Limit::Unlimited).await.unwrap();
+        for _ in 0..others {
+            let steps = (0..20).map(|number| {
+                let id = self.ulid().to_string();
+                let due_at = (number == 0).then_some(NOON + HOUR);
+                let new = put_entity(&id, "of many", due_at);
+                entity_step(&id, Expected::Absent, EntityAction::Put(new))
+            });
+            let steps = steps.collect();
+            let write = EntityWrite { organization: self.organization, steps };
+            self.storage.commit(vec![Unit::write(write)]).await.unwrap().remove(0).unwrap();
+        }
         for _ in 0..others / 5 + PAGE {
             self.replay().await;
         }
@@ -242,6 +254,30 @@ pub(super) fn pause() -> SubscriptionUpdate {
 pub(super) fn client(organization: OrganizationId, id: &str) -> Client {
     let (id, scopes) = (id.to_owned(), Scopes::NONE);
     Client { id, organization, secret: secret(), scopes, created_at: NOON }
+}
+
+pub(super) fn entity_key(id: &str) -> EntityKey {
+    EntityKey::new("person".parse().unwrap(), id.parse().unwrap())
+}
+
+pub(super) fn entity_step(id: &str, expected: Expected, action: EntityAction) -> EntityStep {
+    EntityStep { key: entity_key(id), expected, action }
+}
+
+pub(super) fn entry(field: &str, value: &str) -> IndexEntry {
+    IndexEntry { field: field.into(), value: IndexValue(value.as_bytes().into()) }
+}
+
+/// One that is new.
+pub(super) fn put_entity(name: &str, team: &str, due_at: Option<Timestamp>) -> PutEntity {
+    PutEntity {
+        created_at: NOON,
+        updated_at: NOON,
+        due_at,
+        document: Bytes::from_static(b"{}"),
+        unindexed: Vec::new(),
+        indexed: vec![entry("name", name), entry("team", team), entry("status", "active")],
+    }
 }
 
 pub(super) fn secret() -> Digest {

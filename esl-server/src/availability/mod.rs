@@ -1,0 +1,72 @@
+//! Who is available: the statuses of users, the profiles they are taken from, and the schedules that
+//! change them.
+//!
+//! All three are entities whose kinds have rules of their own. A status goes back, and a schedule fires, when
+//! the engine finds that they are due.
+
+mod profile;
+mod recurrence;
+mod schedule;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use esl_core::{Document, EntityKind, KindError, Timestamp};
+use serde_json::{Value, json};
+
+/// The kinds.
+pub(crate) fn kinds() -> Result<[EntityKind; 3], KindError> {
+    Ok([profile::kind()?, schedule::kind()?, status::kind()?])
+}
+
+/// The schema of a status.
+fn status_schema(types: &Value) -> Value {
+    let mut schema = json!({
+        "description": "How available the user is.",
+        "type": types,
+        "enum": ["available", "busy", "away", "offline", "do_not_disturb"]
+    });
+    if types.is_array() {
+        schema["enum"].as_array_mut().expect("it is one").push(Value::Null);
+    }
+    schema
+}
+
+/// The schema of a reason.
+fn reason_schema() -> Value {
+    json!({
+        "description": "Why, for people to read.",
+        "type": ["string", "null"],
+        "maxLength": 500
+    })
+}
+
+/// The schema of how long a status lasts.
+fn duration_schema() -> Value {
+    json!({
+        "description": "For how many seconds a status lasts that is taken from this; for good if there is none.",
+        "type": ["integer", "null"],
+        "minimum": 60,
+        "maximum": 31_536_000
+    })
+}
+
+/// The time of a member.
+fn time(document: &Document, member: &str) -> Option<Timestamp> {
+    document.get(member)?.as_str()?.parse().ok()
+}
+
+/// The text of a member.
+fn text<'a>(document: &'a Document, member: &str) -> Option<&'a str> {
+    document.get(member)?.as_str()
+}
+
+/// A member, or nothing.
+fn value(document: &Document, member: &str) -> Value {
+    document.get(member).cloned().unwrap_or_default()
+}
+
+/// So long after a time.
+fn lasting(from: Timestamp, seconds: &Value) -> Option<Timestamp> {
+    seconds.as_u64().map(|seconds| from + std::time::Duration::from_secs(seconds))
+}
