@@ -72,6 +72,8 @@ pub(crate) struct Driver {
     pub(crate) due: Notify,
     #[cfg(feature = "entities")]
     pub(crate) writers: super::entities::Writers,
+    #[cfg(feature = "entities")]
+    pub(crate) recent: super::entities::Recent,
     /// Lanes may have work that nobody told of.
     pub(crate) poll: Notify,
     /// Engines may have come or gone.
@@ -158,6 +160,8 @@ impl Driver {
             due: Notify::new(),
             #[cfg(feature = "entities")]
             writers: super::entities::Writers::default(),
+            #[cfg(feature = "entities")]
+            recent: super::entities::Recent::default(),
             poll: Notify::new(),
             engines: Notify::new(),
             handover: Notify::new(),

@@ -32,7 +32,7 @@ const SETTLEMENT_AGE_MAX: Duration = Duration::from_millis(10);
 pub(crate) struct PublishRequest {
     pub(crate) publish: Publish,
     /// What is written in the same unit.
-    pub(crate) write: Option<EntityWrite>,
+    pub(crate) write: Option<Arc<EntityWrite>>,
     pub(crate) reply: oneshot::Sender<Result<Committed, CommitFailure>>,
 }
 

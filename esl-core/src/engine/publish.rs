@@ -194,7 +194,7 @@ pub(crate) struct Manner<'a> {
     pub(crate) idempotency: Option<&'a Idempotency>,
     pub(crate) counts: Counts,
     /// What is written in the same unit.
-    pub(crate) write: Option<&'a EntityWrite>,
+    pub(crate) write: Option<&'a Arc<EntityWrite>>,
     /// As of when they are sealed: now, if it does not say.
     pub(crate) at: Option<Timestamp>,
 }
@@ -457,7 +457,7 @@ pub(crate) async fn route(
 pub(crate) fn submit(
     driver: &Driver,
     publish: Publish,
-    write: Option<EntityWrite>,
+    write: Option<Arc<EntityWrite>>,
 ) -> oneshot::Receiver<Result<Committed, CommitFailure>> {
     let (reply, answer) = oneshot::channel();
     driver.inbox.publish(PublishRequest { publish, write, reply });

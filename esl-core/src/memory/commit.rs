@@ -74,7 +74,7 @@ impl State {
             self.settle(settle, now, by);
         }
         if let Some(write) = unit.entities {
-            self.write(write, by);
+            self.write(&write, by);
         }
         let is_cancelled = unit.expand.is_some_and(|expand| self.expand(&expand, now, by));
         let mut committed = Committed { is_cancelled, ..Committed::default() };

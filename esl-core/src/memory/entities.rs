@@ -155,21 +155,23 @@ impl State {
     }
 
     /// Writes what was checked.
-    pub(super) fn write(&mut self, write: EntityWrite, by: HandleId) {
+    pub(super) fn write(&mut self, write: &EntityWrite, by: HandleId) {
         let organization = self.organizations.get_mut(&write.organization);
         let rows = &mut organization.expect("the unit was checked").entities;
         let mut is_scheduled = false;
-        for EntityStep { key, action, .. } in write.steps {
+        for EntityStep { key, action, .. } in &write.steps {
             match action {
                 EntityAction::Check => {}
                 EntityAction::Put(put) => {
                     is_scheduled |= put.due_at.is_some();
-                    rows.entry(key.clone()).or_insert_with(|| EntityRow::new(key)).put(put);
+                    let row =
+                        rows.entry(key.clone()).or_insert_with(|| EntityRow::new(key.clone()));
+                    row.put(put.clone());
                 }
-                EntityAction::Delete => drop(rows.remove(&key)),
+                EntityAction::Delete => drop(rows.remove(key)),
                 EntityAction::Refer(by) => {
-                    if let Some(row) = rows.get_mut(&key) {
-                        row.entity.references = row.entity.references.referred(by);
+                    if let Some(row) = rows.get_mut(key) {
+                        row.entity.references = row.entity.references.referred(*by);
                     }
                 }
             }

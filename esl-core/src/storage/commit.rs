@@ -83,7 +83,7 @@ pub struct Unit {
     /// A slice of a fan-out.
     pub expand: Option<Expand>,
     /// Entities that are written.
-    pub entities: Option<EntityWrite>,
+    pub entities: Option<Arc<EntityWrite>>,
 }
 
 impl Unit {
@@ -107,8 +107,8 @@ impl Unit {
 
     /// A unit that writes entities and says so to nobody.
     #[must_use]
-    pub fn write(entities: EntityWrite) -> Self {
-        Self { entities: Some(entities), ..Self::default() }
+    pub fn write(entities: impl Into<Arc<EntityWrite>>) -> Self {
+        Self { entities: Some(entities.into()), ..Self::default() }
     }
 }
 

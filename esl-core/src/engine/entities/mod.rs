@@ -1,6 +1,7 @@
 //! Entities, written with the events that say so.
 
 mod due;
+mod recent;
 mod transaction;
 
 use std::{
@@ -12,8 +13,8 @@ use std::{
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{Mutex, MutexGuard};
 
-pub(super) use self::due::run;
 pub use self::transaction::{Outcome, Transaction};
+pub(super) use self::{due::run, recent::Recent};
 use super::{Esl, driver::Driver, publish::Declined};
 use crate::{
     Document, Entity, EntityError, EntityId, EntityKey, EntityKind, Kinds, OrganizationId, Origin,
@@ -306,31 +307,59 @@ impl Entities {
     ) -> Result<Written, E> {
         // Those who write one entity do not get into each other's way; what comes from elsewhere may.
         let _turn = self.esl.engine.driver.writers.turn(&self.key(id)).await;
+        let driver = &self.esl.engine.driver;
+        let key = self.key(id);
+        // An id that is given anew begins at the first revision again, and could be taken for what it was.
+        if !self.kind.has_chosen_ids()
+            && let Some(recent) = driver.recent.get(organization, &key)
+        {
+            let mut transaction = self.begin(organization);
+            transaction.guess(recent);
+            match self.try_write(transaction, id, &change).await {
+                Ok(written) if written.has_changed => return Ok(written),
+                Err(Failed::Committing(error)) => return Err(error),
+                // What comes of a guess without a commit is no answer.
+                Ok(_) | Err(Failed::Contended(_) | Failed::Reading(_)) => {
+                    driver.recent.forget(organization, &key);
+                }
+            }
+        }
         let mut tries = Tries::default();
         loop {
-            let mut transaction = self.begin(organization);
-            let before = match transaction.get(self.name(), id).await? {
-                Some(entity) => Some(transaction.show(entity).await?),
-                None => None,
-            };
-            let stood = before.as_ref().map(|shown| shown.representation.clone());
-            let stood = stood.unwrap_or_default();
-            let mut representation = stood.clone();
-            change(before.as_ref(), &mut representation)?;
-            let document = self.writable(representation, &stood)?;
-            let is_new = before.is_none();
-            let entity = match &before {
-                Some(shown) => transaction.update(&shown.entity, document).await?,
-                None => Some(transaction.create(self.name(), Some(id.clone()), document).await?),
-            };
-            let Some(entity) = entity else {
+            match self.try_write(self.begin(organization), id, &change).await {
+                Ok(written) => return Ok(written),
+                Err(Failed::Contended(key)) => tries.again(&self.esl, key).await?,
+                Err(Failed::Reading(error) | Failed::Committing(error)) => return Err(error),
+            }
+        }
+    }
+
+    async fn try_write<E: From<EntityError>>(
+        &self,
+        mut transaction: Transaction<'_>,
+        id: &EntityId,
+        change: &(impl Fn(Option<&Shown>, &mut Document) -> Result<(), E> + Send + Sync),
+    ) -> Result<Written, Failed<E>> {
+        let before = match transaction.get(self.name(), id).await? {
+            Some(entity) => Some(transaction.show(entity).await?),
+            None => None,
+        };
+        let nothing = Document::new();
+        let stood = before.as_ref().map_or(&nothing, |shown| &shown.representation);
+        let mut representation = stood.clone();
+        change(before.as_ref(), &mut representation).map_err(Failed::Reading)?;
+        let document = self.writable(representation, stood)?;
+        let is_new = before.is_none();
+        let entity = match &before {
+            Some(shown) => transaction.update(&shown.entity, document).await?,
+            None => Some(transaction.create(self.name(), Some(id.clone()), document).await?),
+        };
+        match entity {
+            Some(entity) => Ok(written(transaction, &entity, is_new).await?),
+            None => {
                 let shown = before.expect("what is not there is written");
                 let outcome = Outcome::default();
-                return Ok(Written { shown, is_new: false, has_changed: false, outcome });
-            };
-            match written(transaction, &entity, is_new).await {
-                Err(EntityError::Contended(key)) => tries.again(&self.esl, key).await?,
-                done => return Ok(done?),
+                Ok(Written { shown, is_new: false, has_changed: false, outcome })
             }
         }
     }
@@ -386,6 +415,26 @@ async fn written(
     let shown = transaction.show(Arc::clone(entity)).await?;
     let outcome = transaction.commit().await?;
     Ok(Written { shown, is_new, has_changed: true, outcome })
+}
+
+/// Why a try to write failed.
+enum Failed<E> {
+    /// What was read has changed.
+    Contended(EntityKey),
+    /// For what was read, or what became of it.
+    Reading(E),
+    /// When it was committed, or was to be: it may have been.
+    Committing(E),
+}
+
+impl<E: From<EntityError>> From<EntityError> for Failed<E> {
+    fn from(error: EntityError) -> Self {
+        match error {
+            EntityError::Contended(key) => Self::Contended(key),
+            EntityError::Publish(_) | EntityError::Storage(_) => Self::Committing(error.into()),
+            _ => Self::Reading(error.into()),
+        }
+    }
 }
 
 /// Who writes an entity waits for those of this process that do before.

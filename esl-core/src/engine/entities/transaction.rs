@@ -242,16 +242,18 @@ impl<'a> Transaction<'a> {
     /// A dropped call may or may not have committed.
     pub async fn commit(mut self) -> Result<Outcome, EntityError> {
         let events = if self.driver.is_enabled { self.events().await? } else { Vec::new() };
-        let write = self.steps();
+        let write = Arc::new(self.steps());
         if write.steps.is_empty() && events.is_empty() {
             return Ok(Outcome::default());
         }
         let is_scheduled = self.writes.iter().any(Write::is_scheduled);
         let driver = self.driver;
         let committed = if events.is_empty() {
-            let results = driver.storage.commit(vec![Unit::write(write)]).await?;
-            let result = results.into_iter().next().expect("one unit has one result");
-            result.map_err(Declined::from)
+            let results = driver.storage.commit(vec![Unit::write(Arc::clone(&write))]).await;
+            let first = |results: Vec<_>| results.into_iter().next().expect("one unit, one result");
+            results.map_err(EntityError::from).and_then(|results| {
+                first(results).map_err(|refused| Declined::from(refused).into())
+            })
         } else {
             let _room = driver.room.acquire().await.expect("it is never closed");
             let manner = Manner {
@@ -260,12 +262,40 @@ impl<'a> Transaction<'a> {
                 at: Some(self.now),
                 ..Manner::PLAIN
             };
-            publish::seal_and_publish(driver, self.organization, &events, manner).await
-        }?;
+            let committed =
+                publish::seal_and_publish(driver, self.organization, &events, manner).await;
+            committed.map_err(EntityError::from)
+        };
+        self.remember(&write, committed.is_ok());
+        let committed = committed?;
         if is_scheduled {
             driver.due.notify_one();
         }
         Ok(Outcome { published: committed.events.iter().map(Published::from).collect() })
+    }
+
+    /// Takes an entity for read, which is found out when this is committed.
+    pub(super) fn guess(&mut self, entity: Arc<Entity>) {
+        let read = Read { entity: Some(Arc::clone(&entity)), with_references: false };
+        self.reads.insert(entity.key.clone(), read);
+    }
+
+    /// Notes what stands now, or that it is not known.
+    fn remember(&self, write: &EntityWrite, is_committed: bool) {
+        let (recent, organization) = (&self.driver.recent, self.organization);
+        for EntityStep { key, action, .. } in &write.steps {
+            let written = || self.writes.iter().find(|write| write.key == *key)?.after.as_ref();
+            match action {
+                EntityAction::Check => {}
+                EntityAction::Put(put) if is_committed => {
+                    let entity = written().expect("what is put was written");
+                    recent.put(organization, entity, put.document.len());
+                }
+                EntityAction::Put(_) | EntityAction::Delete | EntityAction::Refer(_) => {
+                    recent.forget(organization, key);
+                }
+            }
+        }
     }
 
     /// An entity as it is read, with those that are shown in it.

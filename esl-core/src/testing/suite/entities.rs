@@ -545,7 +545,7 @@ async fn saying(world: &World, event: &Arc<SealedEvent>, steps: Vec<EntityStep>)
     let publish = world.route(std::slice::from_ref(event)).await;
     let organization = event.organization;
     let mut unit = Unit::publish(publish);
-    unit.entities = Some(EntityWrite { organization, steps });
+    unit.entities = Some(EntityWrite { organization, steps }.into());
     unit
 }
 

@@ -112,3 +112,39 @@ fn a_transaction_holds_only_if_all_that_it_has_read_still_stands() {
         assert!(outcome.published.is_empty());
     });
 }
+
+#[test]
+fn what_another_engine_has_written_is_seen_whatever_was_written_here_before() {
+    library(async |library: Library| {
+        let world = &library.world;
+        let builder = engine(2, &world.storage, &world.clock, &world.transport);
+        let other = builder.kinds(kinds()).build().await.unwrap().entities("author").unwrap();
+        let authors = library.entities("author");
+        let ada = authors.create(library.acme, json!({ "name": "Ada" })).await.unwrap();
+        let id = ada.shown.entity.id();
+        let name = |name: &'static str| {
+            move |_: &_, author: &mut esl_core::Document| {
+                author.insert("name".into(), name.into());
+                Ok::<_, EntityError>(())
+            }
+        };
+        // To what it was here: that changes something by now.
+        other.update(library.acme, id, name("Eve")).await.unwrap();
+        let back = authors.update(library.acme, id, name("Ada")).await.unwrap();
+        assert!(back.has_changed);
+        // What is refused for what is read is refused for what is there.
+        other.update(library.acme, id, name("Eve")).await.unwrap();
+        let eve = |shown: &esl_core::Shown, _: &mut esl_core::Document| match shown.representation["name"]
+            == "Eve"
+        {
+            true => Ok(()),
+            false => Err(EntityError::invalid("", "it is not Eve")),
+        };
+        let same = authors.update(library.acme, id, eve).await.unwrap();
+        assert!(!same.has_changed && same.shown.representation["name"] == "Eve");
+        other.delete(library.acme, id, |_| Ok::<_, EntityError>(())).await.unwrap();
+        let gone = authors.update(library.acme, id, name("Bob")).await;
+        assert!(matches!(gone, Err(EntityError::NotFound(_))));
+        library.said(5).await;
+    });
+}
