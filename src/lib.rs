@@ -31,8 +31,9 @@
 //!   event part of the application's own transaction.
 //! - Feature `http` (default): [`HttpTransport`], which delivers, and [`api`], the documented HTTP
 //!   API as a service to mount in a router.
-//! - Feature `entities`: documents of declared kinds, whose every change is an event; with `http`, their
-//!   API.
+//! - Feature `entities`: documents that an organization keeps, whose every change is an event, in one commit
+//!   with it. A kind of them is declared by a JSON Schema ([`EntityKind`](https://docs.rs/esl-core)), given to
+//!   the engine (`EslBuilder::kinds`) and written through `Esl::entities`; with `http`, they have an API.
 //! - Feature `blob`: [`blob`](https://docs.rs/esl-blob), which keeps large payloads in a folder; its
 //!   own features add object stores.
 //! - Feature `amqp`: [`amqp`](https://docs.rs/esl-amqp), which joins an engine to RabbitMQ.

@@ -22,6 +22,16 @@ echo "+ outbox"
 expect outbox.out '^Barbara and evt_.* are committed'
 expect outbox.out 'was rolled back and does not exist'
 
+for run in first second; do
+    echo "+ entities ($run run, on the same file)"
+    "$examples/entities" >entities.out
+    expect entities.out '^refused: '
+    expect entities.out '"type":"invoice.created".*"data":{"id":"invoice_.*","number":"2026-1","paid":false,'
+    expect entities.out '"type":"invoice.updated".*"changes":{"paid":{"old":false,"new":true}}'
+    expect entities.out '"type":"invoice.deleted".*"paid":true,'
+    [ "$(wc -l <entities.out)" = 4 ] || { cat entities.out; exit 1; } >&2
+done
+
 echo "+ receiver"
 WEBHOOK_SECRET=your-secret RECEIVER_LISTEN=127.0.0.1:0 "$examples/receiver" >receiver.out &
 receiver=$!

@@ -17,17 +17,19 @@ fn declared() -> Result<Vec<EntityKind>, KindError> {
         .indexed("name")
         .indexed("email")
         .indexed("status")
-        .embeds("pets", "pet", "owner_id", &["id", "name", "type"]);
-    let pet = EntityKind::new("pet", "pets", pet())?.indexed("name").indexed("type").refers(
-        "owner_id",
-        "person",
-        OnDelete::Clear,
-    );
-    let toy = EntityKind::new("toy", "toys", toy())?.indexed("name").refers(
-        "pet_id",
-        "pet",
-        OnDelete::Clear,
-    );
+        .embeds("pets", "pet", "owner_id", &["id", "name", "type"])
+        .with_example(json!({ "name": "John Doe", "email": "john.doe@example.com" }));
+    let owner = "person_01HK153X00W3Y5A7C9E1G3J5M7";
+    let pet = EntityKind::new("pet", "pets", pet())?
+        .indexed("name")
+        .indexed("type")
+        .refers("owner_id", "person", OnDelete::Clear)
+        .with_example(json!({ "name": "Buddy", "type": "dog", "owner_id": owner }));
+    let its = "pet_01HK153X00P2R4T6W8Y0A2C4E6";
+    let toy = EntityKind::new("toy", "toys", toy())?
+        .indexed("name")
+        .refers("pet_id", "pet", OnDelete::Clear)
+        .with_example(json!({ "name": "Ball", "type": "rubber", "pet_id": its }));
     let mut kinds = vec![person, pet, toy];
     kinds.extend(availability::kinds()?);
     Ok(kinds)

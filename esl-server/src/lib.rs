@@ -27,6 +27,8 @@ mod config;
 mod credentials;
 mod database;
 mod entities;
+#[cfg(test)]
+mod event_types;
 mod events;
 mod logging;
 mod maintenance;

@@ -11,7 +11,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-use esl_core::{Document, EntityKind, KindError, Timestamp};
+use esl_core::{CATALOGUE, Document, EntityKind, EventTypeEntry, KindError, Timestamp};
 use serde_json::{Value, json};
 
 /// The kinds.
@@ -49,6 +49,24 @@ fn duration_schema() -> Value {
         "minimum": 60,
         "maximum": 31_536_000
     })
+}
+
+/// The schema of a member that is there, and may be nothing.
+fn nullable(mut schema: Value) -> Value {
+    schema["type"] = json!([schema["type"].take(), "null"]);
+    schema
+}
+
+/// A documented event type, whose data has all of these members. There may be more of them one day.
+fn event_type(name: &str, members: &[(&str, Value)], example: Value) -> EventTypeEntry {
+    let entry = CATALOGUE.iter().find(|entry| entry.event_type == name);
+    let meaning = entry.expect("it is documented").meaning;
+    let properties: Document =
+        members.iter().map(|(name, schema)| ((*name).to_owned(), schema.clone())).collect();
+    let required: Vec<_> = members.iter().map(|(name, _)| *name).collect();
+    let schema = json!({ "type": "object", "properties": properties, "required": required });
+    let event_type = name.parse().expect("it is a type");
+    EventTypeEntry::new(event_type, meaning, schema).with_example(example)
 }
 
 /// The time of a member.

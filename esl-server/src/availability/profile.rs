@@ -34,5 +34,9 @@ pub(super) fn kind() -> Result<EntityKind, KindError> {
         "required": ["name", "status"],
         "additionalProperties": false
     });
-    Ok(EntityKind::new(KIND, "availability/profiles", schema)?.indexed("name").indexed("status"))
+    let kind = EntityKind::new(KIND, "availability/profiles", schema)?;
+    let example = json!({
+        "name": "Lunch", "status": "away", "reason": "At lunch", "duration_seconds": 1800
+    });
+    Ok(kind.indexed("name").indexed("status").with_example(example))
 }

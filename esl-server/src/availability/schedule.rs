@@ -4,17 +4,19 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use esl_core::{
-    Document, Entity, EntityError, EntityId, EntityKind, Fault, KindError, OnDelete, Rules, Said,
-    Timestamp, Transaction,
+    Document, Entity, EntityError, EntityId, EntityKind, EventTypeEntry, Fault, KindError,
+    OnDelete, Rules, Said, Timestamp, Transaction,
 };
 use serde_json::{Value, json};
 
 use super::{
-    duration_schema, lasting, profile, reason_schema, recurrence::Recurrence, status,
-    status_schema, text, time, value,
+    duration_schema, event_type, lasting, nullable, profile, reason_schema, recurrence::Recurrence,
+    status, status_schema, text, time, value,
 };
 
 const KIND: &str = "availability.schedule";
+/// What is published when one fires.
+const TRIGGERED: &str = "availability.schedule.triggered";
 
 /// Up to this time all firings are over, or were skipped. Nobody sees it.
 const DONE: &str = "done_until";
@@ -52,7 +54,7 @@ pub(super) fn kind() -> Result<EntityKind, KindError> {
             "cron": {
                 "description": "When it fires: minute, hour, day, month and weekday.",
                 "type": "string",
-                "maxLength": 200
+                "maxLength": 256
             },
             "time_zone": {
                 "description": "By whose clocks: a name of the IANA time zone database.",
@@ -171,7 +173,7 @@ impl Rules for Schedule {
         let (before, after) = (before.map(last), after.map(last));
         let said = match (before, after) {
             (Some(before), Some(Value::Object(data))) if before != Value::Object(data.clone()) => {
-                let event_type = "availability.schedule.triggered".parse().expect("it is a type");
+                let event_type = TRIGGERED.parse().expect("it is a type");
                 vec![Said { event_type, data }]
             }
             _ => Vec::new(),
@@ -181,6 +183,38 @@ impl Rules for Schedule {
 
     fn keeps(&self) -> &[&str] {
         &[DONE, LAST]
+    }
+
+    fn event_types(&self) -> Option<Vec<EventTypeEntry>> {
+        let text = |description| json!({ "description": description, "type": "string" });
+        let time = |description| {
+            let mut schema = text(description);
+            schema["format"] = json!("date-time");
+            schema
+        };
+        let late = "Whether it fired more than a minute after that.";
+        let until = "Until when the status holds, counted from due_at.";
+        let members = [
+            ("schedule_id", text("The schedule.")),
+            ("user_id", text("Whose status it sets.")),
+            ("due_at", time("When it was to fire.")),
+            ("late", json!({ "description": late, "type": "boolean" })),
+            ("status", status_schema(&json!("string"))),
+            ("reason", reason_schema()),
+            ("profile_id", nullable(text("The profile that it takes the status from."))),
+            ("effective_until", nullable(time(until))),
+        ];
+        let example = json!({
+            "schedule_id": "schedule_01HM6651J0D4F6H8K0N2Q4S6V8",
+            "user_id": "user_1",
+            "due_at": "2024-01-15T11:00:00.000Z",
+            "late": false,
+            "status": "away",
+            "reason": "At lunch",
+            "profile_id": null,
+            "effective_until": "2024-01-15T12:00:00.000Z",
+        });
+        Some(vec![event_type(TRIGGERED, &members, example)])
     }
 
     fn adds(&self) -> &[&str] {

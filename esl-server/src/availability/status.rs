@@ -4,15 +4,19 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use esl_core::{
-    Document, Entity, EntityError, EntityKind, Fault, KindError, Rules, Said, Timestamp,
-    Transaction,
+    Document, Entity, EntityError, EntityKind, EventTypeEntry, Fault, KindError, Rules, Said,
+    Timestamp, Transaction,
 };
 use serde_json::{Value, json};
 
-use super::{lasting, profile, reason_schema, status_schema, text, time, value};
+use super::{
+    event_type, lasting, nullable, profile, reason_schema, status_schema, text, time, value,
+};
 
 pub(super) const KIND: &str = "availability.status";
 
+/// What is published when one changes.
+const CHANGED: &str = "availability.changed";
 /// What is shown of a status, and published.
 const SHOWN: [&str; 4] = ["status", "reason", "effective_until", "profile_id"];
 /// What a status that lasts for a while goes back to. Nobody sees it.
@@ -146,12 +150,41 @@ impl Rules for Status {
             ("reason", value(&after, "reason")),
         ];
         let data = data.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        let event_type = "availability.changed".parse().expect("it is a type");
+        let event_type = CHANGED.parse().expect("it is a type");
         Some(vec![Said { event_type, data }])
     }
 
     fn keeps(&self) -> &[&str] {
         &[BASE]
+    }
+
+    fn event_types(&self) -> Option<Vec<EventTypeEntry>> {
+        let text = |description| json!({ "description": description, "type": "string" });
+        let status = |description, types| {
+            let mut schema = status_schema(&types);
+            schema["description"] = json!(description);
+            schema
+        };
+        let mut until = nullable(text("Until when this holds."));
+        until["format"] = json!("date-time");
+        let before = "The status before; null the first time that something is known of the user.";
+        let members = [
+            ("user_id", text("The user.")),
+            ("previous_status", status(before, json!(["string", "null"]))),
+            ("current_status", status("The status now.", json!("string"))),
+            ("profile_id", nullable(text("The profile that it was taken from."))),
+            ("effective_until", until),
+            ("reason", reason_schema()),
+        ];
+        let example = json!({
+            "user_id": "user_1",
+            "previous_status": "available",
+            "current_status": "busy",
+            "profile_id": null,
+            "effective_until": "2024-01-15T18:00:00.000Z",
+            "reason": "In a meeting",
+        });
+        Some(vec![event_type(CHANGED, &members, example)])
     }
 }
 

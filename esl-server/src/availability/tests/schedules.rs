@@ -7,7 +7,8 @@ const START: &str = "2024-01-15T08:00:00.000Z";
 
 fn schedule(cron: &str, time_zone: &str, more: Value) -> Value {
     let mut schedule = json!({ "user_id": "user_1", "cron": cron, "time_zone": time_zone });
-    schedule.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let Value::Object(more) = more else { panic!("they are members") };
+    schedule.as_object_mut().unwrap().extend(more);
     schedule
 }
 
@@ -252,10 +253,10 @@ fn over_two_years_each_due_time_fires_once() {
             }
         }
         expected.sort();
-        let mut chance = SeededChance::new(1);
+        let chance = SeededChance::new(1);
         let mut left = 731 * DAY;
         while !left.is_zero() {
-            let bits = esl_core::Chance::bits(&mut chance);
+            let bits = esl_core::Chance::bits(&chance);
             let step = Duration::from_secs(bits % (14 * 24 * 3600)).min(left);
             left -= step;
             match bits >> 62 {
