@@ -7,6 +7,7 @@ mod blobs;
 mod broker;
 mod configuration;
 mod deployment;
+mod entities;
 mod faults;
 mod isolation;
 mod kill;

@@ -54,7 +54,30 @@ impl Api {
         path: &str,
         body: &Value,
     ) -> Result<(Parts, Value), Broken> {
-        self.exchange(Method::POST, path, "application/json", body.to_string()).await
+        self.ask(Method::POST, path, &[], Some(body)).await
+    }
+
+    /// Asks with headers of the case's own; gives the head of the answer, too.
+    pub(crate) async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Result<(Parts, Value), Broken> {
+        let headers = [&[("content-type", "application/json")], headers].concat();
+        let body = body.map(Value::to_string).unwrap_or_default();
+        self.exchange(method, path, &headers, body).await
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> (u16, Value) {
+        let answer = self.send(Method::PUT, path, "application/json", body.to_string()).await;
+        answer.expect("the server runs")
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> (u16, Value) {
+        let answer = self.send(Method::DELETE, path, "application/json", String::new()).await;
+        answer.expect("the server runs")
     }
 
     pub(crate) async fn patch(&self, path: &str, body: &Value) -> (u16, Value) {
@@ -65,6 +88,25 @@ impl Api {
     pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
         let answer = self.send(Method::GET, path, "application/json", String::new()).await;
         answer.expect("the server runs")
+    }
+
+    /// All items of a list, page by page.
+    pub(crate) async fn all(&self, path: &str) -> Vec<Value> {
+        let (mut all, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let (status, mut page) = self.get(&format!("{path}?limit=100{cursor}")).await;
+            assert_eq!(status, 200, "{page}");
+            all.append(page["data"].as_array_mut().expect("a list"));
+            let Some(next) = page["next_cursor"].as_str() else { return all };
+            cursor = format!("&cursor={next}");
+        }
+    }
+
+    /// Makes an entity; gives its id.
+    pub(crate) async fn create(&self, path: &str, body: &Value) -> String {
+        let (status, created) = self.post(path, body).await.expect("the server runs");
+        assert_eq!(status, 201, "{created}");
+        created["id"].as_str().expect("an id").to_owned()
     }
 
     /// Subscribes a receiver; gives the subscription's id.
@@ -121,7 +163,8 @@ impl Api {
         content_type: &str,
         body: String,
     ) -> Result<(u16, Value), Broken> {
-        let (head, body) = self.exchange(method, path, content_type, body).await?;
+        let headers = [("content-type", content_type)];
+        let (head, body) = self.exchange(method, path, &headers, body).await?;
         Ok((head.status.as_u16(), body))
     }
 
@@ -129,13 +172,13 @@ impl Api {
         &self,
         method: Method,
         path: &str,
-        content_type: &str,
+        headers: &[(&str, &str)],
         body: String,
     ) -> Result<(Parts, Value), Broken> {
-        let mut request = Request::builder()
-            .method(method)
-            .uri(format!("{}{path}", self.base))
-            .header("content-type", content_type);
+        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         if !self.token.is_empty() {
             request = request.header("authorization", format!("Bearer {}", self.token));
         }

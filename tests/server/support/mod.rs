@@ -11,7 +11,7 @@ mod server;
 use std::{future::Future, time::Duration};
 
 pub(crate) use self::{
-    api::Api,
+    api::{Api, Broken},
     authority::{Authority, self_signed},
     curl::{curl, shell},
     receiver::{Behaviour, Received, Receiver},
