@@ -27,6 +27,7 @@ async fn a_backup_under_load_opens_and_holds_all_that_was_acknowledged_before() 
                 let mut acknowledged = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
                     acknowledged.push(api.publish("person.updated", json!({})).await);
+                    api.create("/api/toys", &json!({ "name": "Ball" })).await;
                 }
                 acknowledged
             })
@@ -37,6 +38,9 @@ async fn a_backup_under_load_opens_and_holds_all_that_was_acknowledged_before() 
     for number in 0..50 {
         before.push(api.publish("person.created", json!(number)).await);
     }
+    let person = api.create("/api/persons", &json!({ "name": "John Smith" })).await;
+    let person = format!("/api/persons/{person}");
+    let written = api.get(&person).await;
     let made = folder.json(&["backup", "copy.db"]).await;
     stop.store(true, Ordering::Relaxed);
     for task in load {
@@ -52,6 +56,13 @@ async fn a_backup_under_load_opens_and_holds_all_that_was_acknowledged_before() 
     for id in &before {
         assert_eq!(api.get(&format!("/api/v1/events/{id}")).await.0, 200, "{id}");
     }
+    assert_eq!(api.get(&person).await, written);
+    // What there is under load, and what was published of it, is as of one moment.
+    let created = api.all("/api/v1/events").await.into_iter();
+    let created = created.filter(|event| event["type"] == "toy.created");
+    let mut created: Vec<_> = created.map(|event| event["envelope"]["data"].clone()).collect();
+    created.sort_by_key(|toy| toy["id"].to_string());
+    assert_eq!(api.all("/api/toys").await, created);
     server.stop().await;
 }
 
@@ -153,7 +164,7 @@ async fn a_deleted_organization_is_gone_for_a_running_server() {
     let api = Api::new(&server.base).await;
     let receiver = Receiver::start(Behaviour::Accept).await;
     api.subscribe(&receiver.url("/"), &["*"]).await;
-    api.publish("person.updated", json!(1)).await;
+    api.create("/api/persons", &json!({ "name": "John Smith" })).await;
     receiver.first().await;
     let name = folder.json(&["org", "list"]).await[0]["name"].as_str().expect("a name").to_owned();
 
@@ -164,6 +175,7 @@ async fn a_deleted_organization_is_gone_for_a_running_server() {
     assert_eq!(deleted.code, Some(0), "{deleted:?}");
     in_time("the end of its token", async { while api.get("/api/v1/events").await.0 != 401 {} })
         .await;
+    assert_eq!(api.get("/api/persons").await.0, 401);
     let event = json!({ "type": "person.updated", "data": 2 });
     let (status, _) = api.post("/api/v1/events", &event).await.expect("the server runs");
     assert_eq!(status, 401);
@@ -171,6 +183,9 @@ async fn a_deleted_organization_is_gone_for_a_running_server() {
     server.stop().await;
     // It starts again, and makes its client anew.
     let server = folder.start(&WITH_CLIENT).await;
-    assert_eq!(Api::new(&server.base).await.get("/api/v1/events").await.1["data"], json!([]));
+    let api = Api::new(&server.base).await;
+    for path in ["/api/v1/events", "/api/persons"] {
+        assert_eq!(api.get(path).await.1["data"], json!([]), "{path}");
+    }
     server.stop().await;
 }

@@ -16,6 +16,7 @@ const GIVEN_WHSEC: &str = "whsec_Z2l2ZW4tdG8tc2lnbi13aXRoLWFuZC1kZWNvZGVk";
 const CREDENTIAL: &str = "Bearer gateway/token+with=signs%";
 const API_KEY: &str = "api-key-of-a-gateway-98765";
 const IN_A_CALLBACK: &str = "token-in-a-callbacks-query";
+const NAME: &str = "jane-roe-of-7-elm-street";
 const PROXY_PASSWORD: &str = "proxy-password-5f2c";
 const STORE_SECRET: &str = "secret-key-of-the-object-store";
 const KEY: &str = "c2l4dGVlbiBieXRlcyBhbmQgc2l4dGVlbiBtb3JlLi4=";
@@ -249,7 +250,13 @@ async fn use_as_intended(world: &mut World, server: &Server, to: [&Receiver; 2])
             assert_eq!(world.ask(server, &path(id, rest), &[]).await.0, 200);
         }
     }
-    for path in ["/api/v1/subscriptions", "/api/v1/events", "/health"] {
+    // It is no secret, and no business of who reads the log.
+    world.secrets.add(NAME.as_bytes(), Where::NotInOutput);
+    let (status, person) = world.post(server, "/api/persons", &json!({ "name": NAME })).await;
+    assert_eq!(status, 201, "{person}");
+    let (status, refused) = world.post(server, "/api/toys", &json!({ NAME: NAME })).await;
+    assert_eq!(status, 422, "{refused}");
+    for path in ["/api/v1/subscriptions", "/api/v1/events", "/api/persons", "/health"] {
         assert_eq!(world.ask(server, path, &[]).await.0, 200);
     }
     ids.swap_remove(0)

@@ -1,5 +1,8 @@
 //! `ESL_ENABLED=false`: nothing is recorded or sent, and everything else goes on.
 
+use std::time::Duration;
+
+use esl_core::{Clock, SystemClock};
 use serde_json::json;
 
 use crate::support::{Api, Behaviour, Folder, Receiver, WITH_CLIENT};
@@ -58,5 +61,40 @@ async fn while_it_is_off_nothing_is_recorded_or_sent_and_afterwards_all_goes_on(
     assert_eq!(api.get(&format!("/api/v1/subscriptions/{second}")).await.0, 200);
     let events = api.get("/api/v1/events?type=person.updated").await.1;
     assert_eq!(events["data"].as_array().map(Vec::len), Some(2));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn while_it_is_off_entities_are_written_and_nothing_is_published_of_them() {
+    let folder = Folder::new();
+    let receiver = Receiver::start(Behaviour::Accept).await;
+    let off = [WITH_CLIENT[0], WITH_CLIENT[1], ("ESL_ENABLED", "false")];
+    let server = folder.start(&off).await;
+    let api = Api::new(&server.base).await;
+    api.subscribe(&receiver.url("/"), &["*"]).await;
+    let person = api.create("/api/persons", &json!({ "name": "John Smith" })).await;
+    let person = format!("/api/persons/{person}");
+    let (status, changed) = api.patch(&person, &json!({ "name": "John Doe" })).await;
+    assert_eq!((status, &changed["name"]), (200, &json!("John Doe")));
+    let toy = api.create("/api/toys", &json!({ "name": "Ball" })).await;
+    assert_eq!(api.delete(&format!("/api/toys/{toy}")).await.0, 204);
+    // By the clock, too.
+    let soon = SystemClock::new().utc() + Duration::from_secs(2);
+    let user = "/api/availability/users/user_1";
+    let busy = json!({ "status": "busy", "effective_until": soon });
+    assert_eq!(api.put(user, &busy).await.0, 201);
+    api.until(user, |user| user["status"] == "offline").await;
+    assert_eq!(api.all("/api/v1/events").await, [json!(null); 0]);
+    server.stop().await;
+
+    let server = folder.start(&WITH_CLIENT).await;
+    let api = Api::new(&server.base).await;
+    assert_eq!(api.all("/api/persons").await, [changed]);
+    assert_eq!(api.all("/api/toys").await, [json!(null); 0]);
+    api.patch(&person, &json!({ "name": "Jane Doe" })).await;
+    let event = receiver.first().await.event();
+    let changes = json!({ "name": { "old": "John Doe", "new": "Jane Doe" } });
+    assert_eq!((&event["type"], &event["changes"]), (&json!("person.updated"), &changes));
+    assert_eq!(api.all("/api/v1/events").await.len(), 1, "nothing of before is made up for");
     server.stop().await;
 }
