@@ -4,7 +4,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::support::{Api, Folder, Server, WITHOUT_LIMIT};
+use crate::support::{Api, Folder, Server, WITHOUT_LIMIT, postgres_url};
 
 /// So many write at once.
 const CROWD: usize = 64;
@@ -13,26 +13,28 @@ const ADDS: usize = 2;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crowd_that_reads_adds_and_writes_with_if_match_loses_no_addition() {
-    let (_folder, server, api, person) = world(json!({ "name": "0" })).await;
+    let world = World::with(json!({ "name": "0" })).await;
+    let (api, person) = (&world.apis[0], &*world.person);
     let mut crowd = JoinSet::new();
-    for _ in 0..CROWD {
-        crowd.spawn(add(api.clone(), person.clone()));
+    for number in 0..CROWD {
+        crowd.spawn(add(world.api(number), person.to_owned()));
     }
     let refused: usize = crowd.join_all().await.into_iter().sum();
     println!("{} additions, {refused} of them tried in vain before", CROWD * ADDS);
 
     let sum = (CROWD * ADDS).to_string();
-    assert_eq!(api.get(&person).await.1["name"], sum);
-    let names = chain(&api, "name").await;
+    assert_eq!(api.get(person).await.1["name"], sum);
+    let names = chain(api, "name").await;
     let counts: Vec<_> = (0..=CROWD * ADDS).map(|count| json!(count.to_string())).collect();
     assert_eq!(names, counts, "each event adds one to what the one before has left");
-    server.stop().await;
+    world.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crowd_that_patches_different_fields_at_once_undoes_nothing_of_each_other() {
     let new = json!({ "name": "0", "email": "0@example.com", "status": "s0" });
-    let (_folder, server, api, person) = world(new).await;
+    let world = World::with(new).await;
+    let (api, person) = (&world.apis[0], &*world.person);
     let mut crowd = JoinSet::new();
     let value = |field: &str, number: usize| match field {
         "email" => format!("{number}@example.com"),
@@ -43,17 +45,17 @@ async fn a_crowd_that_patches_different_fields_at_once_undoes_nothing_of_each_ot
     for number in 1..=CROWD {
         let field = FIELDS[number % FIELDS.len()];
         let patch = json!({ field: value(field, number) });
-        let (api, person) = (api.clone(), person.clone());
+        let (api, person) = (world.api(number), person.to_owned());
         crowd.spawn(async move { api.patch(&person, &patch).await });
     }
     for (status, answer) in crowd.join_all().await {
         assert_eq!(status, 200, "{answer}");
     }
 
-    let person = api.get(&person).await.1;
+    let person = api.get(person).await.1;
     let mut written = 0;
     for field in FIELDS {
-        let chain = chain(&api, field).await;
+        let chain = chain(api, field).await;
         assert_eq!(chain.last(), Some(&person[field]), "{field}");
         written += chain.len() - 1;
         let mut once = chain.iter().map(Value::to_string).collect::<Vec<_>>();
@@ -62,16 +64,43 @@ async fn a_crowd_that_patches_different_fields_at_once_undoes_nothing_of_each_ot
         assert_eq!(once.len(), chain.len(), "each value is written once: {chain:?}");
     }
     assert_eq!(written, CROWD, "each patch is told once");
-    server.stop().await;
+    world.stop().await;
 }
 
-/// A server with a person, whose path comes last.
-async fn world(person: Value) -> (Folder, Server, Api, String) {
-    let folder = Folder::new();
-    let server = folder.start(&WITHOUT_LIMIT).await;
-    let api = Api::new(&server.base).await;
-    let id = api.create("/api/persons", &person).await;
-    (folder, server, api, format!("/api/persons/{id}"))
+/// A person, and who serves it: two servers, where they can share a database.
+struct World {
+    _folder: Folder,
+    servers: Vec<Server>,
+    apis: Vec<Api>,
+    /// Its path.
+    person: String,
+}
+
+impl World {
+    async fn with(person: Value) -> Self {
+        let folder = Folder::new();
+        let mut servers = vec![folder.start(&WITHOUT_LIMIT).await];
+        if postgres_url().is_some() {
+            servers.push(folder.start(&WITHOUT_LIMIT).await);
+        }
+        let mut apis = Vec::new();
+        for server in &servers {
+            apis.push(Api::new(&server.base).await);
+        }
+        let id = apis[0].create("/api/persons", &person).await;
+        Self { _folder: folder, servers, apis, person: format!("/api/persons/{id}") }
+    }
+
+    /// Another server for each of a crowd.
+    fn api(&self, number: usize) -> Api {
+        self.apis[number % self.apis.len()].clone()
+    }
+
+    async fn stop(self) {
+        for server in self.servers {
+            server.stop().await;
+        }
+    }
 }
 
 /// Adds to the count; gives how often somebody else was faster.
