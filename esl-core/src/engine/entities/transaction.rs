@@ -276,8 +276,8 @@ impl<'a> Transaction<'a> {
 
     /// Takes an entity for read, which is found out when this is committed.
     pub(super) fn guess(&mut self, entity: Arc<Entity>) {
-        let read = Read { entity: Some(Arc::clone(&entity)), with_references: false };
-        self.reads.insert(entity.key.clone(), read);
+        let key = entity.key.clone();
+        self.reads.insert(key, Read { entity: Some(entity), with_references: false });
     }
 
     /// Notes what stands now, or that it is not known.
