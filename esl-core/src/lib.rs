@@ -120,6 +120,7 @@ pub use self::{
     engine::{Entities, Shown, ShownPage, Transaction, Written},
     entity::{
         DOCUMENT_BYTES_MAX, DOCUMENT_LEVELS_MAX, Document, Entity, EntityError, EntityKind,
-        FORBIDDEN_NAME, Fault, KindError, Kinds, NotSortable, OnDelete, Rules, Said, changes,
+        FORBIDDEN_NAME, Fault, KindError, Kinds, NotSortable, OnDelete, Representation, Rules,
+        Said, changes,
     },
 };

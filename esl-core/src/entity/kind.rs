@@ -42,6 +42,7 @@ pub struct EntityKind {
     has_chosen_ids: bool,
     schema: Schema,
     indexed: Vec<Arc<str>>,
+    updated_at: Arc<str>,
     references: Vec<Reference>,
     embedded: Vec<Embedded>,
     rules: Arc<dyn Rules>,
@@ -178,6 +179,7 @@ impl EntityKind {
             has_chosen_ids: false,
             schema,
             indexed: Vec::new(),
+            updated_at: UPDATED_AT.into(),
             references: Vec::new(),
             embedded: Vec::new(),
             rules: Arc::new(NoRules),
@@ -283,7 +285,7 @@ impl EntityKind {
         match member {
             "id" => Ok(None),
             "created_at" if !self.has_chosen_ids => Ok(None),
-            UPDATED_AT => Ok(Some(UPDATED_AT.into())),
+            UPDATED_AT => Ok(Some(Arc::clone(&self.updated_at))),
             _ => match self.indexed.iter().find(|field| ***field == *member) {
                 Some(field) => Ok(Some(Arc::clone(field))),
                 None => Err(NotSortable),
@@ -317,17 +319,16 @@ impl EntityKind {
         self.schema.completed(document)
     }
 
-    /// Everything that is wrong with a document, but for what its rules keep in it.
-    pub(crate) fn faults(&self, document: &Document) -> Vec<Fault> {
-        self.schema.faults(self.without_kept(document.clone()))
-    }
-
-    fn without_kept(&self, mut document: Document) -> Document {
-        for name in self.rules.keeps() {
-            // The others stay in their order.
-            document.shift_remove(*name);
-        }
-        document
+    /// A document that is as the schema says, but for what its rules keep in it.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub(crate) fn checked(&self, mut document: Document) -> Result<Document, Vec<Fault>> {
+        let kept = self.rules.keeps().iter();
+        let kept: Vec<_> = kept.filter_map(|name| document.shift_remove_entry(*name)).collect();
+        let mut document = self.schema.checked(document)?;
+        document.extend(kept);
+        Ok(document)
     }
 
     /// A document as it is read: with what ESL adds to it, in this order.
@@ -338,9 +339,13 @@ impl EntityKind {
         (created_at, updated_at): (Timestamp, Timestamp),
         embedded: Vec<Value>,
     ) -> Document {
-        let mut shown = Document::new();
+        let mut shown = Document::with_capacity(document.len() + ADDED.len() + embedded.len());
         shown.insert("id".to_owned(), id.as_str().into());
-        shown.extend(self.without_kept(document.clone()));
+        for (name, value) in document {
+            if !self.rules.keeps().contains(&&**name) {
+                shown.insert(name.clone(), value.clone());
+            }
+        }
         shown.insert("created_at".to_owned(), created_at.to_string().into());
         shown.insert("updated_at".to_owned(), updated_at.to_string().into());
         let members = self.embedded.iter().map(|embedded| embedded.member.clone());
@@ -365,11 +370,11 @@ impl EntityKind {
             kept.map(|name| Fault::member("", name, "there is no such member")).collect();
         for name in self.rules.adds() {
             // It may be another one by now, and nobody has changed it.
-            representation.remove(*name);
+            representation.shift_remove(*name);
         }
         let embedded = self.embedded.iter().map(|embedded| &*embedded.member);
         for name in ADDED.into_iter().chain(embedded) {
-            let written = representation.remove(name);
+            let written = representation.shift_remove(name);
             if written.is_some() && written.as_ref() != before.get(name) {
                 faults.push(Fault::member("", name, "this member is not yours to change"));
             }
@@ -383,7 +388,7 @@ impl EntityKind {
         let entry = |field: &Arc<str>| IndexEntry { field: Arc::clone(field), value: value(field) };
         let mut index: Vec<_> = self.indexed.iter().map(entry).collect();
         let value = index_value(&updated_at.as_millis().into());
-        index.push(IndexEntry { field: UPDATED_AT.into(), value });
+        index.push(IndexEntry { field: Arc::clone(&self.updated_at), value });
         index
     }
 
@@ -464,7 +469,7 @@ impl EntityKind {
         }
         let is_document = |example: &Value| {
             let document = example.as_object().cloned().map(|document| self.completed(document));
-            document.is_some_and(|document| self.faults(&document).is_empty())
+            document.is_some_and(|document| self.checked(document).is_ok())
         };
         if !self.example.as_ref().is_none_or(is_document) {
             return Err(KindError::Example(self.name.clone()));

@@ -20,6 +20,8 @@ mod key;
 #[cfg(feature = "entities")]
 mod kind;
 #[cfg(feature = "entities")]
+mod representation;
+#[cfg(feature = "entities")]
 mod rules;
 #[cfg(feature = "entities")]
 mod schema;
@@ -35,6 +37,7 @@ pub use self::{
     error::EntityError,
     fault::Fault,
     kind::{EntityKind, KindError, Kinds, NotSortable, OnDelete},
+    representation::Representation,
     rules::{Rules, Said},
     tracked::Entity,
 };

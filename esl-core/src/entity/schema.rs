@@ -46,7 +46,7 @@ impl Schema {
     pub(crate) fn completed(&self, mut document: Document) -> Document {
         let mut completed = Document::new();
         for (name, default) in &self.properties {
-            if let Some(value) = document.remove(name).or_else(|| default.clone()) {
+            if let Some(value) = document.shift_remove(name).or_else(|| default.clone()) {
                 completed.insert(name.clone(), value);
             }
         }
@@ -54,8 +54,11 @@ impl Schema {
         completed
     }
 
-    /// Everything that is wrong with a document, each at its place. What it says repeats none of the values.
-    pub(crate) fn faults(&self, document: Document) -> Vec<Fault> {
+    /// A document that is as it says.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, each at its place, and nothing of the values.
+    pub(crate) fn checked(&self, document: Document) -> Result<Document, Vec<Fault>> {
         use jsonschema::error::ValidationErrorKind::{
             AdditionalProperties, Required, UnevaluatedProperties,
         };
@@ -78,7 +81,10 @@ impl Schema {
                     .push(Fault { pointer: at.to_owned(), detail: error.masked().to_string() }),
             }
         }
-        faults
+        match document {
+            Value::Object(document) if faults.is_empty() => Ok(document),
+            _ => Err(faults),
+        }
     }
 
     /// A text as a value of a property: as a number or a truth where it is declared as such, as nothing where

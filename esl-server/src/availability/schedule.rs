@@ -162,6 +162,9 @@ impl Rules for Schedule {
         }
         // First: it is what is said first.
         transaction.update(&Arc::new(entity.clone()), document).await?;
+        if let Some(user) = text(&entity.document, "user_id") {
+            transaction.on_behalf_of(user);
+        }
         if let Some(firing) = firing {
             apply(transaction, entity, firing, now).await?;
         }

@@ -18,7 +18,7 @@ pub(super) use self::{due::run, recent::Recent};
 use super::{Esl, driver::Driver, publish::Declined};
 use crate::{
     Document, Entity, EntityError, EntityId, EntityKey, EntityKind, Kinds, OrganizationId, Origin,
-    entity,
+    Representation, entity,
     storage::{EntityPage, EntityPosition, EntityQuery},
 };
 
@@ -58,9 +58,8 @@ pub struct Entities {
 pub struct Shown {
     /// What is kept.
     pub entity: Arc<Entity>,
-    /// What is shown of it: its document with `id`, `created_at`, `updated_at`, those that are shown in it,
-    /// and what its kind's rules add.
-    pub representation: Document,
+    /// What is shown of it.
+    pub representation: Arc<Representation>,
 }
 
 impl Shown {
@@ -68,7 +67,7 @@ impl Shown {
     /// what the kind's rules add has changed by itself.
     #[must_use]
     pub fn tag(&self) -> String {
-        let json = serde_json::to_vec(&self.representation).expect("a document is JSON");
+        let json = self.representation.json().get();
         // Half of it is as good for this, and shorter.
         hex::encode(&Sha256::digest(json)[..16])
     }
@@ -345,7 +344,7 @@ impl Entities {
             None => None,
         };
         let nothing = Document::new();
-        let stood = before.as_ref().map_or(&nothing, |shown| &shown.representation);
+        let stood = before.as_ref().map_or(&nothing, |shown| &**shown.representation);
         let mut representation = stood.clone();
         change(before.as_ref(), &mut representation).map_err(Failed::Reading)?;
         let document = self.writable(representation, stood)?;
@@ -400,7 +399,7 @@ impl Entities {
         let now = driver.time.now();
         let items = items.into_iter().map(|(entity, embedded)| {
             let representation = entity.representation(&self.kind, embedded, now);
-            Shown { entity, representation }
+            Shown { entity, representation: Arc::new(representation.into()) }
         });
         Ok(ShownPage { items: items.collect(), next: page.next })
     }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     Document, Entity, EntityError, EntityId, EntityKey, EntityKind, EventType, Fault, KindName,
-    NewEvent, OnDelete, OrganizationId, Origin, Said, Timestamp, changes,
+    NewEvent, OnDelete, OrganizationId, Origin, Representation, Said, Timestamp, changes,
     storage::{
         EntityAction, EntityStep, EntityWrite, Expected, IndexEntry, PutEntity, References, Unit,
     },
@@ -68,8 +68,8 @@ struct Write {
     before: Option<Arc<Entity>>,
     /// `None` if it is deleted.
     after: Option<Arc<Entity>>,
-    /// What was read of it before it was deleted.
-    shown_before: Option<Document>,
+    /// What is shown of it now, or was before it was deleted, where that was asked for.
+    shown: Option<Arc<Representation>>,
 }
 
 /// What a committed transaction has come to.
@@ -185,12 +185,14 @@ impl<'a> Transaction<'a> {
             return Ok(None);
         }
         let entity = Arc::new(Entity {
+            key: before.key.clone(),
             revision: before.revision + 1,
+            references: before.references,
+            created_at: before.created_at,
             // Whatever the clock does, later is not earlier.
             updated_at: self.now.max(before.updated_at),
             due_at,
             document,
-            ..(**before).clone()
         });
         self.write(&kind, Some(before), Some(Arc::clone(&entity)), None);
         Ok(Some(entity))
@@ -202,7 +204,7 @@ impl<'a> Transaction<'a> {
     /// [`EntityError::InUse`], or when storage fails.
     pub async fn delete(&mut self, entity: &Arc<Entity>) -> Result<(), EntityError> {
         let kind = self.kind(entity.kind().as_str())?;
-        let shown = self.representation(entity).await?;
+        let shown = Arc::new(self.representation(entity).await?);
         let kinds = self.driver.kinds.clone();
         for (other, reference) in kinds.referring_to(kind.name()) {
             let referring = self.referring(entity, other, &reference.field).await?;
@@ -225,6 +227,13 @@ impl<'a> Transaction<'a> {
         }
         self.write(&kind, Some(entity), None, Some(shown));
         Ok(())
+    }
+
+    /// Says on whose behalf all of it is: `triggered_by` in the events' metadata.
+    pub fn on_behalf_of(&mut self, whom: &str) {
+        if let Some(origin) = &mut self.origin {
+            Arc::make_mut(origin).triggered_by = whom.to_owned();
+        }
     }
 
     /// Publishes an event of the organization, after those that say what was written.
@@ -300,11 +309,29 @@ impl<'a> Transaction<'a> {
 
     /// An entity as it is read, with those that are shown in it.
     pub(super) async fn show(&mut self, entity: Arc<Entity>) -> Result<Shown, EntityError> {
-        let representation = self.representation(&entity).await?;
+        let representation = Arc::new(self.representation(&entity).await?);
+        let is_it =
+            |write: &&mut Write| write.after.as_ref().is_some_and(|it| Arc::ptr_eq(it, &entity));
+        if let Some(write) = self.writes.iter_mut().find(is_it) {
+            write.shown = Some(Arc::clone(&representation));
+        }
         Ok(Shown { entity, representation })
     }
 
-    async fn representation(&mut self, entity: &Entity) -> Result<Document, EntityError> {
+    /// What is shown of what a write has made.
+    async fn shown(&mut self, index: usize) -> Result<Arc<Representation>, EntityError> {
+        let write = &self.writes[index];
+        match (&write.shown, &write.after) {
+            (Some(shown), _) => Ok(Arc::clone(shown)),
+            (None, Some(after)) => {
+                let after = Arc::clone(after);
+                Ok(Arc::new(self.representation(&after).await?))
+            }
+            (None, None) => Ok(Arc::new(Document::new().into())),
+        }
+    }
+
+    async fn representation(&mut self, entity: &Entity) -> Result<Representation, EntityError> {
         let kind = self.kind(entity.kind().as_str())?;
         let mut embedded = Vec::new();
         for shown in kind.embedded() {
@@ -312,7 +339,7 @@ impl<'a> Transaction<'a> {
             let referring = self.referring(entity, &other, &shown.by).await?;
             embedded.push(shown.show(referring.iter().map(|one| &**one)));
         }
-        Ok(entity.representation(&kind, embedded, self.now))
+        Ok(entity.representation(&kind, embedded, self.now).into())
     }
 
     fn kind(&self, name: &str) -> Result<Arc<EntityKind>, EntityError> {
@@ -374,11 +401,7 @@ impl<'a> Transaction<'a> {
         before: Option<&Entity>,
         document: Document,
     ) -> Result<Document, EntityError> {
-        let mut document = kind.completed(document);
-        let faults = kind.faults(&document);
-        if !faults.is_empty() {
-            return Err(EntityError::Invalid(faults));
-        }
+        let mut document = kind.checked(kind.completed(document)).map_err(EntityError::Invalid)?;
         let rules = Arc::clone(kind);
         rules.rules().complete(self, before, &mut document).await?;
         let mut faults = Vec::new();
@@ -412,17 +435,18 @@ impl<'a> Transaction<'a> {
         kind: &Arc<EntityKind>,
         before: Option<&Arc<Entity>>,
         after: Option<Arc<Entity>>,
-        shown_before: Option<Document>,
+        shown: Option<Arc<Representation>>,
     ) {
         let key = before.or(after.as_ref()).expect("one of the two is there").key.clone();
         if let Some(write) = self.writes.iter_mut().find(|write| write.key == key) {
             let revision = write.before.as_ref().map_or(0, |before| before.revision) + 1;
             write.after = after.map(|after| Arc::new(Entity { revision, ..(*after).clone() }));
-            write.shown_before = write.shown_before.take().or(shown_before);
+            // A deletion says what was there before all of it.
+            write.shown = shown;
             return;
         }
         let (kind, before) = (Arc::clone(kind), before.cloned());
-        self.writes.push(Write { kind, key, before, after, shown_before });
+        self.writes.push(Write { kind, key, before, after, shown });
     }
 
     /// What is published of what is written, and what else there is to publish.
@@ -434,41 +458,36 @@ impl<'a> Transaction<'a> {
                 (Arc::clone(&write.kind), write.before.clone(), write.after.clone());
             if let Some(said) = kind.rules().says(before.as_deref(), after.as_deref()) {
                 for Said { event_type, data } in said {
-                    events.push(self.event(event_type, &data));
+                    events.push(self.event(event_type, raw(&data)));
                 }
                 continue;
             }
-            let name = kind.name();
-            events.push(match (before, after) {
-                (None, Some(after)) => {
-                    let data = self.representation(&after).await?;
-                    self.event(name.event_type("created"), &data)
-                }
+            let (action, changes) = match (&before, &after) {
+                (None, Some(_)) => ("created", None),
                 (Some(before), Some(after)) => {
                     let changes = changes(&before.document, &after.document);
                     if changes.is_empty() {
                         // It is only due at another time.
                         continue;
                     }
-                    let data = self.representation(&after).await?;
-                    let event = self.event(name.event_type("updated"), &data);
-                    event.with_changes(raw(&changes))
+                    ("updated", Some(changes))
                 }
-                (Some(_), None) => {
-                    let data = self.writes[index].shown_before.take().unwrap_or_default();
-                    self.event(name.event_type("deleted"), &data)
-                }
+                (Some(_), None) => ("deleted", None),
                 (None, None) => continue,
-            });
+            };
+            let data = self.shown(index).await?.json().to_owned();
+            let mut event = self.event(kind.name().event_type(action), data);
+            event.changes = changes.as_ref().map(raw);
+            events.push(event);
         }
         for (event_type, data) in std::mem::take(&mut self.said) {
-            events.push(self.event(event_type, &data));
+            events.push(self.event(event_type, raw(&data)));
         }
         Ok(events)
     }
 
-    fn event(&self, event_type: EventType, data: &Document) -> NewEvent {
-        let mut event = NewEvent::from_raw(self.organization, event_type, raw(data));
+    fn event(&self, event_type: EventType, data: Box<RawValue>) -> NewEvent {
+        let mut event = NewEvent::from_raw(self.organization, event_type, data);
         event.origin.clone_from(&self.origin);
         event
     }

@@ -62,8 +62,29 @@ fn every_change_is_an_event_that_says_what_has_changed() {
         // In the order of the schema.
         let names: Vec<_> = created.shown.representation.keys().collect();
         assert_eq!(names, ["id", "name", "born", "created_at", "updated_at", "books"]);
-        assert_eq!(Value::Object(updated.shown.representation), data);
+        assert_eq!(Value::Object((**updated.shown.representation).clone()), data);
         assert!(authors.get(library.acme, &id).await.unwrap().is_none());
+    });
+}
+
+#[test]
+fn members_keep_their_order_those_of_the_schema_first() {
+    library(async |library: Library| {
+        let books = library.entities("book");
+        let book: Value =
+            serde_json::from_str(r#"{"z":1,"shelf_id":null,"b":2,"title":"Notes","a":3}"#).unwrap();
+        let written = books.create(library.acme, book).await.unwrap();
+        let order = |shown: &esl_core::Shown| {
+            shown.representation.keys().cloned().collect::<Vec<_>>().join(" ")
+        };
+        let expected = "id title author_id shelf_id z b a created_at updated_at";
+        assert_eq!(order(&written.shown), expected);
+        let put = |_: &_, book: &mut esl_core::Document| {
+            book.insert("title".into(), "More".into());
+            Ok::<_, EntityError>(())
+        };
+        let written = books.update(library.acme, written.shown.entity.id(), put).await.unwrap();
+        assert_eq!(order(&written.shown), expected);
     });
 }
 

@@ -6,7 +6,7 @@ use esl_core::{
     Digest, Entities, EntityError, EntityId, EntityKind, OrganizationId,
     storage::{EntityPosition, EntityQuery, IndexEntry, IndexValue, Page},
 };
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 
 use super::super::{
     fault::Place,
@@ -63,7 +63,7 @@ impl Listing {
             // One that is not full has looked at as much as a request may.
             let is_full = page.items.len() == query.limit;
             for shown in page.items {
-                let json = to_raw_value(&shown.representation).expect("a document is JSON");
+                let json = shown.representation.json().to_owned();
                 bytes += json.get().len();
                 data.push(json);
             }

@@ -12,7 +12,7 @@ use axum::{
     extract::{FromRequestParts, MatchedPath, Path, State},
     http::{
         HeaderMap, HeaderValue, Method, StatusCode,
-        header::{ETAG, IF_MATCH, LOCATION},
+        header::{ETAG, IF_MATCH, IF_NONE_MATCH, LOCATION},
         request::Parts,
     },
     response::Response,
@@ -24,7 +24,7 @@ use esl_core::{
 
 use self::{list::Listing, patch::PatchBody};
 use super::{
-    Api, answer,
+    Api, answer, answer_bytes,
     auth::{Authorized, MayReadEntities, MayWriteEntities},
     body::JsonBody,
     conditional::{Unmet, unmet},
@@ -195,6 +195,7 @@ impl FromRequestParts<Api> for One {
 #[derive(Debug)]
 pub(super) struct Conditions {
     method: Method,
+    /// `If-Match` and `If-None-Match`.
     headers: HeaderMap,
 }
 
@@ -202,12 +203,21 @@ impl FromRequestParts<Api> for Conditions {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, Infallible> {
-        Ok(Self { method: parts.method.clone(), headers: parts.headers.clone() })
+        let mut headers = HeaderMap::new();
+        for name in [IF_MATCH, IF_NONE_MATCH] {
+            for value in parts.headers.get_all(&name) {
+                headers.append(&name, value.clone());
+            }
+        }
+        Ok(Self { method: parts.method.clone(), headers })
     }
 }
 
 impl Conditions {
     fn unmet(&self, there: Option<&Shown>) -> Option<Unmet> {
+        if self.headers.is_empty() {
+            return None;
+        }
         unmet(&self.method, &self.headers, there.map(etag).as_deref())
     }
 
@@ -303,7 +313,8 @@ fn writing(
 
 /// An answer that shows an entity.
 fn shown(status: StatusCode, shown: &Shown) -> Response {
-    let mut response = answer(status, &shown.representation);
+    let json = shown.representation.json().get().as_bytes().to_vec();
+    let mut response = answer_bytes(status, json);
     response.headers_mut().insert(ETAG, header(&etag(shown)));
     response
 }

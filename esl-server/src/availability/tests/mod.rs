@@ -68,12 +68,12 @@ impl World {
             written.clone_from(status);
             Ok::<_, EntityError>(())
         };
-        Ok(users.put(ACME, &id(user), put).await?.shown.representation)
+        Ok(users.put(ACME, &id(user), put).await?.shown.document())
     }
 
     async fn create(&self, kind: &str, document: Value) -> Result<Document, EntityError> {
         let entities = self.esl().entities(kind).unwrap();
-        Ok(entities.create(ACME, document).await?.shown.representation)
+        Ok(entities.create(ACME, document).await?.shown.document())
     }
 
     async fn patch(&self, kind: &str, of: &str, changes: Value) -> Result<Document, EntityError> {
@@ -82,7 +82,7 @@ impl World {
             document.extend(changes.as_object().unwrap().clone());
             Ok::<_, EntityError>(())
         };
-        Ok(entities.update(ACME, &id(of), patch).await?.shown.representation)
+        Ok(entities.update(ACME, &id(of), patch).await?.shown.document())
     }
 
     async fn delete(&self, kind: &str, of: &str) -> Result<(), EntityError> {
@@ -92,7 +92,7 @@ impl World {
 
     async fn read(&self, kind: &str, of: &str) -> Document {
         let entities = self.esl().entities(kind).unwrap();
-        entities.get(ACME, &id(of)).await.unwrap().expect("it is there").representation
+        entities.get(ACME, &id(of)).await.unwrap().expect("it is there").document()
     }
 
     /// All that was published after so many events, each with its type, data and source.
