@@ -1,6 +1,6 @@
 //! What names an entity: its kind, and its id among those of that kind.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
 
 use crate::EventType;
 
@@ -61,6 +61,13 @@ impl FromStr for KindName {
         } else {
             Err(KindNameError)
         }
+    }
+}
+
+/// It is in the order of its text, and so is found by that.
+impl Borrow<str> for KindName {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

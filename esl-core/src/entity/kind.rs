@@ -382,13 +382,31 @@ impl EntityKind {
         if faults.is_empty() { Ok(representation) } else { Err(faults) }
     }
 
-    /// Everything that a document has in the index.
-    pub(crate) fn index(&self, document: &Document, updated_at: Timestamp) -> Vec<IndexEntry> {
-        let value = |field: &str| index_value(document.get(field).unwrap_or(&Value::Null));
-        let entry = |field: &Arc<str>| IndexEntry { field: Arc::clone(field), value: value(field) };
-        let mut index: Vec<_> = self.indexed.iter().map(entry).collect();
-        let value = index_value(&updated_at.as_millis().into());
-        index.push(IndexEntry { field: Arc::clone(&self.updated_at), value });
+    /// What is in the index of one that was written, and not of the other: of `written` in place of
+    /// `other`, if there was one.
+    pub(crate) fn index<'a>(
+        &self,
+        written: &'a Entity,
+        other: Option<&'a Entity>,
+    ) -> Vec<IndexEntry> {
+        let mut index = Vec::new();
+        let mut add = |field: &Arc<str>, value: &Value, other: Option<&Value>| {
+            if other == Some(value) {
+                return;
+            }
+            let value = index_value(value);
+            // Numbers that are written in two ways are one.
+            if other.is_none_or(|other| index_value(other) != value) {
+                index.push(IndexEntry { field: Arc::clone(field), value });
+            }
+        };
+        for field in &self.indexed {
+            // What is not there is found as nothing.
+            let value = |entity: &'a Entity| entity.document.get(&**field).unwrap_or(&Value::Null);
+            add(field, value(written), other.map(value));
+        }
+        let updated_at = |entity: &Entity| Value::from(entity.updated_at.as_millis());
+        add(&self.updated_at, &updated_at(written), other.map(updated_at).as_ref());
         index
     }
 
@@ -433,7 +451,7 @@ impl Kinds {
     /// The kind of a name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Arc<EntityKind>> {
-        self.0.get(&name.parse::<KindName>().ok()?)
+        self.0.get(name)
     }
 
     /// All of them, by name.

@@ -15,9 +15,7 @@ use super::{
 use crate::{
     Document, Entity, EntityError, EntityId, EntityKey, EntityKind, EventType, Fault, KindName,
     NewEvent, OnDelete, OrganizationId, Origin, Representation, Said, Timestamp, changes,
-    storage::{
-        EntityAction, EntityStep, EntityWrite, Expected, IndexEntry, PutEntity, References, Unit,
-    },
+    storage::{EntityAction, EntityStep, EntityWrite, Expected, PutEntity, References, Unit},
 };
 
 /// Reads and writes of an organization's entities that hold together: all that was read still stands when
@@ -548,19 +546,14 @@ impl Write {
     }
 
     fn put(&self, after: &Entity) -> PutEntity {
-        let index = |entity: &Entity| self.kind.index(&entity.document, entity.updated_at);
-        let was: Vec<IndexEntry> = self.before.as_deref().map(index).unwrap_or_default();
-        let is = index(after);
-        let without = |these: &[IndexEntry], others: &[IndexEntry]| {
-            these.iter().filter(|entry| !others.contains(entry)).cloned().collect()
-        };
+        let before = self.before.as_deref();
         PutEntity {
             created_at: after.created_at,
             updated_at: after.updated_at,
             due_at: after.due_at,
             document: serde_json::to_vec(&after.document).expect("a document is JSON").into(),
-            unindexed: without(&was, &is),
-            indexed: without(&is, &was),
+            unindexed: before.map_or_else(Vec::new, |before| self.kind.index(before, Some(after))),
+            indexed: self.kind.index(after, before),
         }
     }
 
