@@ -52,7 +52,11 @@ mod tests {
             (storage(StorageErrorKind::Fenced), Fate::Again),
             (storage(StorageErrorKind::Corrupt), Fate::Later),
             (
-                PublishError::OverLimit { limit: Limit::AtMost(1), usage: Usage::default() },
+                PublishError::OverLimit {
+                    events: 1,
+                    limit: Limit::AtMost(1),
+                    usage: Usage::default(),
+                },
                 Fate::Later,
             ),
             (PublishError::Stopped, Fate::Stay),

@@ -64,8 +64,13 @@ pub enum PublishError {
     #[error("the idempotency key was used for another request")]
     IdempotencyConflict,
     /// It is more than the organization may publish in this hour.
-    #[error("the organization may publish {limit} events an hour, and has published {}", usage.events)]
+    #[error(
+        "the organization may publish {limit} events an hour, and has published {}; these are {events}",
+        usage.events
+    )]
     OverLimit {
+        /// How many it would have been.
+        events: u64,
         /// What it may.
         limit: Limit,
         /// What it has; [`Hour::end`](crate::Hour::end) says when it may again.
@@ -317,7 +322,8 @@ async fn publish(
             }
             Ok(Err(CommitFailure::Refused(Refused::OverLimit(usage)))) => {
                 let limit = limit.unwrap_or(Limit::Unlimited);
-                return Err(PublishError::OverLimit { limit, usage }.into());
+                let events = events.len() as u64;
+                return Err(PublishError::OverLimit { events, limit, usage }.into());
             }
             Ok(Err(CommitFailure::Refused(refused))) => return Err(refused.into()),
             Ok(Err(failure)) => return Err(PublishError::from(failure).into()),

@@ -35,6 +35,14 @@ pub enum EntityError {
         /// The kind of those that refer to it.
         by: KindName,
     },
+    /// The organization has as many of a kind as it may.
+    #[error("an organization has at most {at_most} of {kind}")]
+    TooMany {
+        /// The kind.
+        kind: KindName,
+        /// So many there may be.
+        at_most: usize,
+    },
     /// As many refer to it as may.
     #[error("{0} has as many that refer to it as it may")]
     TooManyReferences(EntityKey),

@@ -49,7 +49,6 @@ impl Kinds {
                 "type": "object",
                 "properties": shown.collect::<Document>(),
                 "required": embedded.shown,
-                "additionalProperties": false,
             });
             added.insert(embedded.member.clone(), json!({ "type": "array", "items": item }));
         }
@@ -68,6 +67,8 @@ impl Kinds {
         required.retain(|name| seen.insert(name.clone()));
         schema.insert("properties".to_owned(), in_order.into());
         schema.insert("required".to_owned(), required.into());
+        // There may be more of them one day.
+        schema.shift_remove("additionalProperties");
         schema.into()
     }
 }

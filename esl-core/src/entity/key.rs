@@ -38,6 +38,12 @@ impl KindName {
         &self.0
     }
 
+    /// What one of them is called: the last segment.
+    #[must_use]
+    pub fn noun(&self) -> &str {
+        self.0.rsplit('.').next().unwrap_or(&self.0)
+    }
+
     /// The type of the event that says what happened to one of them.
     ///
     /// # Panics

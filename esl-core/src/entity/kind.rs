@@ -356,7 +356,7 @@ impl EntityKind {
     /// What is to be kept of a representation that is written: what ESL has added goes.
     ///
     /// # Errors
-    /// If something of that has another value than `before`.
+    /// If something of that has another value than `before`; then with all else that is wrong.
     pub(crate) fn writable(
         &self,
         mut representation: Document,
@@ -379,7 +379,11 @@ impl EntityKind {
                 faults.push(Fault::member("", name, "this member is not yours to change"));
             }
         }
-        if faults.is_empty() { Ok(representation) } else { Err(faults) }
+        if faults.is_empty() {
+            return Ok(representation);
+        }
+        faults.extend(self.checked(self.completed(representation)).err().into_iter().flatten());
+        Err(faults)
     }
 
     /// What is in the index of one that was written, and not of the other: of `written` in place of

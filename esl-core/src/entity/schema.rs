@@ -60,7 +60,7 @@ impl Schema {
     /// Everything that is wrong with it, each at its place, and nothing of the values.
     pub(crate) fn checked(&self, document: Document) -> Result<Document, Vec<Fault>> {
         use jsonschema::error::ValidationErrorKind::{
-            AdditionalProperties, Required, UnevaluatedProperties,
+            AdditionalProperties, Enum, Format, Required, UnevaluatedProperties,
         };
         let document = Value::Object(document);
         let mut faults = Vec::new();
@@ -76,6 +76,18 @@ impl Schema {
                     faults.extend(
                         unexpected.map(|name| Fault::member(at, name, "there is no such member")),
                     );
+                }
+                // Of a value, one thing at a time.
+                _ if faults.iter().any(|fault: &Fault| fault.pointer == at) => {}
+                Enum { options } => {
+                    let options = options.as_array().into_iter().flatten();
+                    let options: Vec<_> = options.map(Value::to_string).collect();
+                    let detail = format!("expected one of {}", options.join(", "));
+                    faults.push(Fault { pointer: at.to_owned(), detail });
+                }
+                Format { format } => {
+                    let detail = format!("expected the format {format}");
+                    faults.push(Fault { pointer: at.to_owned(), detail });
                 }
                 _ => faults
                     .push(Fault { pointer: at.to_owned(), detail: error.masked().to_string() }),

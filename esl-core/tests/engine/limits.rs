@@ -40,7 +40,7 @@ fn a_thousand_events_an_hour_are_exactly_a_thousand() {
                 for number in 0..20 {
                     match esl.publish(event("person.updated", publisher * 100 + number)).await {
                         Ok(_) => accepted += 1,
-                        Err(PublishError::OverLimit { limit, usage }) => {
+                        Err(PublishError::OverLimit { limit, usage, .. }) => {
                             assert_eq!((limit, usage.events), (Limit::AtMost(1000), 1000));
                             assert_eq!(usage.hour, Hour::of(START));
                         }

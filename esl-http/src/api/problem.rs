@@ -278,7 +278,14 @@ impl From<PublishError> for Problem {
                 Code::IdempotencyConflict,
                 "this Idempotency-Key has been used for another request",
             ),
-            PublishError::OverLimit { limit, usage } => {
+            PublishError::OverLimit { events, limit, .. } if !limit.allows(events) => {
+                let detail = format!(
+                    "these are {events} events, and the organization may publish {limit} in an hour: \
+                     no hour has room for them at once"
+                );
+                Self::new(Code::RateLimited, detail)
+            }
+            PublishError::OverLimit { limit, usage, .. } => {
                 let left = limit.get().map_or(0, |limit| limit.saturating_sub(usage.events));
                 let detail = format!(
                     "the organization may publish {limit} events an hour, and has {left} left \

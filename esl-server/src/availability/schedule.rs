@@ -26,6 +26,8 @@ const LAST: &str = "last";
 const NEXT: &str = "next";
 /// So many of them are shown.
 const NEXT_COUNT: usize = 5;
+/// An organization has so many at most: what they publish is not refused.
+const COUNT_MAX: usize = 1000;
 /// What fires later than this after its time was missed.
 const LATE_AFTER: Duration = Duration::from_secs(60);
 
@@ -102,6 +104,10 @@ impl Rules for Schedule {
         before: Option<&Entity>,
         document: &mut Document,
     ) -> Result<(), EntityError> {
+        if before.is_none() && transaction.count(KIND, COUNT_MAX).await? >= COUNT_MAX {
+            let (kind, at_most) = (KIND.parse().expect("it is a kind"), COUNT_MAX);
+            return Err(EntityError::TooMany { kind, at_most });
+        }
         let mut faults = Vec::new();
         if let Err(fault) = recurrence(document) {
             faults.push(fault);

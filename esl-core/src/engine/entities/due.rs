@@ -5,15 +5,16 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{super::driver::Driver, Transaction};
 use crate::{
     EntityError, EntityKey, Monotonic, OrganizationId, Origin,
-    storage::{DueEntity, StorageError},
+    storage::{DueEntity, StorageError, StoredEntity},
 };
 
-const PAGE: usize = 100;
+const PAGE: usize = 500;
 /// The clock may be set, and others may write: nothing is trusted for longer.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// What the engine that leads has left lying for so long, others do.
@@ -50,7 +51,7 @@ pub(crate) async fn run(driver: Arc<Driver>, stop: CancellationToken) {
 }
 
 /// Does what is due, and says when to look again.
-async fn look(driver: &Driver, failed: &mut Failed) -> Result<Duration, StorageError> {
+async fn look(driver: &Arc<Driver>, failed: &mut Failed) -> Result<Duration, StorageError> {
     let Some(due_at) = driver.storage.next_entity_due().await? else { return Ok(LOOK_EVERY) };
     // Whoever leads is first.
     let due_at = if driver.leads() { due_at } else { due_at + LEFT_FOR };
@@ -62,30 +63,58 @@ async fn look(driver: &Driver, failed: &mut Failed) -> Result<Duration, StorageE
     failed.retain(|_, again_at| *again_at > now);
     // Those that failed are due for as long.
     let due = driver.storage.due_entities(PAGE + failed.len()).await?;
-    let mut done = 0;
+    let mut of_each: BTreeMap<OrganizationId, Vec<StoredEntity>> = BTreeMap::new();
     for DueEntity { organization, entity } in due {
-        let place = (organization, entity.key.clone());
-        if failed.contains_key(&place) {
-            continue;
+        if !failed.contains_key(&(organization, entity.key.clone())) {
+            of_each.entry(organization).or_default().push(entity);
         }
-        match attend(driver, organization, &entity.key).await {
-            Ok(()) | Err(EntityError::Contended(_)) => done += 1,
-            Err(error) => {
+    }
+    if of_each.is_empty() {
+        return Ok(if failed.is_empty() { NOT_YET } else { AGAIN_AFTER });
+    }
+    // No organization waits for another one.
+    let mut attending = JoinSet::new();
+    for (organization, due) in of_each {
+        attending.spawn(attend_in_order(Arc::clone(driver), organization, due));
+    }
+    for undone in attending.join_all().await.into_iter().flatten() {
+        failed.insert(undone, driver.clock.monotonic() + FAILED_AGAIN_AFTER);
+    }
+    Ok(Duration::ZERO)
+}
+
+/// Does what is due in an organization: in the order of time, and what is due at the same time at once. Says
+/// what could not be done.
+async fn attend_in_order(
+    driver: Arc<Driver>,
+    organization: OrganizationId,
+    due: Vec<StoredEntity>,
+) -> Vec<(OrganizationId, EntityKey)> {
+    let mut undone = Vec::new();
+    for at_once in due.chunk_by(|one, other| one.due_at == other.due_at) {
+        let mut attending = JoinSet::new();
+        for StoredEntity { key, .. } in at_once {
+            let (driver, key) = (Arc::clone(&driver), key.clone());
+            attending.spawn(async move {
+                let done = attend(&driver, organization, &key).await;
+                (key, done)
+            });
+        }
+        for (key, done) in attending.join_all().await {
+            // What others have written meanwhile is looked at anew.
+            let Err(error) = done else { continue };
+            if !matches!(error, EntityError::Contended(_)) {
                 tracing::error!(
                     %organization,
-                    entity = %entity.key,
+                    entity = %key,
                     error = &error as &dyn std::error::Error,
                     "what is due cannot be done; it is tried again"
                 );
-                failed.insert(place, driver.clock.monotonic() + FAILED_AGAIN_AFTER);
+                undone.push((organization, key));
             }
         }
     }
-    Ok(match (done, failed.is_empty()) {
-        (0, true) => NOT_YET,
-        (0, false) => AGAIN_AFTER,
-        _ => Duration::ZERO,
-    })
+    undone
 }
 
 /// Does what is due about an entity, if it still is.
@@ -106,6 +135,10 @@ async fn attend(
         return Ok(());
     }
     kind.rules().due(&mut transaction, &entity).await?;
+    if !transaction.writes(key) {
+        // It would be due again at once, and for ever.
+        return Err(EntityError::invalid("", "the rules of its kind leave it as it is"));
+    }
     transaction.commit().await?;
     Ok(())
 }

@@ -15,7 +15,9 @@ use super::{
 use crate::{
     Document, Entity, EntityError, EntityId, EntityKey, EntityKind, EventType, Fault, KindName,
     NewEvent, OnDelete, OrganizationId, Origin, Representation, Said, Timestamp, changes,
-    storage::{EntityAction, EntityStep, EntityWrite, Expected, PutEntity, References, Unit},
+    storage::{
+        EntityAction, EntityQuery, EntityStep, EntityWrite, Expected, PutEntity, References, Unit,
+    },
 };
 
 /// Reads and writes of an organization's entities that hold together: all that was read still stands when
@@ -202,7 +204,6 @@ impl<'a> Transaction<'a> {
     /// [`EntityError::InUse`], or when storage fails.
     pub async fn delete(&mut self, entity: &Arc<Entity>) -> Result<(), EntityError> {
         let kind = self.kind(entity.kind().as_str())?;
-        let shown = Arc::new(self.representation(entity).await?);
         let kinds = self.driver.kinds.clone();
         for (other, reference) in kinds.referring_to(kind.name()) {
             let referring = self.referring(entity, other, &reference.field).await?;
@@ -223,8 +224,36 @@ impl<'a> Transaction<'a> {
                 }
             }
         }
+        // As it was at the end: nobody refers to it any more.
+        let shown = Arc::new(self.representation(entity).await?);
         self.write(&kind, Some(entity), None, Some(shown));
         Ok(())
+    }
+
+    /// How many entities of a kind the organization has, counted up to `at_most`. Unlike what is
+    /// [read](Self::get), it need not be so any more when this is committed.
+    ///
+    /// # Errors
+    /// [`EntityError::UnknownKind`], or when storage fails.
+    pub async fn count(&self, kind: &str, at_most: usize) -> Result<usize, EntityError> {
+        let mut query = EntityQuery {
+            kind: self.kind(kind)?.name().clone(),
+            having: Vec::new(),
+            by: None,
+            is_descending: false,
+            after: None,
+            limit: at_most,
+        };
+        let mut count = 0;
+        loop {
+            let page = self.driver.storage.entities(self.organization, &query).await?;
+            count += page.items.len();
+            query.after = page.next;
+            query.limit = at_most.saturating_sub(count);
+            if query.after.is_none() || query.limit == 0 {
+                return Ok(count);
+            }
+        }
     }
 
     /// Says on whose behalf all of it is: `triggered_by` in the events' metadata.
@@ -410,7 +439,11 @@ impl<'a> Transaction<'a> {
             // What is referred to stays while it is.
             let Some(named) = named.filter(|named| stood != Some(named)) else { continue };
             if !self.exists(&reference.to, named).await? {
-                faults.push(Fault::member("", field, format!("there is no such {}", reference.to)));
+                faults.push(Fault::member(
+                    "",
+                    field,
+                    format!("there is no such {}", reference.to.noun()),
+                ));
             }
         }
         if faults.is_empty() { Ok(document) } else { Err(EntityError::Invalid(faults)) }
@@ -445,6 +478,11 @@ impl<'a> Transaction<'a> {
         }
         let (kind, before) = (Arc::clone(kind), before.cloned());
         self.writes.push(Write { kind, key, before, after, shown });
+    }
+
+    /// Whether it writes this entity.
+    pub(super) fn writes(&self, key: &EntityKey) -> bool {
+        self.writes.iter().any(|write| write.key == *key)
     }
 
     /// What is published of what is written, and what else there is to publish.

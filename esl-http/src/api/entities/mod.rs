@@ -278,6 +278,10 @@ impl From<EntityError> for Problem {
             EntityError::InUse { key, by } => {
                 conflict(format!("the {} is referred to by a {by}", key.kind))
             }
+            EntityError::TooMany { kind, at_most } => conflict(format!(
+                "the organization has {at_most} of {} already, which are the most",
+                kind.noun()
+            )),
             EntityError::TooManyReferences(key) => conflict(format!(
                 "the {} {} has {REFERENCES_MAX} that refer to it already, which are the most",
                 key.kind, key.id

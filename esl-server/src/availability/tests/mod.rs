@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use esl_core::{
     Actor, Clock, Document, EntityError, EntityId, Esl, MemoryStorage, Organization,
-    OrganizationId, Timestamp,
+    OrganizationId, Timestamp, Written,
     storage::{Page, Records, Tenancy},
     testing::{ManualClock, SeededChance},
 };
@@ -68,12 +68,12 @@ impl World {
             written.clone_from(status);
             Ok::<_, EntityError>(())
         };
-        Ok(users.put(ACME, &id(user), put).await?.shown.document())
+        Ok(shown(users.put(ACME, &id(user), put).await?))
     }
 
     async fn create(&self, kind: &str, document: Value) -> Result<Document, EntityError> {
         let entities = self.esl().entities(kind).unwrap();
-        Ok(entities.create(ACME, document).await?.shown.document())
+        Ok(shown(entities.create(ACME, document).await?))
     }
 
     async fn patch(&self, kind: &str, of: &str, changes: Value) -> Result<Document, EntityError> {
@@ -82,7 +82,7 @@ impl World {
             document.extend(changes.as_object().unwrap().clone());
             Ok::<_, EntityError>(())
         };
-        Ok(entities.update(ACME, &id(of), patch).await?.shown.document())
+        Ok(shown(entities.update(ACME, &id(of), patch).await?))
     }
 
     async fn delete(&self, kind: &str, of: &str) -> Result<(), EntityError> {
@@ -92,7 +92,8 @@ impl World {
 
     async fn read(&self, kind: &str, of: &str) -> Document {
         let entities = self.esl().entities(kind).unwrap();
-        entities.get(ACME, &id(of)).await.unwrap().expect("it is there").document()
+        let shown = entities.get(ACME, &id(of)).await.unwrap().expect("it is there");
+        (**shown.representation).clone()
     }
 
     /// All that was published after so many events, each with its type, data and source.
@@ -127,6 +128,10 @@ impl World {
         self.clock.advance(time);
         settle_down().await;
     }
+}
+
+fn shown(written: Written) -> Document {
+    (**written.shown.representation).clone()
 }
 
 async fn settle_down() {
