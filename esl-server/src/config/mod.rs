@@ -341,10 +341,11 @@ mod tests {
 
     #[test]
     fn what_grants_access_in_a_url_is_in_no_fault_wherever_it_was_put() {
-        for url in ["https://user:password@host/", "host?sig=password"] {
+        // What was expected may say "password".
+        for url in ["https://user:hunter2@host/", "host?sig=hunter2"] {
             for variable in VARIABLES.iter().filter(|variable| variable.exposure == Exposure::Url) {
                 let Err(faults) = config(&[(variable.name, url)]) else { continue };
-                assert!(!faults.to_string().contains("password"), "{faults}");
+                assert!(!faults.to_string().contains("hunter2"), "{faults}");
             }
         }
     }
