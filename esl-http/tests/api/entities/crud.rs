@@ -1,6 +1,6 @@
 //! Entities are made, read, written and deleted, each with its event.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::http::{Method, StatusCode};
 use esl_core::{Esl, Limit, Plan, Tier};
@@ -86,7 +86,7 @@ async fn put_takes_the_representation_or_just_the_properties() {
     assert_eq!(same.header("etag"), before.header("etag"));
     assert_eq!(events(&world).await.len(), 1);
 
-    world.clock.advance(std::time::Duration::from_secs(1));
+    world.clock.advance(Duration::from_secs(1));
     let replaced = world.call(Method::PUT, &path).json(&json!({ "name": "Ada" })).send().await;
     assert_eq!(replaced.status, StatusCode::OK, "{}", replaced.text);
     assert_eq!(replaced.body["born"], Value::Null, "what is left out is its default");
@@ -289,6 +289,40 @@ async fn what_is_more_than_an_hour_may_have_is_not_written() {
     // What publishes nothing is not refused.
     let same = world.call(Method::PATCH, &path).json(&json!({ "name": "Ada" })).send().await;
     assert_eq!(same.status, StatusCode::OK, "{}", same.text);
+}
+
+#[tokio::test]
+async fn what_no_hour_has_room_for_says_so_and_is_done_in_smaller_steps() {
+    let world = World::new().await;
+    let author = create(&world, AUTHORS, &json!({ "name": "Ada" })).await;
+    let path = path_of(AUTHORS, &author);
+    let mut books = Vec::new();
+    for _ in 0..4 {
+        let book = json!({ "title": "Notes", "author_id": author["id"] });
+        books.push(path_of(BOOKS, &create(&world, BOOKS, &book).await));
+    }
+    let mut plan = Plan::new(Tier::Free);
+    plan.events_per_hour = Some(Limit::AtMost(4));
+    world.esl.set_plan(world.organization, Some(plan)).await.expect("it exists");
+    world.clock.advance(Duration::from_secs(28 * 60));
+    let refused = world.call(Method::DELETE, &path).send().await;
+    assert_eq!(code(&refused, StatusCode::TOO_MANY_REQUESTS), "rate_limited");
+    let detail = "the organization may publish 4 events an hour, which is less than this needs, \
+                  now and later";
+    assert_eq!(refused.body["detail"], detail);
+
+    for book in &books[..2] {
+        let detached = world.call(Method::PATCH, book).json(&json!({ "author_id": null }));
+        assert_eq!(detached.send().await.status, StatusCode::OK);
+    }
+    let refused = world.call(Method::DELETE, &path).send().await;
+    assert_eq!(code(&refused, StatusCode::TOO_MANY_REQUESTS), "rate_limited");
+    let detail = refused.body["detail"].as_str().expect("a text");
+    assert!(detail.contains("has 2 left until"), "{detail}");
+    world.clock.advance(Duration::from_secs(60 * 60));
+    let token = world.token_for("acme-client", world.organization, "entities:write").await;
+    let deleted = world.call(Method::DELETE, &path).token(&token).send().await;
+    assert_eq!(deleted.status, StatusCode::NO_CONTENT, "{}", deleted.text);
 }
 
 #[tokio::test]
