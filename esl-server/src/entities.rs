@@ -28,6 +28,7 @@ fn declared() -> Result<Vec<EntityKind>, KindError> {
     let its = "pet_01HK153X00P2R4T6W8Y0A2C4E6";
     let toy = EntityKind::new("toy", "toys", toy())?
         .indexed("name")
+        .indexed("type")
         .refers("pet_id", "pet", OnDelete::Clear)
         .with_example(json!({ "name": "Ball", "type": "rubber", "pet_id": its }));
     let mut kinds = vec![person, pet, toy];

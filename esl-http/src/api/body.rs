@@ -32,11 +32,9 @@ impl<const BYTES_MAX: usize> FromRequest<Api> for JsonBody<BYTES_MAX> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
-        media_type(request.headers(), &[JSON]).map_err(|problem| match *request.method() {
-            Method::PATCH => problem.with_header(ACCEPT_PATCH, HeaderValue::from_static(JSON)),
-            _ => problem,
-        })?;
-        read(request.into_body(), BYTES_MAX, api).await.map(Self)
+        let accept_patch = (*request.method() == Method::PATCH).then_some(JSON);
+        let (_, body) = read_as(request, &[JSON], accept_patch, BYTES_MAX, api).await?;
+        Ok(Self(body))
     }
 }
 
@@ -77,6 +75,33 @@ impl FromRequest<Api> for NoBody {
     }
 }
 
+/// Reads a body that is said to be of one of these kinds of JSON, of which a refusal names those that a
+/// `PATCH` may be written in.
+pub(super) async fn read_as(
+    request: Request,
+    taken: &[&'static str],
+    accept_patch: Option<&'static str>,
+    bytes_max: usize,
+    api: &Api,
+) -> Result<(&'static str, Bytes), Problem> {
+    let (parts, body) = request.into_parts();
+    match media_type(&parts.headers, taken) {
+        Ok(media_type) => Ok((media_type, read(body, bytes_max, api).await?)),
+        Err(refused) => {
+            // Once it is read, the connection can take the next request. A large one is not worth that.
+            if body.size_hint().upper().is_some_and(|bytes| bytes <= SMALL as u64) {
+                _ = read(body, SMALL, api).await;
+            }
+            Err(match accept_patch {
+                Some(accepted) => {
+                    refused.with_header(ACCEPT_PATCH, HeaderValue::from_static(accepted))
+                }
+                None => refused,
+            })
+        }
+    }
+}
+
 /// Reads a body to its end, in bounded space and time.
 pub(super) async fn read(body: Body, bytes_max: usize, api: &Api) -> Result<Bytes, Problem> {
     let too_large =
@@ -93,10 +118,7 @@ pub(super) async fn read(body: Body, bytes_max: usize, api: &Api) -> Result<Byte
 }
 
 /// Which of these kinds of JSON the body is said to be.
-pub(super) fn media_type(
-    headers: &HeaderMap,
-    taken: &[&'static str],
-) -> Result<&'static str, Problem> {
+fn media_type(headers: &HeaderMap, taken: &[&'static str]) -> Result<&'static str, Problem> {
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?").trim());
     let refuse = |detail: Cow<'static, str>| Err(Problem::new(Code::UnsupportedMediaType, detail));
     if text(CONTENT_ENCODING).is_some_and(|coding| !coding.eq_ignore_ascii_case("identity")) {
@@ -160,4 +182,4 @@ fn end_of_parameter(text: &str) -> usize {
 
 pub(super) const JSON: &str = "application/json";
 /// RFC 5789, section 2.2: what a PATCH may be written in.
-pub(super) const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
+const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");

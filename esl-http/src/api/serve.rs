@@ -14,9 +14,12 @@ use axum::{
     Router,
     body::Body,
     extract::ConnectInfo,
-    http::{HeaderValue, Request, Response, StatusCode, header::CONNECTION},
+    http::{
+        HeaderValue, Request, Response, StatusCode,
+        header::{CONNECTION, CONTENT_LENGTH},
+    },
 };
-use futures_util::future::Either;
+use futures_util::{TryFutureExt, future::Either};
 use hyper::{
     body::Incoming,
     server::conn::http1,
@@ -192,7 +195,7 @@ async fn converse(
             return Either::Left(std::future::ready(Ok(unclear())));
         }
         request.extensions_mut().insert(ConnectInfo(peer));
-        Either::Right(router.call(request))
+        Either::Right(router.call(request).map_ok(without_length))
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -221,6 +224,14 @@ fn unclear() -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::BAD_REQUEST;
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// Nothing is not the length of what the client has (RFC 9110, section 8.6).
+fn without_length(mut response: Response<Body>) -> Response<Body> {
+    if response.status() == StatusCode::NOT_MODIFIED {
+        response.headers_mut().remove(CONTENT_LENGTH);
+    }
     response
 }
 

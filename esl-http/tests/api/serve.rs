@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use esl_core::CallbackPolicy;
 use esl_http::api::{ApiConfig, ServerLimits};
+use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -35,6 +36,53 @@ async fn a_connection_serves_many_requests() {
     );
     stream.write_all(request.as_bytes()).await.expect("a request");
     assert!(read_answer(&mut stream).await.starts_with("HTTP/1.1 202 Accepted\r\n"));
+}
+
+#[tokio::test]
+async fn a_small_body_that_is_of_another_type_costs_no_connection() {
+    let server = start(ServerLimits::default()).await;
+    let mut stream = server.connect().await;
+    for target in [
+        "POST /api/v1/events",
+        "POST /api/v1/clients",
+        "POST /api/authors",
+        "PUT /api/library/cards/1",
+        "PATCH /api/authors/1",
+    ] {
+        // What asks the client for its body reads it.
+        let head = format!(
+            "{target} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\
+             content-type: text/plain\r\ncontent-length: 10\r\nexpect: 100-continue\r\n\r\n",
+            server.world.token
+        );
+        stream.write_all(head.as_bytes()).await.expect("a head");
+        let mut goes_on = [0; 25];
+        stream.read_exact(&mut goes_on).await.expect("an interim answer");
+        assert_eq!(&goes_on, b"HTTP/1.1 100 Continue\r\n\r\n", "{target}");
+        stream.write_all(b"some words").await.expect("a body");
+        let answer = read_answer(&mut stream).await;
+        assert!(answer.starts_with("HTTP/1.1 415 "), "{target}: {answer}");
+        stream.write_all(HEALTH).await.expect("a request");
+        let answer = read_answer(&mut stream).await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{target}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_client_has_already_is_given_no_length() {
+    let server = start(ServerLimits::default()).await;
+    let made = server.world.post("/api/authors").json(&json!({ "name": "Ada" })).send().await;
+    let path = format!("/api/authors/{}", made.body["id"].as_str().expect("an id"));
+    for method in ["GET", "HEAD"] {
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\
+             if-none-match: *\r\nconnection: close\r\n\r\n",
+            server.world.token
+        );
+        let answer = server.converse(request.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 304 "), "{method}: {answer}");
+        assert!(answer.contains("\r\netag: \"") && !answer.contains("content-length"), "{answer}");
+    }
 }
 
 #[tokio::test]

@@ -148,7 +148,8 @@ fn read<T>(
 variables! {
     /// Whether the event system is on. With `false` nothing is recorded or sent: publishing, pings,
     /// announcements of maintenance, redeliveries and replays, but for a dry run, which only counts, are
-    /// answered with 503; everything else goes on.
+    /// answered with 503; everything else goes on: entities are kept, schedules fire and statuses go
+    /// back, without events.
     "ESL_ENABLED" Open, default "true" => enabled: bool = parse::boolean;
 
     /// The address and port that the API is served on. Port 0 takes a free one, which the log names.

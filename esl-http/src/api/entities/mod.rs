@@ -18,8 +18,8 @@ use axum::{
     response::Response,
 };
 use esl_core::{
-    DOCUMENT_BYTES_MAX, Document, Entities, EntityError, EntityId, EntityKey, EntityKind, Origin,
-    Shown, storage::REFERENCES_MAX,
+    DOCUMENT_BYTES_MAX, Document, Entities, EntityError, EntityId, EntityIdError, EntityKind,
+    KindName, Origin, Shown, storage::REFERENCES_MAX,
 };
 
 use self::{list::Listing, patch::PatchBody};
@@ -28,7 +28,7 @@ use super::{
     auth::{Authorized, MayReadEntities, MayWriteEntities},
     body::JsonBody,
     conditional::{Unmet, unmet},
-    fault::{Faults, Place},
+    fault::{Fault, Faults, Place},
     page::{List, NoParameters, Parameters},
     problem::{Code, Problem},
     request::Context,
@@ -76,7 +76,7 @@ pub(super) async fn one(
     conditions: Conditions,
 ) -> Result<Response, Problem> {
     let found = reading(&api, &kind).get(caller.organization, &id).await?;
-    let found = found.ok_or_else(|| Problem::not_found(kind.name().as_str()))?;
+    let found = found.ok_or_else(|| Problem::not_found(noun(kind.name())))?;
     match conditions.unmet(Some(&found)) {
         None => Ok(shown(StatusCode::OK, &found)),
         Some(Unmet::NotModified) => {
@@ -97,7 +97,7 @@ pub(super) async fn replace(
     context: Context,
     _: NoParameters,
     conditions: Conditions,
-    JsonBody(body): JsonBody<DOCUMENT_BYTES_MAX>,
+    JsonBody(body): JsonBody<REPRESENTATION_BYTES_MAX>,
 ) -> Result<Response, Problem> {
     let document = document::object(&body)?;
     let entities = writing(&api, &kind, &caller, &context);
@@ -173,7 +173,7 @@ impl FromRequestParts<Api> for Kind {
     }
 }
 
-/// The entity that a path is about. What is no id names nothing.
+/// The entity that a path is about. What is no id names nothing, and nothing can be put there.
 #[derive(Debug)]
 pub(super) struct One(Arc<EntityKind>, EntityId);
 
@@ -186,7 +186,8 @@ impl FromRequestParts<Api> for One {
         let id = path.and_then(|Path(parameters)| parameters.get("id")?.parse().ok());
         match id {
             Some(id) => Ok(Self(kind, id)),
-            None => Err(Problem::not_found(kind.name().as_str())),
+            None if kind.has_chosen_ids() && parts.method == Method::PUT => Err(no_id()),
+            None => Err(Problem::not_found(noun(kind.name()))),
         }
     }
 }
@@ -257,9 +258,9 @@ impl From<EntityError> for Problem {
     fn from(error: EntityError) -> Self {
         let conflict = |detail: String| Self::new(Code::Conflict, detail);
         match error {
-            EntityError::NotFound(key) => Self::not_found(key.kind.as_str()),
-            EntityError::Exists(EntityKey { kind, .. }) => {
-                conflict(format!("there is a {kind} of this id already"))
+            EntityError::NotFound(key) => Self::not_found(noun(&key.kind)),
+            EntityError::Exists(key) => {
+                conflict(format!("the {} of this id is there already", noun(&key.kind)))
             }
             EntityError::Invalid(invalid) => {
                 let mut faults = Faults::default();
@@ -276,7 +277,8 @@ impl From<EntityError> for Problem {
                 format!("the document would have {bytes} bytes; {bytes_max} are the most"),
             ),
             EntityError::InUse { key, by } => {
-                conflict(format!("the {} is referred to by a {by}", key.kind))
+                let (kind, by) = (noun(&key.kind), noun(&by));
+                conflict(format!("the {kind} is referred to by at least one {by}"))
             }
             EntityError::TooMany { kind, at_most } => conflict(format!(
                 "the organization has {at_most} of {} already, which are the most",
@@ -284,7 +286,8 @@ impl From<EntityError> for Problem {
             )),
             EntityError::TooManyReferences(key) => conflict(format!(
                 "the {} {} has {REFERENCES_MAX} that refer to it already, which are the most",
-                key.kind, key.id
+                noun(&key.kind),
+                key.id
             )),
             EntityError::Contended(_) => {
                 Self::unavailable("others went on writing what this depends on; try again", 1)
@@ -331,6 +334,17 @@ fn header(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).expect("tags are ASCII")
 }
 
+/// What one of the kind is called: the last segment of its name.
+fn noun(kind: &KindName) -> &str {
+    kind.as_str().rsplit('.').next().unwrap_or_default()
+}
+
+fn no_id() -> Problem {
+    let detail = EntityIdError.to_string();
+    let fault = Fault::at(Place::member("", "id"), detail.clone());
+    Problem::new(Code::Invalid, detail).with_errors(vec![fault])
+}
+
 fn precondition_failed() -> Problem {
     let detail = "what is there is not what If-Match, or If-None-Match, expects";
     Problem::new(Code::PreconditionFailed, detail)
@@ -340,3 +354,6 @@ fn precondition_failed() -> Problem {
 pub(super) fn about(kind: &Arc<EntityKind>) -> Extension<Arc<EntityKind>> {
     Extension(Arc::clone(kind))
 }
+
+/// A representation shows those who refer to it, too, and may be sent as it was read.
+const REPRESENTATION_BYTES_MAX: usize = 4 * DOCUMENT_BYTES_MAX;

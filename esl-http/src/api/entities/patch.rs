@@ -1,9 +1,6 @@
 //! Changes of a representation: JSON Merge Patch (RFC 7396) and JSON Patch (RFC 6902).
 
-use axum::{
-    extract::{FromRequest, Request},
-    http::HeaderValue,
-};
+use axum::extract::{FromRequest, Request};
 use esl_core::{DOCUMENT_BYTES_MAX, DOCUMENT_LEVELS_MAX, Document};
 use json_patch::{PatchErrorKind, PatchOperation};
 use serde_json::Value;
@@ -11,7 +8,7 @@ use serde_json::Value;
 use super::{
     super::{
         Api,
-        body::{self, ACCEPT_PATCH, JSON},
+        body::{self, JSON},
         fault::{Fault, Faults, Place},
         problem::{Code, Problem},
     },
@@ -35,11 +32,9 @@ impl FromRequest<Api> for PatchBody {
     type Rejection = Problem;
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
-        let media_type = body::media_type(request.headers(), &[JSON, MERGE_PATCH, JSON_PATCH]);
-        let media_type = media_type.map_err(|problem| {
-            problem.with_header(ACCEPT_PATCH, HeaderValue::from_static(ACCEPTED))
-        })?;
-        let body = body::read(request.into_body(), DOCUMENT_BYTES_MAX, api).await?;
+        let taken = [JSON, MERGE_PATCH, JSON_PATCH];
+        let (media_type, body) =
+            body::read_as(request, &taken, Some(ACCEPTED), DOCUMENT_BYTES_MAX, api).await?;
         Ok(Self(match media_type {
             JSON_PATCH => Patch::Operations(operations(document::value(&body)?)?),
             _ => Patch::Merge(document::object(&body)?.into()),
@@ -142,7 +137,7 @@ impl Applied {
                 let source = shown.pointer(copy.from.as_str());
                 self.copied += source.map_or(0, bytes);
                 if self.copied > COPIED_MAX {
-                    return Err(Unfit::Ever("from", "this copies too much"));
+                    return Err(Unfit::Ever("from", COPIES));
                 }
                 source
             }
@@ -213,3 +208,4 @@ const ACCEPTED: &str =
 const OPERATIONS_MAX: usize = 1000;
 /// More than this would be no document, wherever it was copied to.
 const COPIED_MAX: usize = DOCUMENT_BYTES_MAX;
+const COPIES: &str = "the copies of a patch have at most 1 MiB altogether";

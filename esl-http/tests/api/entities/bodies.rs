@@ -132,6 +132,35 @@ async fn an_entity_has_at_most_a_mebibyte_however_it_grows() {
 }
 
 #[tokio::test]
+async fn an_entity_is_replaced_by_what_was_read_however_much_others_put_into_it() {
+    let world = blobs::world_with(MemoryBlobStore::new(), ApiConfig::default()).await;
+    let author = create(&world, AUTHORS, &json!({ "name": "Ada" })).await;
+    let title = "x".repeat(60_000);
+    for _ in 0..40 {
+        create(&world, BOOKS, &json!({ "title": title, "author_id": author["id"] })).await;
+    }
+    let path = path_of(AUTHORS, &author);
+    let mut read = world.get(&path).send().await;
+    assert!(read.text.len() > 2 * DOCUMENT_BYTES_MAX);
+    read.body["name"] = "Ada L.".into();
+    let replaced = world.call(Method::PUT, &path).json(&read.body).send().await;
+    assert_eq!(replaced.status, StatusCode::OK, "{}", replaced.body["detail"]);
+    assert_eq!(replaced.body["name"], "Ada L.");
+
+    // Its own part is bounded as ever.
+    for (bytes, expected) in [
+        (DOCUMENT_BYTES_MAX, "the document would have 10485"),
+        (4 * DOCUMENT_BYTES_MAX, "a body here has at most 4194304 bytes"),
+    ] {
+        let body = json!({ "name": "x".repeat(bytes) });
+        let refused = world.call(Method::PUT, &path).json(&body).send().await;
+        assert_eq!(code(&refused, StatusCode::PAYLOAD_TOO_LARGE), "too_large");
+        let detail = refused.body["detail"].as_str().expect("a text");
+        assert!(detail.starts_with(expected), "{detail}");
+    }
+}
+
+#[tokio::test]
 async fn a_body_is_json_and_says_so() {
     let world = World::new().await;
     let path = path_of(AUTHORS, &create(&world, AUTHORS, &json!({ "name": "Ada" })).await);

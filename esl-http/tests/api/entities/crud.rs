@@ -1,6 +1,6 @@
 //! Entities are made, read, written and deleted, each with its event.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::http::{Method, StatusCode};
 use esl_core::{Esl, Limit, Plan, Tier};
@@ -86,7 +86,7 @@ async fn put_takes_the_representation_or_just_the_properties() {
     assert_eq!(same.header("etag"), before.header("etag"));
     assert_eq!(events(&world).await.len(), 1);
 
-    world.clock.advance(std::time::Duration::from_secs(1));
+    world.clock.advance(Duration::from_secs(1));
     let replaced = world.call(Method::PUT, &path).json(&json!({ "name": "Ada" })).send().await;
     assert_eq!(replaced.status, StatusCode::OK, "{}", replaced.text);
     assert_eq!(replaced.body["born"], Value::Null, "what is left out is its default");
@@ -129,6 +129,33 @@ async fn where_ids_are_chosen_put_makes_and_replaces_and_post_does_not_exist() {
 }
 
 #[tokio::test]
+async fn whoever_chooses_what_is_no_id_is_told_what_one_is() {
+    let world = World::new().await;
+    let expected = "expected 1 to 100 characters of A-Z, a-z, 0-9, _ and -";
+    for id in ["a@b", "a.b", "a%20b", "%2e%2e", "%ff", &"a".repeat(101)] {
+        let path = format!("{CARDS}/{id}");
+        let refused = world.call(Method::PUT, &path).json(&json!({ "holder": "Ada" })).send().await;
+        assert_eq!(code(&refused, StatusCode::UNPROCESSABLE_ENTITY), "invalid", "{id}");
+        assert_eq!(refused.body["detail"], expected, "{id}");
+        assert_eq!(refused.faults(), [("/id".into(), expected.into())]);
+    }
+    let longest = format!("{CARDS}/{}", "a".repeat(100));
+    put(&world, &longest, &json!({ "holder": "Ada" })).await;
+    // Who may not write learns nothing.
+    let call = world.anonymous(Method::PUT, &format!("{CARDS}/a.b"));
+    assert_eq!(call.send().await.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_called_as_people_call_it() {
+    let world = World::new().await;
+    let gone = world.get(&format!("{CARDS}/card-1")).send().await;
+    assert_eq!(gone.body["detail"], "there is no such card");
+    let gone = world.call(Method::DELETE, &format!("{CARDS}/card-1")).send().await;
+    assert_eq!(gone.body["detail"], "there is no such card");
+}
+
+#[tokio::test]
 async fn an_id_that_was_chosen_anew_has_another_tag() {
     let world = World::new().await;
     let path = format!("{CARDS}/card-1");
@@ -145,19 +172,19 @@ async fn an_id_that_was_chosen_anew_has_another_tag() {
 async fn what_is_not_there_is_not_found_whatever_it_is_called() {
     let world = World::new().await;
     let mine = path_of(AUTHORS, &create(&world, AUTHORS, &json!({ "name": "Ada" })).await);
-    let card = format!("{CARDS}/card-1");
     let paths = [
         format!("{AUTHORS}/author_01HM6QTXJ0CZ5Q3S0VZJY5T8N7"),
         format!("{AUTHORS}/nobody"),
         format!("{AUTHORS}/a%20b"),
         format!("{AUTHORS}/%2e%2e"),
         format!("{AUTHORS}/{}", "a".repeat(101)),
-        card.clone(),
+        format!("{CARDS}/card-1"),
         format!("{CARDS}/a.b"),
     ];
     for path in &paths {
         for method in [Method::GET, Method::DELETE, Method::PATCH, Method::PUT] {
-            if method == Method::PUT && *path == card {
+            // Which makes one, or says why not.
+            if method == Method::PUT && path.starts_with(CARDS) {
                 continue;
             }
             let reply = world.call(method.clone(), path).json(&json!({ "name": "x" })).send().await;
@@ -209,7 +236,7 @@ async fn what_refers_is_shown_and_is_cleared_or_holds_fast() {
     let book_path = path_of(BOOKS, &book);
     let held = world.call(Method::DELETE, &book_path).send().await;
     assert_eq!(code(&held, StatusCode::CONFLICT), "conflict");
-    assert_eq!(held.body["detail"], "the book is referred to by a library.card");
+    assert_eq!(held.body["detail"], "the book is referred to by at least one card");
 
     let deleted = world.call(Method::DELETE, &path).send().await;
     assert_eq!(deleted.status, StatusCode::NO_CONTENT, "{}", deleted.text);
@@ -262,6 +289,40 @@ async fn what_is_more_than_an_hour_may_have_is_not_written() {
     // What publishes nothing is not refused.
     let same = world.call(Method::PATCH, &path).json(&json!({ "name": "Ada" })).send().await;
     assert_eq!(same.status, StatusCode::OK, "{}", same.text);
+}
+
+#[tokio::test]
+async fn what_no_hour_has_room_for_says_so_and_is_done_in_smaller_steps() {
+    let world = World::new().await;
+    let author = create(&world, AUTHORS, &json!({ "name": "Ada" })).await;
+    let path = path_of(AUTHORS, &author);
+    let mut books = Vec::new();
+    for _ in 0..4 {
+        let book = json!({ "title": "Notes", "author_id": author["id"] });
+        books.push(path_of(BOOKS, &create(&world, BOOKS, &book).await));
+    }
+    let mut plan = Plan::new(Tier::Free);
+    plan.events_per_hour = Some(Limit::AtMost(4));
+    world.esl.set_plan(world.organization, Some(plan)).await.expect("it exists");
+    world.clock.advance(Duration::from_secs(28 * 60));
+    let refused = world.call(Method::DELETE, &path).send().await;
+    assert_eq!(code(&refused, StatusCode::TOO_MANY_REQUESTS), "rate_limited");
+    let detail = "the organization may publish 4 events an hour, which is less than this needs, \
+                  now and later";
+    assert_eq!(refused.body["detail"], detail);
+
+    for book in &books[..2] {
+        let detached = world.call(Method::PATCH, book).json(&json!({ "author_id": null }));
+        assert_eq!(detached.send().await.status, StatusCode::OK);
+    }
+    let refused = world.call(Method::DELETE, &path).send().await;
+    assert_eq!(code(&refused, StatusCode::TOO_MANY_REQUESTS), "rate_limited");
+    let detail = refused.body["detail"].as_str().expect("a text");
+    assert!(detail.contains("has 2 left until"), "{detail}");
+    world.clock.advance(Duration::from_secs(60 * 60));
+    let token = world.token_for("acme-client", world.organization, "entities:write").await;
+    let deleted = world.call(Method::DELETE, &path).token(&token).send().await;
+    assert_eq!(deleted.status, StatusCode::NO_CONTENT, "{}", deleted.text);
 }
 
 #[tokio::test]

@@ -218,7 +218,9 @@ async fn a_small_patch_makes_nothing_huge_or_deep() {
     let path = a_book(&world, &json!({ "a": ["0123456789"] })).await;
     let doubling = json!({"op":"copy","from":"/details/a","path":"/details/a/-"});
     let refused = patch(&world, &path, OPERATIONS, &json!(vec![doubling; 40])).await;
-    assert!(refused.places()[0].ends_with("/from"), "{}", refused.text);
+    let (place, detail) = &refused.faults()[0];
+    assert!(place.ends_with("/from"), "{}", refused.text);
+    assert_eq!(detail, "the copies of a patch have at most 1 MiB altogether");
 
     let nested = (0..60).fold(json!(1), |inner, _| json!({ "a": inner }));
     let deeper = "/a".repeat(59);
