@@ -14,10 +14,7 @@ impl Story {
     /// Tells it from the history, which begins with the oldest event.
     pub(super) fn of(history: &[Value]) -> Self {
         let mut story = Self::default();
-        let request = |event: &Value| event["envelope"]["metadata"]["correlation_id"].clone();
-        for of_one_request in history.chunk_by(|one, next| request(one) == request(next)) {
-            story.apply(of_one_request);
-        }
+        history.iter().for_each(|event| story.apply(&event["envelope"]));
         story
     }
 
@@ -27,28 +24,7 @@ impl Story {
         ids.map(|id| self.shown(id).into()).collect()
     }
 
-    /// What one request has done: an event, or a deletion after those of what has referred to the deleted one.
-    fn apply(&mut self, events: &[Value]) {
-        let (last, before) = events.split_last().expect("a chunk has items");
-        let last = &last["envelope"];
-        // Who is deleted is told as it was before the request.
-        let deleted = (action(last) == "deleted").then(|| self.shown(id(last)));
-        for event in before.iter().map(|event| &event["envelope"]) {
-            self.apply_one(event);
-        }
-        match deleted {
-            Some(shown) => {
-                assert_eq!(last["data"], Value::Object(shown), "{last}");
-                self.0.remove(id(last));
-                let refers =
-                    |one: &Document| one.values().any(|value| *value == last["data"]["id"]);
-                assert!(!self.0.values().any(refers), "somebody still refers to it: {last}");
-            }
-            None => self.apply_one(last),
-        }
-    }
-
-    fn apply_one(&mut self, event: &Value) {
+    fn apply(&mut self, event: &Value) {
         let id = id(event);
         let mut data = event["data"].as_object().expect("an object").clone();
         match action(event) {
@@ -65,6 +41,14 @@ impl Story {
                     stands[name] = change["new"].clone();
                 }
                 stands["updated_at"] = data["updated_at"].clone();
+            }
+            "deleted" => {
+                assert_eq!(event["data"], Value::Object(self.shown(id)), "it is told as it is");
+                self.0.remove(id).expect("it was there just now");
+                let refers =
+                    |one: &Document| one.values().any(|value| *value == event["data"]["id"]);
+                assert!(!self.0.values().any(refers), "somebody still refers to it: {event}");
+                return;
             }
             other => panic!("{other} is not expected here: {event}"),
         }
