@@ -287,18 +287,11 @@ impl From<PublishError> for Problem {
             }
             PublishError::OverLimit { limit, usage, .. } => {
                 let left = limit.get().map_or(0, |limit| limit.saturating_sub(usage.events));
-                let detail = match usage.events {
-                    // No hour has more.
-                    0 => format!(
-                        "the organization may publish {limit} events an hour, which is less than \
-                         this needs, now and later"
-                    ),
-                    _ => format!(
-                        "the organization may publish {limit} events an hour, and has {left} left \
-                         until {}",
-                        usage.hour.end()
-                    ),
-                };
+                let detail = format!(
+                    "the organization may publish {limit} events an hour, and has {left} left \
+                     until {}",
+                    usage.hour.end()
+                );
                 Self::new(Code::RateLimited, detail)
             }
             PublishError::Maintenance(error) => Self::new(Code::Invalid, error.to_string()),

@@ -307,8 +307,8 @@ async fn what_no_hour_has_room_for_says_so_and_is_done_in_smaller_steps() {
     world.clock.advance(Duration::from_secs(28 * 60));
     let refused = world.call(Method::DELETE, &path).send().await;
     assert_eq!(code(&refused, StatusCode::TOO_MANY_REQUESTS), "rate_limited");
-    let detail = "the organization may publish 4 events an hour, which is less than this needs, \
-                  now and later";
+    let detail = "these are 5 events, and the organization may publish 4 in an hour: no hour has \
+                  room for them at once";
     assert_eq!(refused.body["detail"], detail);
 
     for book in &books[..2] {

@@ -206,7 +206,7 @@ async fn what_is_no_patch_or_leaves_no_entity_is_refused_by_its_place() {
     }
     assert_eq!(
         patch(&world, &path, MERGE, &json!({ "id": "x", "title": 7 })).await.places(),
-        ["/id"]
+        ["/id", "/title"]
     );
     assert_eq!(patch(&world, &path, MERGE, &json!({ "title": null })).await.places(), ["/title"]);
     assert_eq!(events(&world).await.len(), 1);
