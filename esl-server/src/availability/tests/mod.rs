@@ -68,12 +68,12 @@ impl World {
             written.clone_from(status);
             Ok::<_, EntityError>(())
         };
-        Ok(shown(users.put(ACME, &id(user), put).await?))
+        Ok(shown(&users.put(ACME, &id(user), put).await?))
     }
 
     async fn create(&self, kind: &str, document: Value) -> Result<Document, EntityError> {
         let entities = self.esl().entities(kind).unwrap();
-        Ok(shown(entities.create(ACME, document).await?))
+        Ok(shown(&entities.create(ACME, document).await?))
     }
 
     async fn patch(&self, kind: &str, of: &str, changes: Value) -> Result<Document, EntityError> {
@@ -82,7 +82,7 @@ impl World {
             document.extend(changes.as_object().unwrap().clone());
             Ok::<_, EntityError>(())
         };
-        Ok(shown(entities.update(ACME, &id(of), patch).await?))
+        Ok(shown(&entities.update(ACME, &id(of), patch).await?))
     }
 
     async fn delete(&self, kind: &str, of: &str) -> Result<(), EntityError> {
@@ -130,7 +130,7 @@ impl World {
     }
 }
 
-fn shown(written: Written) -> Document {
+fn shown(written: &Written) -> Document {
     (**written.shown.representation).clone()
 }
 
