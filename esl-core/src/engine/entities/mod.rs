@@ -2,6 +2,7 @@
 
 mod due;
 mod recent;
+mod steps;
 mod transaction;
 
 use std::{

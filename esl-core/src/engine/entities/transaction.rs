@@ -11,13 +11,12 @@ use super::{
         publish::{self, Counts, Declined, Manner},
     },
     Shown,
+    steps::{self, Read, Write},
 };
 use crate::{
     Document, Entity, EntityError, EntityId, EntityKey, EntityKind, EventType, Fault, KindName,
     NewEvent, OnDelete, OrganizationId, Origin, Representation, Said, Timestamp, changes,
-    storage::{
-        EntityAction, EntityQuery, EntityStep, EntityWrite, Expected, PutEntity, References, Unit,
-    },
+    storage::{EntityAction, EntityQuery, EntityStep, EntityWrite, References, Unit},
 };
 
 /// Reads and writes of an organization's entities that hold together: all that was read still stands when
@@ -50,26 +49,6 @@ pub struct Transaction<'a> {
     /// What is written, in order.
     writes: Vec<Write>,
     said: Vec<(EventType, Document)>,
-}
-
-/// What was read, as it stood.
-#[derive(Debug)]
-struct Read {
-    entity: Option<Arc<Entity>>,
-    /// Whether those who refer to it were read, too.
-    with_references: bool,
-}
-
-/// An entity that is written.
-#[derive(Debug)]
-struct Write {
-    kind: Arc<EntityKind>,
-    key: EntityKey,
-    before: Option<Arc<Entity>>,
-    /// `None` if it is deleted.
-    after: Option<Arc<Entity>>,
-    /// What is shown of it now, or was before it was deleted, where that was asked for.
-    shown: Option<Arc<Representation>>,
 }
 
 /// What a committed transaction has come to.
@@ -278,7 +257,7 @@ impl<'a> Transaction<'a> {
     /// A dropped call may or may not have committed.
     pub async fn commit(mut self) -> Result<Outcome, EntityError> {
         let events = if self.driver.is_enabled { self.events().await? } else { Vec::new() };
-        let write = Arc::new(self.steps());
+        let write = Arc::new(steps::of(self.organization, &self.reads, &self.writes));
         if write.steps.is_empty() && events.is_empty() {
             return Ok(Outcome::default());
         }
@@ -526,90 +505,6 @@ impl<'a> Transaction<'a> {
         let mut event = NewEvent::from_raw(self.organization, event_type, data);
         event.origin.clone_from(&self.origin);
         event
-    }
-
-    /// What storage is asked for.
-    fn steps(&self) -> EntityWrite {
-        let mut steps = Vec::new();
-        let mut references: BTreeMap<EntityKey, i32> = BTreeMap::new();
-        for write in &self.writes {
-            write.count_references(&mut references);
-            let action = match &write.after {
-                Some(after) => EntityAction::Put(write.put(after)),
-                None if write.before.is_some() => EntityAction::Delete,
-                // It came and went.
-                None => EntityAction::Check,
-            };
-            steps.push(EntityStep {
-                key: write.key.clone(),
-                expected: self.expected(write),
-                action,
-            });
-        }
-        let written = |key: &EntityKey| self.writes.iter().find(|write| write.key == *key);
-        for (key, by) in references {
-            let expected = match written(&key) {
-                Some(write) if write.after.is_none() => continue,
-                Some(write) => self.expected(write),
-                None => Expected::Present,
-            };
-            steps.push(EntityStep { key, expected, action: EntityAction::Refer(by) });
-        }
-        for (key, read) in self.reads.iter().filter(|(key, _)| written(key).is_none()) {
-            let expected = expected(read.entity.as_deref(), read.with_references);
-            steps.push(EntityStep { key: key.clone(), expected, action: EntityAction::Check });
-        }
-        EntityWrite { organization: self.organization, steps }
-    }
-
-    fn expected(&self, write: &Write) -> Expected {
-        let read = self.reads.get(&write.key);
-        expected(write.before.as_deref(), read.is_some_and(|read| read.with_references))
-    }
-}
-
-fn expected(entity: Option<&Entity>, with_references: bool) -> Expected {
-    match entity {
-        None => Expected::Absent,
-        Some(entity) if with_references => {
-            Expected::Unchanged(entity.revision, entity.references.version)
-        }
-        Some(entity) => Expected::Revision(entity.revision),
-    }
-}
-
-impl Write {
-    fn is_scheduled(&self) -> bool {
-        self.after.as_ref().is_some_and(|after| after.due_at.is_some())
-    }
-
-    fn put(&self, after: &Entity) -> PutEntity {
-        let before = self.before.as_deref();
-        PutEntity {
-            created_at: after.created_at,
-            updated_at: after.updated_at,
-            due_at: after.due_at,
-            document: serde_json::to_vec(&after.document).expect("a document is JSON").into(),
-            unindexed: before.map_or_else(Vec::new, |before| self.kind.index(before, Some(after))),
-            indexed: self.kind.index(after, before),
-        }
-    }
-
-    /// Counts what comes to refer to others by this, what ceases to, and what is written while it does.
-    fn count_references(&self, references: &mut BTreeMap<EntityKey, i32>) {
-        for reference in self.kind.references() {
-            let named = |entity: &Option<Arc<Entity>>| {
-                let id = entity.as_ref()?.reference(&reference.field)?.parse().ok()?;
-                Some(EntityKey::new(reference.to.clone(), id))
-            };
-            let (was, is) = (named(&self.before), named(&self.after));
-            if was == is {
-                is.into_iter().for_each(|key| _ = references.entry(key).or_default());
-                continue;
-            }
-            was.into_iter().for_each(|key| *references.entry(key).or_default() -= 1);
-            is.into_iter().for_each(|key| *references.entry(key).or_default() += 1);
-        }
     }
 }
 
