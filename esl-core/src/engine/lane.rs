@@ -224,14 +224,20 @@ impl Lane {
         let is_wanted = if self.is_strict() {
             // A retry that is due later blocks what has come since.
             let has_more = is_due || (self.is_spilled && self.due_later().is_none());
-            has_more && !self.has_jobs() && self.is_settled()
+            has_more
         } else {
             let is_low = self.window.len() + self.retries.len() <= low;
             // So that however many are due, memory holds a window's worth of them.
             let has_few_retries = self.retries.len() <= low.min(window_max / 4);
             (self.is_spilled && is_low) || (is_due && has_few_retries)
         };
-        is_wanted && self.is_sending() && self.blocked.is_none() && self.claim == Claim::Idle
+        is_wanted && self.may_claim() && self.blocked.is_none() && self.claim == Claim::Idle
+    }
+
+    /// Whether a claim brings nothing that is in hand. A strict lane's goes by what storage says alone,
+    /// and storage does not know what is under way.
+    pub(super) fn may_claim(&self) -> bool {
+        self.is_sending() && (!self.is_strict() || (!self.has_jobs() && self.is_settled()))
     }
 
     /// It has to look in storage, whatever a running claim brings.

@@ -27,7 +27,8 @@ impl Lanes {
             if lane.claim != Claim::Queued {
                 continue;
             }
-            if !lane.is_sending() {
+            if !lane.may_claim() {
+                // It has come to be strict, or not to be sent to, since it asked; it asks again.
                 lane.claim = Claim::Idle;
                 continue;
             }
@@ -199,8 +200,8 @@ const NOT_YET: Duration = Duration::from_millis(20);
 mod tests {
     use super::*;
     use crate::{
-        Algorithm, NewSubscription, OrganizationId, RetryPolicy, SealedEvent, Secret, Subscription,
-        SubscriptionId, Timestamp, WorkerId,
+        Algorithm, NewSubscription, OrganizationId, RetryPolicy, SealedEvent, Secret, SendOrder,
+        Subscription, SubscriptionId, Timestamp, WorkerId,
         engine::{
             headers::HeaderNames,
             lanes::{Bearing, Limits, Owed},
@@ -383,5 +384,23 @@ mod tests {
             Due { seq: Seq::new(1), event: event(10), is_retry: false, attempts: 0, charged: 0 };
         claim(&mut lanes, vec![due], None);
         assert!(lanes.next(NOW.monotonic).is_some());
+    }
+
+    #[test]
+    fn a_lane_that_has_come_to_be_strict_claims_when_what_is_under_way_is_settled() {
+        let (lane, seq) = (LaneId::new(1), Seq::new(1));
+        let mut lanes = one_lane();
+        lanes.owe(seq, &event(10), &[lane]);
+        let send = lanes.next(NOW.monotonic).expect("it is sent");
+        // It asks, and comes to be strict before it is asked for.
+        lanes.wake(lane);
+        let mut strict = Arc::into_inner(target(1)).expect("nobody else has it");
+        strict.subscription.options.order = SendOrder::Strict;
+        lanes.taken(Arc::new(strict), LaneState::default(), NOW);
+        assert!(lanes.errands(8).wants.is_empty());
+        lanes.finished(&send, Bearing::Well, NOW);
+        assert!(lanes.errands(8).wants.is_empty());
+        lanes.settled(&send.worker, (lane, seq, send.job.hold), None, NOW);
+        assert!(claim(&mut lanes, Vec::new(), None).in_order);
     }
 }
