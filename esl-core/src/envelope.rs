@@ -318,7 +318,7 @@ pub struct Envelope {
     pub changes: Option<Box<RawValue>>,
     /// Where it came from.
     #[serde(default)]
-    pub metadata: Option<Box<RawValue>>,
+    pub metadata: Metadata,
 }
 
 #[cfg(test)]

@@ -1,7 +1,11 @@
 //! An event before it is sealed.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, MapAccess, Visitor},
+};
 use serde_json::value::RawValue;
 
 use crate::{EventId, EventType, OrganizationId};
@@ -119,6 +123,43 @@ pub struct Metadata {
 impl Metadata {
     /// All of it together, names included, may have so many bytes.
     pub const BYTES_MAX: usize = 8 * 1024;
+}
+
+/// As it stands in an envelope.
+impl<'de> Deserialize<'de> for Metadata {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+
+        impl<'de> Visitor<'de> for Members {
+            type Value = Metadata;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Metadata, A::Error> {
+                let mut metadata = Metadata::default();
+                while let Some(name) = map.next_key::<String>()? {
+                    let named = match name.as_str() {
+                        "correlation_id" => &mut metadata.correlation_id,
+                        "triggered_by" => &mut metadata.triggered_by,
+                        "source" => &mut metadata.source,
+                        _ => {
+                            metadata.other.push((name, map.next_value()?));
+                            continue;
+                        }
+                    };
+                    if named.is_some() {
+                        return Err(A::Error::custom(format!("`{name}` stands there twice")));
+                    }
+                    *named = map.next_value()?;
+                }
+                Ok(metadata)
+            }
+        }
+
+        deserializer.deserialize_map(Members)
+    }
 }
 
 /// What the door through which events come knows of them: for each named member of [`Metadata`], what

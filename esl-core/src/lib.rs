@@ -6,6 +6,7 @@ mod event;
 mod event_type;
 mod grant;
 mod id;
+mod receiver;
 mod signing;
 mod tenancy;
 mod tier;
@@ -69,13 +70,16 @@ pub use id::{
     DeliveryId, EventId, IdError, InstallationId, LaneId, OrganizationId, ReplayId, RequestId, Seq,
     SubscriptionId, WorkerId,
 };
+pub use receiver::{
+    Begun, Change, Changes, Event, EventError, MemorySeen, Seen, SeenError, payload,
+};
 pub use signing::{Algorithm, Secret, SecretError, Signer};
 pub use tenancy::{Client, Digest, Organization, Scope, Scopes, Token, TokenKind, UnknownScope};
 pub use tier::{
     Allowance, Crossed, Hour, Limit, NoLimit, Plan, Threshold, Tier, Tiers, UnknownTier, Usage,
 };
 pub use time::{Timestamp, TimestampError};
-pub use verify::{Verifier, VerifyError};
+pub use verify::{Scheme, Verified, Verifier, VerifyError};
 
 #[cfg(feature = "engine")]
 pub use self::{

@@ -48,15 +48,38 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct Verifier {
-    scheme: Scheme,
+    demand: Demand,
     standard: Vec<Hmac<Sha256>>,
     tolerance: Duration,
 }
 
 #[derive(Clone)]
-enum Scheme {
+enum Demand {
     Standard,
     Sapien { keys: Vec<Keyed>, signature: String, next: String },
+}
+
+/// How a genuine request was signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Verified {
+    /// The scheme that was demanded.
+    pub scheme: Scheme,
+    /// Which of the verifier's secrets it was signed with; the first is 0. While a secret is rotated,
+    /// this tells when the old one is no longer needed.
+    pub secret: usize,
+    /// When it was signed, to the second; `None` if nothing that was signed says so.
+    pub signed_at: Option<Timestamp>,
+}
+
+/// A way of signing; every delivery is signed in both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Scheme {
+    /// [Standard Webhooks](https://www.standardwebhooks.com): `webhook-signature`.
+    Standard,
+    /// The documented header: `X-Sapien-Signature`.
+    Sapien,
 }
 
 /// Why a request is not taken for genuine: what failed, never what was expected.
@@ -100,7 +123,7 @@ impl Verifier {
     #[must_use]
     pub fn standard(secrets: impl IntoIterator<Item = Secret>) -> Self {
         let standard = secrets.into_iter().map(|secret| standard_keyed(&secret)).collect();
-        Self { scheme: Scheme::Standard, standard, tolerance: Self::TOLERANCE }
+        Self { demand: Demand::Standard, standard, tolerance: Self::TOLERANCE }
     }
 
     /// Demands the documented header `X-Sapien-Signature`: the lowercase hex HMAC of the body.
@@ -118,19 +141,19 @@ impl Verifier {
             keys.push(Keyed::new(algorithm, secret.expose().as_bytes()));
             standard.push(standard_keyed(&secret));
         }
-        let scheme = Scheme::Sapien {
+        let demand = Demand::Sapien {
             keys,
             signature: "x-sapien-signature".to_owned(),
             next: "x-sapien-signature-next".to_owned(),
         };
-        Self { scheme, standard, tolerance: Self::TOLERANCE }
+        Self { demand, standard, tolerance: Self::TOLERANCE }
     }
 
     /// Looks for `<prefix>-signature` instead of `x-sapien-signature`, for a sender whose headers
     /// begin differently.
     #[must_use]
     pub fn with_prefix(mut self, prefix: &str) -> Self {
-        if let Scheme::Sapien { signature, next, .. } = &mut self.scheme {
+        if let Demand::Sapien { signature, next, .. } = &mut self.demand {
             let prefix = prefix.to_ascii_lowercase();
             *signature = format!("{prefix}-signature");
             *next = format!("{prefix}-signature-next");
@@ -155,13 +178,18 @@ impl Verifier {
         header: impl Fn(&str) -> Option<&'h str>,
         body: &[u8],
         now: Timestamp,
-    ) -> Result<(), VerifyError> {
-        match &self.scheme {
-            Scheme::Standard => self.verify_standard(&header, body, now),
-            Scheme::Sapien { keys, signature, next } => {
-                verify_sapien(keys, signature, next, &header, body)?;
+    ) -> Result<Verified, VerifyError> {
+        match &self.demand {
+            Demand::Standard => self.verify_standard(&header, body, now),
+            Demand::Sapien { keys, signature, next } => {
+                let secret = verify_sapien(keys, signature, next, &header, body)?;
                 let has_standard = [ID, TIMESTAMP, SIGNATURE].iter().any(|n| header(n).is_some());
-                if has_standard { self.verify_standard(&header, body, now) } else { Ok(()) }
+                let signed_at = if has_standard {
+                    self.verify_standard(&header, body, now)?.signed_at
+                } else {
+                    None
+                };
+                Ok(Verified { scheme: Scheme::Sapien, secret, signed_at })
             }
         }
     }
@@ -174,7 +202,7 @@ impl Verifier {
         &self,
         header: impl Fn(&str) -> Option<&'h str>,
         body: &[u8],
-    ) -> Result<(), VerifyError> {
+    ) -> Result<Verified, VerifyError> {
         self.verify(header, body, DateTime::<Utc>::from(SystemTime::now()).into())
     }
 
@@ -183,7 +211,7 @@ impl Verifier {
         header: &impl Fn(&str) -> Option<&'h str>,
         body: &[u8],
         now: Timestamp,
-    ) -> Result<(), VerifyError> {
+    ) -> Result<Verified, VerifyError> {
         let id = required(header, ID)?;
         let seconds = required(header, TIMESTAMP)?;
         let signatures = required(header, SIGNATURE)?;
@@ -192,20 +220,23 @@ impl Verifier {
         if id.is_empty() || id.contains('.') {
             return Err(malformed(ID));
         }
-        self.check_time(parse_seconds(seconds).ok_or_else(|| malformed(TIMESTAMP))?, now)?;
+        let signed_at = parse_seconds(seconds).ok_or_else(|| malformed(TIMESTAMP))?;
+        self.check_time(signed_at, now)?;
 
         let candidates: Vec<[u8; 32]> = signatures.split(' ').filter_map(parse_v1).collect();
         if candidates.is_empty() {
             return Err(malformed(SIGNATURE));
         }
         let message = standard_message(id, seconds, body);
-        let is_genuine = self.standard.iter().any(|key| {
+        let secret = self.standard.iter().position(|key| {
             let mut mac = key.clone();
             message.iter().for_each(|part| mac.update(part));
             let tag = mac.finalize().into_bytes();
             candidates.iter().any(|candidate| tag.as_slice().ct_eq(candidate).into())
         });
-        if is_genuine { Ok(()) } else { Err(mismatch(SIGNATURE)) }
+        let secret = secret.ok_or_else(|| mismatch(SIGNATURE))?;
+        let signed_at = Some(Timestamp::from_millis(signed_at * 1000));
+        Ok(Verified { scheme: Scheme::Standard, secret, signed_at })
     }
 
     fn check_time(&self, seconds: i64, now: Timestamp) -> Result<(), VerifyError> {
@@ -226,18 +257,15 @@ fn verify_sapien<'h>(
     next: &str,
     header: &impl Fn(&str) -> Option<&'h str>,
     body: &[u8],
-) -> Result<(), VerifyError> {
+) -> Result<usize, VerifyError> {
+    let secret_of = |tag: &[u8]| keys.iter().position(|key| key.verify(body, tag));
     let current = parse_hex(required(header, signature)?).ok_or_else(|| malformed(signature))?;
-    if keys.iter().any(|key| key.verify(body, &current)) {
-        return Ok(());
+    if let Some(secret) = secret_of(&current) {
+        return Ok(secret);
     }
     let Some(value) = header(next) else { return Err(mismatch(signature)) };
     let upcoming = parse_hex(value).ok_or_else(|| malformed(next))?;
-    if keys.iter().any(|key| key.verify(body, &upcoming)) {
-        Ok(())
-    } else {
-        Err(mismatch(signature))
-    }
+    secret_of(&upcoming).ok_or_else(|| mismatch(signature))
 }
 
 fn required<'h>(
@@ -274,11 +302,20 @@ fn parse_hex(text: &str) -> Option<Vec<u8>> {
     if is_lower { hex::decode(text).ok().filter(|tag| !tag.is_empty()) } else { None }
 }
 
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Standard => "standard",
+            Self::Sapien => "sapien",
+        })
+    }
+}
+
 impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = match self.scheme {
-            Scheme::Standard => "standard",
-            Scheme::Sapien { .. } => "sapien",
+        let scheme = match self.demand {
+            Demand::Standard => Scheme::Standard,
+            Demand::Sapien { .. } => Scheme::Sapien,
         };
         f.debug_struct("Verifier")
             .field("scheme", &scheme)
@@ -346,7 +383,7 @@ mod tests {
             seconds: i64,
         ) -> Result<(), VerifyError> {
             let now = Timestamp::from_millis((SENT_AT + seconds) * 1000);
-            verifier.verify(|name| self.0.get(name).map(String::as_str), body, now)
+            verifier.verify(|name| self.0.get(name).map(String::as_str), body, now).map(drop)
         }
     }
 
@@ -384,7 +421,9 @@ mod tests {
         };
         let now = Timestamp::from_millis(1_614_265_330_000);
         let body = br#"{"test": 2432232314}"#;
-        assert_eq!(standard(&[WHSEC]).verify(headers, body, now), Ok(()));
+        let verified = standard(&[PLAIN, WHSEC]).verify(headers, body, now);
+        let signed_at = Some(now);
+        assert_eq!(verified, Ok(Verified { scheme: Scheme::Standard, secret: 1, signed_at }));
     }
 
     #[test]

@@ -3,9 +3,16 @@
 //! - Feature `transport`: [`HttpTransport`] carries signed events to their receivers.
 //! - Feature `api`: [`api::router`] is the documented API, to be served or mounted.
 //! - Feature `entities`: with it, routes for the entities of each kind that the engine knows.
+//! - Feature `receiver`: [`receiver`] verifies, reads and takes once what was delivered; with feature
+//!   `fetch`, also what was too large to be sent.
+//! - Feature `client`: [`client`] speaks the API from the other side.
 
 #[cfg(feature = "api")]
 pub mod api;
+#[cfg(feature = "client")]
+pub mod client;
+#[cfg(feature = "receiver")]
+pub mod receiver;
 #[cfg(feature = "transport")]
 mod transport;
 

@@ -223,8 +223,7 @@ impl Lane {
         let is_due = self.due == Some(Monotonic::ZERO);
         let is_wanted = if self.is_strict() {
             // A retry that is due later blocks what has come since.
-            let has_more = is_due || (self.is_spilled && self.due_later().is_none());
-            has_more
+            is_due || (self.is_spilled && self.due_later().is_none())
         } else {
             let is_low = self.window.len() + self.retries.len() <= low;
             // So that however many are due, memory holds a window's worth of them.

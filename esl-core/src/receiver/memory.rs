@@ -1,0 +1,82 @@
+//! What was seen, in memory.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    num::NonZeroUsize,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+
+use super::{Begun, Seen, SeenError};
+use crate::EventId;
+
+/// Remembers, until the process ends, the last events that were taken; of more than it has room for, the
+/// first is forgotten.
+#[derive(Debug)]
+pub struct MemorySeen {
+    events_max: NonZeroUsize,
+    events: Mutex<Events>,
+}
+
+#[derive(Debug, Default)]
+struct Events {
+    under_way: HashSet<EventId>,
+    done: HashSet<EventId>,
+    /// In the order in which they were taken.
+    order: VecDeque<EventId>,
+}
+
+impl MemorySeen {
+    /// Remembers 100 000 events, in some 6 MB.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_room_for(NonZeroUsize::new(100_000).expect("it is not zero"))
+    }
+
+    /// Remembers so many events.
+    #[must_use]
+    pub fn with_room_for(events_max: NonZeroUsize) -> Self {
+        Self { events_max, events: Mutex::default() }
+    }
+
+    fn events(&self) -> MutexGuard<'_, Events> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for MemorySeen {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[async_trait]
+impl Seen for MemorySeen {
+    async fn begin(&self, event: EventId) -> Result<Begun, SeenError> {
+        let mut events = self.events();
+        if events.done.contains(&event) {
+            return Ok(Begun::Before);
+        }
+        Ok(if events.under_way.insert(event) { Begun::Now } else { Begun::UnderWay })
+    }
+
+    async fn done(&self, event: EventId) -> Result<(), SeenError> {
+        let mut events = self.events();
+        events.under_way.remove(&event);
+        if events.done.insert(event) {
+            events.order.push_back(event);
+        }
+        if events.order.len() > self.events_max.get()
+            && let Some(first) = events.order.pop_front()
+        {
+            events.done.remove(&first);
+        }
+        Ok(())
+    }
+
+    async fn failed(&self, event: EventId) -> Result<(), SeenError> {
+        self.events().under_way.remove(&event);
+        Ok(())
+    }
+}

@@ -1,0 +1,11 @@
+//! What a receiver does with a delivery whose signature was verified: reads the event that it brings, and
+//! takes it once.
+
+mod event;
+mod memory;
+pub mod payload;
+mod seen;
+
+pub use event::{Change, Changes, Event, EventError};
+pub use memory::MemorySeen;
+pub use seen::{Begun, Seen, SeenError};

@@ -1,0 +1,65 @@
+//! Taking an event once, however often it arrives.
+
+use std::{error::Error, fmt};
+
+use async_trait::async_trait;
+
+use crate::EventId;
+
+/// What a receiver remembers of the events that it has taken.
+///
+/// ESL delivers at least once: an answer that is lost on its way brings the event again. Whoever handles
+/// an event says [`begin`](Self::begin) before, and then [`done`](Self::done) or
+/// [`failed`](Self::failed):
+///
+/// - An event that is done is not begun again, for as long as it is remembered.
+/// - One that has failed is.
+/// - Of two that are begun at the same time through one `Seen`, one is.
+/// - What was under way when the process died is begun again: nobody knows how far it has come. Where that
+///   must not be, the handler notes the event in its own transaction instead (`esl_sqlite::take_in`).
+///
+/// # Cancellation
+/// A dropped `begin` may leave the event under way, as nobody would end it: let it run to its end.
+#[async_trait]
+pub trait Seen: fmt::Debug + Send + Sync {
+    /// Begins to handle an event, if it is to be handled.
+    async fn begin(&self, event: EventId) -> Result<Begun, SeenError>;
+
+    /// An event that was begun was handled. On return it is remembered, as durably as whatever
+    /// implements this promises. Whether or not that has worked, it is not under way any more.
+    async fn done(&self, event: EventId) -> Result<(), SeenError>;
+
+    /// An event that was begun was not handled.
+    async fn failed(&self, event: EventId) -> Result<(), SeenError>;
+}
+
+/// Whether an event is to be handled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begun {
+    /// It is, now and by whoever has asked.
+    Now,
+    /// Somebody is at it.
+    UnderWay,
+    /// It was handled before.
+    Before,
+}
+
+/// It could not be read or written what was seen.
+#[derive(Debug, thiserror::Error)]
+#[error("what was seen of events could not be {operation}")]
+pub struct SeenError {
+    operation: &'static str,
+    source: Box<dyn Error + Send + Sync>,
+}
+
+impl SeenError {
+    /// Reading failed.
+    pub fn reading(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { operation: "read", source: source.into() }
+    }
+
+    /// Writing failed.
+    pub fn writing(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { operation: "written", source: source.into() }
+    }
+}

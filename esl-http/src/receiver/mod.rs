@@ -1,0 +1,1 @@
+//! What a receiver does with a delivery.
