@@ -25,7 +25,8 @@ pub trait Fetch: fmt::Debug + Send + Sync {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FetchError {
-    /// The link has expired. A delivery that ESL sends again has a new one.
+    /// The link has expired, or ESL does not take it for its own. Each time that a delivery is sent,
+    /// its link is good for 12 h at least.
     #[error("the link to the data has expired")]
     Expired,
     /// There is more of it than is taken; nothing was asked for.

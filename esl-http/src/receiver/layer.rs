@@ -23,9 +23,9 @@ use super::{Fetch, once};
 
 /// Lets deliveries through that are genuine, and with a [`Seen`] each event once.
 ///
-/// It is a tower layer: for [`Router::layer`](https://docs.rs/axum) of axum, where it stands before
-/// the routes that were added so far, and around any service that takes a `Request<Full<Bytes>>`.
-/// That service gets the request with the same bytes as its body, and in its extensions what they
+/// It is a tower layer: for axum, where `Router::layer` puts it before all routes that were added so
+/// far, and `post(handler).layer(…)` before one, and around any service that takes a
+/// `Request<Full<Bytes>>`. That service gets the request with the same bytes as its body, and in its extensions what they
 /// say: [`Received`](super::Received).
 ///
 /// # Taking an event once

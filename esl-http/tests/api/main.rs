@@ -10,6 +10,7 @@ mod errors;
 mod event_types;
 mod events;
 mod faulty;
+mod fetched;
 mod framing;
 mod health;
 mod hostile_json;

@@ -1,4 +1,4 @@
-//! Around services that are not axum's.
+//! What it stands around: a route of axum, and services that are not axum's.
 
 use std::{
     convert::Infallible,
@@ -7,6 +7,11 @@ use std::{
     task::{Context, Poll},
 };
 
+use axum::{
+    Router,
+    body::Body,
+    routing::{get, post},
+};
 use bytes::Bytes;
 use esl_core::MemorySeen;
 use esl_http::receiver::{Received, Receiver};
@@ -14,7 +19,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use tower::{Layer as _, Service, ServiceExt, service_fn};
 
-use crate::delivery::{EVENT, headers, number, verifier};
+use crate::delivery::{EVENT, headers, number, send, signed, verifier, with_headers};
 
 fn request(body: &str) -> Request<Full<Bytes>> {
     let mut request = Request::post("/").body(Full::from(body.to_owned())).unwrap();
@@ -42,6 +47,17 @@ async fn the_service_gets_the_same_bytes_and_what_they_say() {
         let answer = receiver.layer(echo).oneshot(request(&body)).await.unwrap();
         assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), body);
     }
+}
+
+#[tokio::test]
+async fn it_stands_before_the_route_that_it_is_given_to_alone() {
+    let receive = post(|| async { "received" }).layer(Receiver::new(verifier()));
+    let router = Router::new().route("/", receive).route("/health", get(|| async { "healthy" }));
+    let health = Request::get("/health").body(Body::empty()).unwrap();
+    assert_eq!(send(&router, health).await, (StatusCode::OK, "healthy".to_owned()));
+    assert_eq!(send(&router, signed(number(EVENT))).await.1, "received");
+    let unsigned = with_headers(headers(b"other"), number(EVENT));
+    assert_eq!(send(&router, unsigned).await.0, StatusCode::UNAUTHORIZED);
 }
 
 #[tokio::test]
