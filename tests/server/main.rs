@@ -27,3 +27,4 @@ mod start;
 mod support;
 mod switched_off;
 mod tenancy;
+mod verify;
