@@ -105,6 +105,7 @@ mod export;
 mod exported_rows;
 mod fan_out;
 mod feed;
+mod file;
 mod foreign;
 mod health;
 mod intake;
