@@ -21,6 +21,8 @@ check -p esl --no-default-features --features amqp
 check -p esl --no-default-features --features entities
 check -p esl --no-default-features --features entities,http
 check -p esl-sqlite
+check -p esl-sqlite --no-default-features --features seen
+check -p esl-sqlite --no-default-features --features storage
 check -p esl-postgres
 check -p esl-server
 check -p esl-server --no-default-features
@@ -45,6 +47,7 @@ forbid "a receiver's core" "tokio|hyper|axum|reqwest|$databases" -p esl-core --n
 forbid "a receiver's esl" "tokio|hyper|axum|reqwest|$databases" -p esl --no-default-features
 forbid "core" "esl-amqp|esl-sqlite|esl-postgres|esl-http|esl-server|hyper|axum|$databases" -p esl-core --all-features
 forbid "esl-sqlite" "esl-http|esl-server|hyper|axum" -p esl-sqlite
+forbid "what is seen, in esl-sqlite" "tokio-util|tracing|url|chacha20poly1305|esl-http|hyper|axum" -p esl-sqlite --no-default-features --features seen
 forbid "esl-postgres" "esl-sqlite|esl-http|esl-server|hyper|axum|libsqlite3-sys|openssl-sys|ring" -p esl-postgres
 forbid "esl-amqp" "esl-sqlite|esl-http|esl-server|hyper|axum|$databases" -p esl-amqp --all-features
 forbid "esl-http" "esl-sqlite|esl-server|$databases" -p esl-http --all-features

@@ -66,6 +66,7 @@ impl Patience {
     }
 
     /// Does something on the connection for which it waits for nobody.
+    #[cfg(feature = "storage")]
     pub(crate) fn without<T>(&self, work: impl FnOnce() -> T) -> T {
         self.is_suspended.store(true, Ordering::Relaxed);
         let done = work();
