@@ -188,7 +188,9 @@ mod tests {
         taken::create(&connection).unwrap();
         let mut work = Work { connection, under_way: HashSet::new() };
         let key: Key = (Arc::from(""), EventId::from_bytes([1; 16]));
-        work.begin(key.clone(), oneshot::channel().0);
+        let (caller, answer) = oneshot::channel();
+        drop(answer);
+        work.begin(key.clone(), caller);
         assert!(work.under_way.is_empty());
         let (caller, mut answer) = oneshot::channel();
         work.begin(key.clone(), caller);

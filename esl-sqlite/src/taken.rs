@@ -132,10 +132,10 @@ mod tests {
     fn no_statement_does_more_the_more_was_taken() {
         let connection = Connection::open_in_memory().unwrap();
         create(&connection).unwrap();
-        let key = "SEARCH esl_seen USING PRIMARY KEY (scope=? AND event=?)";
+        let key = "SEARCH main.esl_seen USING PRIMARY KEY (scope=? AND event=?)";
         assert_plan(&connection, IS_TAKEN, &[key]);
         let oldest =
-            "SEARCH esl_seen USING COVERING INDEX esl_seen_by_age (scope=? AND taken_at<?)";
+            "SEARCH main.esl_seen USING COVERING INDEX esl_seen_by_age (scope=? AND taken_at<?)";
         assert_plan(&connection, FORGET, &[key, "LIST SUBQUERY", oldest]);
     }
 }
