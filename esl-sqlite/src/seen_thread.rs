@@ -183,6 +183,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_commit_is_durable_and_storage_alone_checkpoints_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("seen.db");
+        let settings = || {
+            let connection = open(&file).unwrap();
+            ["journal_mode", "synchronous", "wal_autocheckpoint"].map(|name| {
+                let value = connection.pragma_query_value(None, name, |row| {
+                    row.get(0).map(|value: rusqlite::types::Value| format!("{value:?}"))
+                });
+                value.unwrap()
+            })
+        };
+        assert_eq!(settings(), [r#"Text("wal")"#, "Integer(2)", "Integer(1000)"]);
+        let storage = "CREATE TABLE esl_migrations (version INTEGER)";
+        open(&file).unwrap().execute_batch(storage).unwrap();
+        assert_eq!(settings(), [r#"Text("wal")"#, "Integer(2)", "Integer(0)"]);
+    }
+
+    #[test]
     fn what_is_begun_for_a_caller_that_is_gone_is_not_under_way() {
         let connection = Connection::open_in_memory().unwrap();
         taken::create(&connection).unwrap();
