@@ -50,6 +50,8 @@
 mod admit;
 mod extract;
 mod fetch;
+#[cfg(feature = "fetch")]
+mod fetcher;
 mod layer;
 mod once;
 
@@ -58,6 +60,8 @@ pub use esl_core::{
     Seen, SeenError, Verified, Verifier, VerifyError, payload,
 };
 
+#[cfg(feature = "fetch")]
+pub use self::fetcher::{DataStream, Fetcher, FetcherBuilder};
 pub use self::{
     extract::{Received, SignedEvent, SignedEventRejection},
     fetch::{Fetch, FetchError},

@@ -3,6 +3,7 @@
 
 mod data;
 mod delivery;
+mod fetch;
 mod once;
 mod refusals;
 mod service;
