@@ -11,6 +11,8 @@
 pub mod api;
 #[cfg(feature = "client")]
 pub mod client;
+#[cfg(any(feature = "api", feature = "receiver"))]
+mod media_type;
 #[cfg(feature = "receiver")]
 pub mod receiver;
 #[cfg(feature = "transport")]
