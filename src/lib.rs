@@ -55,12 +55,17 @@ pub use esl_amqp as amqp;
 #[cfg(feature = "blob")]
 pub use esl_blob as blob;
 pub use esl_core::*;
+#[cfg(feature = "http")]
+pub use esl_http::api;
 #[cfg(feature = "client")]
 pub use esl_http::client;
 #[cfg(feature = "receiver")]
 pub use esl_http::receiver;
-#[cfg(feature = "http")]
-pub use esl_http::{HttpTransport, api};
+#[cfg(any(feature = "fetch", feature = "http"))]
+pub use esl_http::{
+    HttpTransport, HttpTransportBuilder, HttpTransportError, Proxy, ProxyError, Resolver,
+    SystemResolver,
+};
 #[cfg(feature = "sqlite")]
 pub use esl_sqlite::{self as sqlite, SqliteStorage};
 

@@ -61,6 +61,9 @@ pub use esl_core::{
 };
 
 #[cfg(feature = "fetch")]
+pub use esl_core::{CallbackAllowList, CallbackPolicy};
+
+#[cfg(feature = "fetch")]
 pub use self::fetcher::{DataStream, Fetcher, FetcherBuilder};
 pub use self::{
     extract::{Received, SignedEvent, SignedEventRejection},
