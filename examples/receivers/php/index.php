@@ -24,14 +24,16 @@ if ($why !== null) {
     exit($why);
 }
 
+$event = json_decode($body, true, 512, JSON_THROW_ON_ERROR);
+
 // What was seen stands in a file of its own, since nothing of this process is left for the next request.
 // Where you have a database, a row with a unique key is better: in the transaction that stores the event.
 $folder = getenv('WEBHOOK_SEEN') ?: sys_get_temp_dir() . '/webhooks-seen';
 is_dir($folder) || mkdir($folder, 0700) || is_dir($folder);
-$seen = fopen($folder . '/' . hash('sha256', $headers['webhook-id']), 'c+');
+$seen = fopen($folder . '/' . hash('sha256', $event['id']), 'c+');
 flock($seen, LOCK_EX); // the same event, come twice at once, is accepted once
 if (fgetc($seen) === false) {
-    accept(json_decode($body, true, 512, JSON_THROW_ON_ERROR));
+    accept($event);
     fwrite($seen, '1');
 }
 http_response_code(200);
