@@ -11,20 +11,18 @@ import base64
 import contextlib
 import hmac
 import http.client
-import http.server
 import os
 import pathlib
-import queue
 import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 from real_server import PATIENCE_SECONDS, server
+from recorder import recorder
 
 EXAMPLES = HERE.parent.parent / "examples" / "receivers"
 OLD, NEW = "your-webhook-secret-for-signature-verification", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -100,26 +98,6 @@ class Handler:
         self.process.terminate()
         self.process.wait(PATIENCE_SECONDS)
         self.output.close()
-
-
-def recorder():
-    """A receiver that keeps what it gets: gives its URL and a queue of headers and bodies."""
-    requests = queue.Queue()
-
-    class Recorder(http.server.BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = self.rfile.read(int(self.headers["content-length"]))
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            requests.put((without(headers, "host", "content-length"), body))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, *_):
-            pass
-
-    listener = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Recorder)
-    threading.Thread(target=listener.serve_forever, daemon=True).start()
-    return f"http://127.0.0.1:{listener.server_address[1]}/", requests
 
 
 def changed(headers: dict, body: bytes):

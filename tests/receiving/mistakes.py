@@ -14,7 +14,7 @@ import time
 
 HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent / "examples" / "receivers" / "python")]
-from real_server import server
+from real_server import PATIENCE_SECONDS, server
 from verify import key, refusal
 
 WHSEC = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -38,6 +38,12 @@ def by_sapien(headers, body, secret):
     tag = hmac.new(secret, body, "sha256").hexdigest()
     matches = hmac.compare_digest(tag, headers["x-sapien-signature"])
     return (200, "OK") if matches else (401, "no match")
+
+
+def first_entry_alone(headers, body):
+    first = headers["webhook-signature"].split(" ")[0]
+    names = ("webhook-id", "webhook-timestamp")
+    return verified({**{it: headers[it] for it in names}, "webhook-signature": first}, body)
 
 
 def written_again(body):
@@ -66,7 +72,11 @@ MISTAKES = {
     "whsec-as-written": lambda headers, body: by_sapien(headers, body, WHSEC.encode()),
     "of-another": lambda headers, body: verified(headers, body, [key(OF_ANOTHER)]),
     "capitals": by_capitals,
-    "redirect": lambda headers, body: (301, "moved"),
+    "first-entry-alone": first_entry_alone,
+    "redirect-301": lambda headers, body: (301, "moved"),
+    "redirect-302": lambda headers, body: (302, "moved"),
+    "redirect-307": lambda headers, body: (307, "moved"),
+    "redirect-308": lambda headers, body: (308, "moved"),
     "form-token": lambda headers, body: (419, "page expired"),
     "gone": lambda headers, body: (410, "gone"),
     "not-stored": lambda headers, body: (200, "OK"),
@@ -94,7 +104,7 @@ class Receiver(http.server.BaseHTTPRequestHandler):
             status, text = MISTAKES[mistake](self.headers, body)
         self.send_response(status)
         self.send_header("content-length", str(len(text)))
-        if status == 301:
+        if mistake.startswith("redirect"):
             self.send_header("location", "/none")
         with contextlib.suppress(ConnectionError):  # too late for whoever asked
             self.end_headers()
@@ -105,6 +115,7 @@ class Receiver(http.server.BaseHTTPRequestHandler):
 
 
 def main(binary):
+    http.server.ThreadingHTTPServer.request_queue_size = 1024  # all of them come at once
     listener = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
     listener.daemon_threads = True
     threading.Thread(target=listener.serve_forever, daemon=True).start()
@@ -117,12 +128,12 @@ def main(binary):
 
 
 def show(api, base: str):
-    def subscribe(mistake, retry_schedule=()):
-        options = {"retry_schedule": list(retry_schedule), "timeout_ms": 1000}
+    def subscribe(mistake, **options):
         return api.subscribe(f"{base}/{mistake}", WHSEC, **options)
 
-    subscriptions = {mistake: subscribe(mistake) for mistake in MISTAKES}
-    late, broken_off = subscribe("late", [10]), subscribe("broken-off", [10])
+    subscriptions = {mistake: subscribe(mistake, retry_schedule=[]) for mistake in MISTAKES}
+    late = subscribe("late", retry_schedule=[10], timeout_ms=1000)
+    broken_off = subscribe("broken-off", retry_schedule=[10])
     harmless, beyond_ascii = api.publish(HARMLESS), api.publish(BEYOND_ASCII)
     telling = [api.publish(data) for data in TELLING]
 
@@ -146,8 +157,9 @@ def show(api, base: str):
             is_refused(mistake, event, detail="signed more than 5 minutes from now")
         is_refused("whsec-as-bytes", event)
         is_refused("capitals", event, detail="no such header")
-        is_refused("redirect", event, status=301)
-        is_refused("form-token", event, status=419)
+        for status in (301, 302, 307, 308):
+            is_refused(f"redirect-{status}", event, status=status)
+        is_refused("form-token", event, status=419, detail="page expired")
 
     # Some events pass, which makes these hard to find.
     for event in (harmless, beyond_ascii):
@@ -165,6 +177,22 @@ def show(api, base: str):
     assert (gone["last_status"], gone["last_error"]) == (410, "status"), gone
     switched_off = api.get(f"/api/v1/subscriptions/{subscriptions['gone']}")
     assert (switched_off["active"], switched_off["disabled_reason"]) == (False, "gone")
+
+    # The new secret's signature is the first one, and the receiver does not have that secret yet.
+    is_accepted("first-entry-alone", harmless)
+    for mistake in ("none", "first-entry-alone"):
+        api.post(f"/api/v1/subscriptions/{subscriptions[mistake]}/rotate-secret", "{}")
+    rotated = api.publish(HARMLESS)
+    is_refused("first-entry-alone", rotated, detail=no_match)
+    is_accepted("none", rotated)
+
+    # What was acknowledged and lost comes again when somebody asks for it.
+    not_stored = subscriptions["not-stored"]
+    api.post(f"/api/v1/subscriptions/{not_stored}/replay", '{"state":"delivered"}')
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while any(Receiver.asked.count(("not-stored", event)) < 2 for event in [harmless, *telling]):
+        assert time.monotonic() < deadline, "the replay does not come"
+        time.sleep(0.02)
 
     for subscription, error in ((late, "timeout"), (broken_off, "reset")):
         delivery = api.delivery(subscription, harmless, "delivered")

@@ -264,7 +264,7 @@ def rotation() -> File:
 
     def during(signer):
         headers = signer.headers(old, BODY)
-        headers["webhook-signature"] += " " + signer.standard(new, BODY)
+        headers["webhook-signature"] = f"{signer.standard(new, BODY)} {headers['webhook-signature']}"
         return {**headers, NEXT: signer.sapien(new, BODY)}
 
     def after(signer):

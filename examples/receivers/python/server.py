@@ -21,6 +21,10 @@ def accept(event):
     print("accepted", event["type"], event["id"], flush=True)
 
 
+class Server(http.server.ThreadingHTTPServer):
+    request_queue_size = 128  # with the 5 of the library, a connection among many waits for seconds
+
+
 class Receiver(http.server.BaseHTTPRequestHandler):
     timeout = 10
 
@@ -48,5 +52,4 @@ class Receiver(http.server.BaseHTTPRequestHandler):
         self.wfile.write(text.encode())
 
 
-address = ("127.0.0.1", int(os.environ.get("PORT", "9000")))
-http.server.ThreadingHTTPServer(address, Receiver).serve_forever()
+Server(("127.0.0.1", int(os.environ.get("PORT", "9000"))), Receiver).serve_forever()
