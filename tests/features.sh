@@ -12,6 +12,7 @@ check -p esl-core --no-default-features --features testing
 check -p esl-http --no-default-features --features transport
 check -p esl-http --no-default-features --features api
 check -p esl-http --no-default-features --features entities
+check -p esl-http --no-default-features --features client
 check -p esl --no-default-features
 check -p esl --no-default-features --features engine
 check -p esl --no-default-features --features http
@@ -43,6 +44,7 @@ forbid() {
 databases='rusqlite|libsqlite3-sys|tokio-postgres|sqlx'
 forbid "a receiver's core" "tokio|hyper|axum|reqwest|$databases" -p esl-core --no-default-features
 forbid "a receiver's esl" "tokio|hyper|axum|reqwest|$databases" -p esl --no-default-features
+forbid "a client" "axum|jsonschema|tokio-util|chacha20poly1305|$databases" -p esl-http --no-default-features --features client
 forbid "core" "esl-amqp|esl-sqlite|esl-postgres|esl-http|esl-server|hyper|axum|$databases" -p esl-core --all-features
 forbid "esl-sqlite" "esl-http|esl-server|hyper|axum" -p esl-sqlite
 forbid "esl-postgres" "esl-sqlite|esl-http|esl-server|hyper|axum|libsqlite3-sys|openssl-sys|ring" -p esl-postgres

@@ -11,7 +11,7 @@ use reqwest::{
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
-use super::{ClientError, ClientErrorKind, Inner, retry, tokens::Bearer};
+use super::{ClientError, ClientErrorKind, Inner, retry, tokens::AccessToken};
 
 /// A request that can be sent any number of times.
 pub(super) struct Prepared {
@@ -62,7 +62,7 @@ impl Inner {
     async fn repeat(
         &self,
         request: &Prepared,
-        mut token: Option<Arc<Bearer>>,
+        mut token: Option<Arc<AccessToken>>,
     ) -> Result<Answer, ClientError> {
         let (mut tried, mut is_renewed) = (0, false);
         loop {
@@ -106,7 +106,7 @@ impl Inner {
     pub(super) async fn once(
         &self,
         request: &Prepared,
-        token: Option<&Bearer>,
+        token: Option<&AccessToken>,
     ) -> Result<Answer, ClientError> {
         let failed = |error| ClientError::transport(&request.call, error);
         let mut builder = self

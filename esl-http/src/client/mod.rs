@@ -72,6 +72,7 @@ pub use self::{
         ReceiverState, Rotation, Subscription, SubscriptionDetail, SubscriptionOptions,
         SubscriptionUpdate,
     },
+    tokens::AccessToken,
 };
 
 /// A client of the API. Cheap to clone: clones share their connections and their token.
@@ -139,6 +140,15 @@ impl Client {
     /// ```
     pub fn list<T: DeserializeOwned>(&self, path: &str) -> List<T> {
         List::new(self, path)
+    }
+
+    /// The token that the next request would have: to know early whether the credentials are good, or for
+    /// requests that this client does not make.
+    ///
+    /// # Errors
+    /// [`Unauthorized`](ClientErrorKind::Unauthorized) if the credentials are not good; see [`ClientError`].
+    pub async fn token(&self) -> Result<Arc<AccessToken>, ClientError> {
+        self.0.tokens.current(&self.0).await
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {

@@ -46,20 +46,20 @@ struct Kept {
 }
 
 struct Grant {
-    access: Arc<Bearer>,
+    access: Arc<AccessToken>,
     refresh: Option<Zeroizing<String>>,
     /// When the next one is fetched: a little before this one expires.
     renew_at: Option<Instant>,
 }
 
-/// An access token.
-pub(super) struct Bearer(Zeroizing<String>);
+/// An access token. Its `Debug` shows nothing.
+pub struct AccessToken(Zeroizing<String>);
 
 impl Tokens {
     pub(super) fn new(identity: Identity, scopes: Option<Scopes>) -> Result<Self, ClientError> {
         let mut kept = Kept::default();
         if let Identity::Token(token) = &identity {
-            let access = Arc::new(Bearer(token.clone()));
+            let access = Arc::new(AccessToken(token.clone()));
             access.header().map_err(|_| {
                 ClientError::misuse("making a client", "the token cannot stand in a header")
             })?;
@@ -69,7 +69,7 @@ impl Tokens {
     }
 
     /// A token that is good, as far as is known.
-    pub(super) async fn current(&self, client: &Inner) -> Result<Arc<Bearer>, ClientError> {
+    pub(super) async fn current(&self, client: &Inner) -> Result<Arc<AccessToken>, ClientError> {
         let before = self.fetches.load(Ordering::Acquire);
         let mut kept = self.kept.lock().await;
         match &kept.grant {
@@ -81,9 +81,9 @@ impl Tokens {
     /// Another token than this one, which was refused; `None` where there is nothing to get one by.
     pub(super) async fn instead_of(
         &self,
-        refused: &Arc<Bearer>,
+        refused: &Arc<AccessToken>,
         client: &Inner,
-    ) -> Result<Option<Arc<Bearer>>, ClientError> {
+    ) -> Result<Option<Arc<AccessToken>>, ClientError> {
         let Identity::Client { .. } = &self.identity else { return Ok(None) };
         let before = self.fetches.load(Ordering::Acquire);
         let mut kept = self.kept.lock().await;
@@ -102,7 +102,7 @@ impl Tokens {
         kept: &mut Kept,
         before: u64,
         client: &Inner,
-    ) -> Result<Arc<Bearer>, ClientError> {
+    ) -> Result<Arc<AccessToken>, ClientError> {
         if self.fetches.load(Ordering::Acquire) != before
             && let Some(error) = &kept.failed
         {
@@ -173,7 +173,7 @@ async fn granted(body: Bytes, repeat: Repeat, client: &Inner) -> Result<Grant, C
     let asked_at = Instant::now();
     let answer = client.exchange_open(&prepared).await?.successful()?;
     let given: Given = answer.json()?;
-    let access = Arc::new(Bearer(Zeroizing::new(given.access_token)));
+    let access = Arc::new(AccessToken(Zeroizing::new(given.access_token)));
     access.header()?;
     let renew_at = given.expires_in.map(|seconds| asked_at + good_for(seconds));
     Ok(Grant { access, refresh: given.refresh_token.map(Zeroizing::new), renew_at })
@@ -185,7 +185,13 @@ impl Grant {
     }
 }
 
-impl Bearer {
+impl AccessToken {
+    /// The text, for requests that this client does not make.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
     /// What it says in `Authorization`.
     pub(super) fn header(&self) -> Result<HeaderValue, ClientError> {
         let text = Zeroizing::new(format!("Bearer {}", *self.0));
@@ -223,6 +229,12 @@ struct Given {
 }
 
 const CALL: &str = "POST /oauth/token";
+
+impl fmt::Debug for AccessToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AccessToken(…)")
+    }
+}
 
 impl fmt::Debug for Tokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
