@@ -84,7 +84,7 @@ impl Api {
         if let Some(body) = body {
             call = call.json(body);
         }
-        let answer = call.answer().await.map_err(broken)?;
+        let answer = call.answer().await.map_err(|error| broken(&error))?;
         let body = answer.json().unwrap_or_default();
         Ok((Head { status: answer.status(), headers: answer.headers().clone() }, body))
     }
@@ -160,7 +160,7 @@ impl Api {
 
 /// What is no answer is a connection that broke, or did not come about; anything else is the case's mistake.
 #[track_caller]
-fn broken(error: ClientError) -> Broken {
+fn broken(error: &ClientError) -> Broken {
     assert!(error.is_transient(), "{error}");
     Broken
 }
