@@ -7,5 +7,6 @@ mod publishing;
 mod retries;
 mod scripted;
 mod secrecy;
+mod tls;
 mod tokens;
 mod world;

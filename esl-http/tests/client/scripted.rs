@@ -20,6 +20,7 @@ use tokio::{
     net::TcpListener,
     task::{JoinHandle, JoinSet},
 };
+use tokio_rustls::TlsAcceptor;
 
 /// What the server was asked.
 #[derive(Debug, Clone)]
@@ -75,6 +76,14 @@ impl Server {
     pub(crate) async fn start(
         script: impl Fn(&Asked, usize) -> Say + Send + Sync + 'static,
     ) -> Self {
+        Self::over(None, script).await
+    }
+
+    /// The same over TLS, if there is any.
+    pub(crate) async fn over(
+        acceptor: Option<TlsAcceptor>,
+        script: impl Fn(&Asked, usize) -> Say + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -86,9 +95,18 @@ impl Server {
                 let (kept, script) = (kept.clone(), script.clone());
                 let service =
                     service_fn(move |request| answer(request, kept.clone(), script.clone()));
-                let connection =
-                    http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-                connections.spawn(async move { drop(connection.await) });
+                let Some(acceptor) = acceptor.clone() else {
+                    let served =
+                        http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+                    connections.spawn(async move { drop(served.await) });
+                    continue;
+                };
+                connections.spawn(async move {
+                    let Ok(stream) = acceptor.accept(stream).await else { return };
+                    drop(
+                        http1::Builder::new().serve_connection(TokioIo::new(stream), service).await,
+                    );
+                });
             }
         });
         Self { address, asked, task }
