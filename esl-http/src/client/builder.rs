@@ -101,7 +101,8 @@ impl ClientBuilder {
     ///
     /// # Errors
     /// [`Misuse`](ClientErrorKind::Misuse) if the base is no http or https URL, or has more than a host, a port
-    /// and a path; if a certificate cannot be read; or if the user agent or the token cannot stand in a header.
+    /// and a path; if a certificate cannot be read, or for https there is none, neither here nor in the system;
+    /// or if the user agent or the token cannot stand in a header.
     pub fn build(self) -> Result<Client, ClientError> {
         let base = base(&self.base)?;
         let mut http = reqwest::Client::builder()

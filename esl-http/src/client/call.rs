@@ -97,7 +97,7 @@ impl Call {
         self
     }
 
-    /// Sends it once, whatever comes of it.
+    /// Sends it once, whatever comes of it; but for a token that is refused, which is changed all the same.
     pub const fn once(mut self) -> Self {
         self.is_once = true;
         self

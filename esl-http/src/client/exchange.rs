@@ -219,5 +219,5 @@ impl fmt::Debug for Answer {
     }
 }
 
-/// What an answer may have at most. A page of a hundred of the largest events has less.
+/// What an answer may have at most. A page of events that has more is read with a smaller limit.
 const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;

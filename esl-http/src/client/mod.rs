@@ -49,6 +49,7 @@ mod wire;
 
 use std::{fmt, sync::Arc};
 
+pub use futures_util::Stream;
 pub use reqwest::{Method, StatusCode, header::HeaderMap};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
