@@ -30,6 +30,7 @@ mod entities;
 #[cfg(test)]
 mod event_types;
 mod events;
+mod listen;
 mod logging;
 mod maintenance;
 mod migrate;
@@ -56,6 +57,7 @@ pub fn run() -> ExitCode {
     let command = cli::parse();
     let command = match command {
         Command::ConfigDocs => return answer(output::write(&config::page())),
+        Command::Listen(request) => return answer(listen::run(&request)),
         Command::Verify(request) => return answer(verify::run(&request)),
         command => command,
     };
@@ -131,7 +133,7 @@ fn carry_out(command: Command, config: &Config) -> anyhow::Result<()> {
                 logging::start(config, BESIDE);
                 migrate::run(config, &from, json).await
             }
-            Command::ConfigDocs | Command::Verify(_) => {
+            Command::ConfigDocs | Command::Listen(_) | Command::Verify(_) => {
                 unreachable!("they need no configuration")
             }
         }

@@ -13,6 +13,7 @@ mod faults;
 mod isolation;
 mod kill;
 mod limits;
+mod listen;
 mod maintenance;
 mod network;
 mod oauth;
