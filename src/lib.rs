@@ -37,8 +37,12 @@
 //! - Feature `blob`: [`blob`](https://docs.rs/esl-blob), which keeps large payloads in a folder; its
 //!   own features add object stores.
 //! - Feature `amqp`: [`amqp`](https://docs.rs/esl-amqp), which joins an engine to RabbitMQ.
-//! - Without any feature, the crate is what a receiver needs: [`Verifier`] and [`Envelope`], with
-//!   neither tokio nor a database.
+//! - Feature `receiver` (default): [`receiver`], a layer and an extractor for axum and tower, by
+//!   which a handler gets what is genuine, and each event once; with feature `fetch`, also what was
+//!   too large to be sent.
+//! - Feature `client`: [`client`](https://docs.rs/esl-http), which speaks the API from the other side.
+//! - Without any feature, the crate is what a receiver needs: [`Verifier`] and [`Event`], with neither
+//!   tokio nor a database.
 //!
 //! # What it does not do
 //!
@@ -52,11 +56,20 @@ pub use esl_amqp as amqp;
 pub use esl_blob as blob;
 pub use esl_core::*;
 #[cfg(feature = "http")]
-pub use esl_http::{HttpTransport, api};
+pub use esl_http::api;
+#[cfg(feature = "client")]
+pub use esl_http::client;
+#[cfg(feature = "receiver")]
+pub use esl_http::receiver;
+#[cfg(any(feature = "fetch", feature = "http"))]
+pub use esl_http::{
+    HttpTransport, HttpTransportBuilder, HttpTransportError, Proxy, ProxyError, Resolver,
+    SystemResolver,
+};
 #[cfg(feature = "sqlite")]
 pub use esl_sqlite::{self as sqlite, SqliteStorage};
 
 /// The README's code runs as it stands there.
-#[cfg(all(doctest, feature = "http", feature = "sqlite"))]
+#[cfg(all(doctest, feature = "http", feature = "receiver", feature = "sqlite"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

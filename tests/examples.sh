@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# The examples do what their first lines say.
+# The examples do what their first lines say; a receiver gets its events from the real server.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+root=$PWD
+. tests/server_binary.sh
 cargo build --quiet --workspace --examples
 examples=$(realpath "${CARGO_TARGET_DIR:-target}/debug/examples")
 folder=$(mktemp -d)
-trap 'rm -rf "$folder"; [ -z "${receiver:-}" ] || kill "$receiver" 2>/dev/null || true' EXIT
+trap 'kill ${server:-} ${receiver:-} 2>/dev/null || true; wait; rm -rf "$folder"' EXIT
 cd "$folder"
 
 expect() { grep -q -- "$2" "$1" || { echo "expected '$2' in:"; cat "$1"; exit 1; } >&2; }
@@ -33,11 +35,47 @@ for run in first second; do
 done
 
 echo "+ receiver"
+ESL_LISTEN=127.0.0.1:0 ESL_LOG_FORMAT=json ESL_ALLOW_PRIVATE_CALLBACKS=true \
+    ESL_BOOTSTRAP_CLIENT=example:0123456789abcdef0123456789abcdef "$binary" 2>server.log &
+server=$!
 WEBHOOK_SECRET=your-secret RECEIVER_LISTEN=127.0.0.1:0 "$examples/receiver" >receiver.out &
 receiver=$!
-for _ in $(seq 100); do grep -q listening receiver.out && break; sleep 0.1; done
-url=$(sed -n 's/^listening on //p' receiver.out)
-status=$(curl -s -o /dev/null -w '%{http_code}' -d '{}' "$url")
+# Prints what a command prints once it has something to say.
+eventually() {
+    for _ in $(seq 300); do
+        said=$("$@") && [ -n "$said" ] && echo "$said" && return
+        sleep 0.1
+    done
+    echo "in vain: $*" >&2
+    cat server.log receiver.out >&2
+    return 1
+}
+member() { sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p"; }
+listening() { grep '"message":"listening"' server.log | member address; }
+esl=http://$(eventually listening)
+url=$(eventually sed -n 's/^listening on //p' receiver.out)
+ask() { curl -sS --fail-with-body -H "Authorization: Bearer $token" -H 'Content-Type: application/json' "$@"; }
+token=$(curl -sS --fail-with-body -u example:0123456789abcdef0123456789abcdef \
+    -d grant_type=client_credentials "$esl/oauth/token" | member access_token)
+subscription=$(ask "$esl/api/v1/subscriptions" \
+    -d "{\"callback_url\":\"$url\",\"events\":[\"person.*\"],\"secret\":\"your-secret\"}")
+deliveries=$esl/api/v1/subscriptions/$(member id <<<"$subscription")/deliveries
+ask "$esl/api/persons" -d '{"name":"John Doe","email":"john@your-app.com"}' >/dev/null
+eventually grep -E '^evt_[0-9A-Z]{26} person.created John Doe$' receiver.out >/dev/null
+# Whatever is delivered again is accepted, and handled once.
+delivered() { ask "$deliveries" | grep '"state":"delivered"' | grep "\"attempts\":$1"; }
+eventually delivered 1 >/dev/null
+ask "${deliveries%/deliveries}/replay" -d '{"state":"delivered"}' >/dev/null
+eventually delivered 2 >/dev/null
+[ "$(grep -c ^evt_ receiver.out)" = 1 ] || { cat receiver.out; exit 1; } >&2
+for body in '{}' '{"id":"evt_01J00000000000000000000000","data":{"name":"Mallory"}}'; do
+    status=$(curl -s -o forged.out -w '%{http_code}' -H 'Content-Type: application/json' \
+        -H 'webhook-id: evt_01J00000000000000000000000' -H "webhook-timestamp: $(date +%s)" \
+        -H 'webhook-signature: v1,AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=' -d "$body" "$url")
+    [ "$status" = 401 ] || { echo "a forged request got $status" >&2; exit 1; }
+    expect forged.out '^no signature in the header'
+done
+status=$(curl -s -o /dev/null -w '%{http_code}' -H 'Content-Type: application/json' -d '{}' "$url")
 [ "$status" = 401 ] || { echo "an unsigned request got $status" >&2; exit 1; }
-expect receiver.out '^refused: '
+[ "$(grep -c ^evt_ receiver.out)" = 1 ] || { cat receiver.out; exit 1; } >&2
 echo "examples: ok"

@@ -3,7 +3,7 @@
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use esl_core::{EventId, Timestamp};
 
-use crate::{config, terms::Terms};
+use crate::{config, terms::Terms, verify};
 
 /// Durable, signed events to whoever subscribed.
 ///
@@ -74,6 +74,9 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Say whether a request that a receiver got is genuine, by which scheme and which secret, and how
+    /// old it is; or what is wrong with it. No server is needed
+    Verify(verify::Request),
     /// Print docs/configuration.md
     #[command(hide = true)]
     ConfigDocs,

@@ -40,6 +40,7 @@ mod prepare;
 mod secrets;
 mod serve;
 mod terms;
+mod verify;
 mod welcome;
 
 use std::process::ExitCode;
@@ -53,9 +54,11 @@ pub use self::config::{Config, Faults, Unknown, Written};
 /// is done. Leaves the process by itself on `--help`, `--version` and a command that is wrong.
 pub fn run() -> ExitCode {
     let command = cli::parse();
-    if let Command::ConfigDocs = command {
-        return answer(output::write(&config::page()));
-    }
+    let command = match command {
+        Command::ConfigDocs => return answer(output::write(&config::page())),
+        Command::Verify(request) => return answer(verify::run(&request)),
+        command => command,
+    };
     let config = match Config::new(Written::from_environment()) {
         Ok(config) => config,
         Err(faults) => {
@@ -128,7 +131,9 @@ fn carry_out(command: Command, config: &Config) -> anyhow::Result<()> {
                 logging::start(config, BESIDE);
                 migrate::run(config, &from, json).await
             }
-            Command::ConfigDocs => unreachable!("it needs no configuration"),
+            Command::ConfigDocs | Command::Verify(_) => {
+                unreachable!("they need no configuration")
+            }
         }
     })
 }

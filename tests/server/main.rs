@@ -3,6 +3,7 @@
 //! Every case has a folder of its own for the server's state. Nothing sleeps to wait: cases wait for
 //! what a process prints, for what a receiver is sent, or for an answer.
 
+mod accept_once;
 mod blobs;
 mod broker;
 mod configuration;
@@ -27,3 +28,4 @@ mod start;
 mod support;
 mod switched_off;
 mod tenancy;
+mod verify;

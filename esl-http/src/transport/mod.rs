@@ -5,12 +5,15 @@
 //!   `proxy` (with `socks`) and `tls` are its steps.
 //! - `connection` is what it opens; `progress` is how an attempt learns where its time went.
 //! - `answer` reads what comes back, `failure` names what went wrong.
+//! - `getting` goes the same way for receivers, who fetch large payloads.
 
 mod answer;
 mod connection;
 mod connector;
 mod dial;
 mod failure;
+#[cfg(feature = "fetch")]
+mod getting;
 mod progress;
 mod proxy;
 mod resolve;
@@ -33,7 +36,7 @@ use hyper::{
     header::{CONTENT_TYPE, HeaderName, HeaderValue},
 };
 use hyper_util::{
-    client::legacy::Client,
+    client::legacy::{self, Client},
     rt::{TokioExecutor, TokioTimer},
 };
 use rustls::pki_types::{
@@ -41,6 +44,8 @@ use rustls::pki_types::{
     pem::{self, PemObject as _},
 };
 
+#[cfg(feature = "fetch")]
+pub(crate) use self::getting::Getting;
 use self::{
     connection::{Connections, Marker},
     connector::{Connector, Opener},
@@ -274,6 +279,14 @@ impl HttpTransportBuilder {
     /// # Errors
     /// When one of the [root certificates](Self::with_root_certificates) is none.
     pub fn build(self) -> Result<HttpTransport, HttpTransportError> {
+        let (connector, mut client) = self.client()?;
+        let keeping = client.build(connector.clone());
+        let fresh = client.pool_max_idle_per_host(0).build(connector);
+        Ok(HttpTransport { keeping, fresh })
+    }
+
+    /// What opens connections, and what the clients that use them are built with.
+    fn client(self) -> Result<(Connector, legacy::Builder), HttpTransportError> {
         let opener = Opener {
             policy: self.policy,
             proxy: self.proxy,
@@ -296,9 +309,7 @@ impl HttpTransportBuilder {
             .http2_initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
             .http2_keep_alive_interval(HTTP2_PING_AFTER)
             .http2_keep_alive_timeout(HTTP2_PING_TIMEOUT);
-        let keeping = client.build(connector.clone());
-        let fresh = client.pool_max_idle_per_host(0).build(connector);
-        Ok(HttpTransport { keeping, fresh })
+        Ok((connector, client))
     }
 }
 

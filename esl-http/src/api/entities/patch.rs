@@ -7,13 +7,13 @@ use serde_json::Value;
 
 use super::{
     super::{
-        Api,
-        body::{self, JSON},
+        Api, body,
         fault::{Fault, Faults, Place},
         problem::{Code, Problem},
     },
     document,
 };
+use crate::media_type::JSON;
 
 /// The body of a `PATCH`.
 #[derive(Debug)]

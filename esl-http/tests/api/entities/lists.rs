@@ -146,7 +146,7 @@ async fn a_cursor_stays_where_it_is_while_others_write() {
     }
     let page = world.get(&format!("{CARDS}?limit=2")).send().await;
     let cursor = page.body["next_cursor"].as_str().expect("there are more");
-    world.call(axum::http::Method::DELETE, &format!("{CARDS}/d")).send().await;
+    world.call(http::Method::DELETE, &format!("{CARDS}/d")).send().await;
     for id in ["a", "e"] {
         put(&world, &format!("{CARDS}/{id}"), &json!({ "holder": "Ada" })).await;
     }

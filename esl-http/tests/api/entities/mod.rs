@@ -82,7 +82,7 @@ pub(crate) async fn create(world: &World, path: &str, body: &Value) -> Value {
 
 /// The same at a path that was chosen.
 pub(crate) async fn put(world: &World, path: &str, body: &Value) -> Value {
-    let reply = world.call(axum::http::Method::PUT, path).json(body).send().await;
+    let reply = world.call(http::Method::PUT, path).json(body).send().await;
     assert_eq!(reply.status, StatusCode::CREATED, "{}", reply.text);
     reply.body
 }

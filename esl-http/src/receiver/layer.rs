@@ -1,0 +1,197 @@
+//! The layer.
+
+use std::{
+    fmt,
+    future::Future,
+    mem,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum_core::{BoxError, body::Body};
+use bytes::Bytes;
+use esl_core::{Seen, Verifier};
+use http::{Request, Response};
+use http_body_util::Full;
+use tokio::sync::watch;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::{Fetch, once};
+
+/// Lets deliveries through that are genuine, and with a [`Seen`] each event once.
+///
+/// It is a tower layer: for [`Router::layer`](https://docs.rs/axum) of axum, where it stands before
+/// the routes that were added so far, and around any service that takes a `Request<Full<Bytes>>`.
+/// That service gets the request with the same bytes as its body, and in its extensions what they
+/// say: [`Received`](super::Received).
+///
+/// # Taking an event once
+///
+/// ESL delivers at least once. With [`with_seen`](Self::with_seen), an event whose handler has
+/// answered 2xx is answered 200 when it comes again, without running the handler; one whose handler
+/// has answered otherwise, or panicked, is handled again. Of two that arrive at the same time one is
+/// handled, and the other is answered 409, so that ESL asks later how it went. The handler then runs
+/// in a task of its own, to its end even when the sender has hung up; [`idle`](Self::idle) waits for
+/// such ones before the process ends.
+///
+/// A clone shares everything. The runtime it is used on must have time enabled.
+#[derive(Clone)]
+pub struct Receiver {
+    pub(super) verifier: Arc<Verifier>,
+    pub(super) body_bytes_max: usize,
+    pub(super) body_timeout: Duration,
+    pub(super) fetch: Option<Arc<dyn Fetch>>,
+    seen: Option<Arc<dyn Seen>>,
+    /// Each handler that runs in a task of its own holds a receiver of it.
+    under_way: Arc<watch::Sender<()>>,
+}
+
+impl Receiver {
+    /// Lets through what verifies, as often as it comes.
+    #[must_use]
+    pub fn new(verifier: Verifier) -> Self {
+        Self {
+            verifier: Arc::new(verifier),
+            body_bytes_max: BODY_BYTES_MAX,
+            body_timeout: BODY_TIMEOUT,
+            fetch: None,
+            seen: None,
+            under_way: Arc::new(watch::Sender::new(())),
+        }
+    }
+
+    /// How many bytes a body may have; more is answered 413. Defaults to 1 MiB: ESL sends at most
+    /// 256 KiB in one piece, unless its operator has set `ESL_MAX_PAYLOAD_SIZE`, which may be up to
+    /// 16 MiB, higher.
+    ///
+    /// [`SignedEvent`](super::SignedEvent) has no limit beside this one. For the extractors of axum
+    /// that read a body, its own `DefaultBodyLimit` of 2 MB stays in force.
+    #[must_use]
+    pub const fn with_body_max(mut self, bytes: usize) -> Self {
+        self.body_bytes_max = bytes;
+        self
+    }
+
+    /// How long a body may take to arrive; what is slower is answered 408. Defaults to 30 s: ESL
+    /// gives up earlier, so it is for others.
+    #[must_use]
+    pub const fn with_body_timeout(mut self, timeout: Duration) -> Self {
+        self.body_timeout = timeout;
+        self
+    }
+
+    /// Takes each event once, as far as this remembers it. Defaults to nothing: each delivery is
+    /// handed on.
+    #[must_use]
+    pub fn with_seen(mut self, seen: impl Seen + 'static) -> Self {
+        self.seen = Some(Arc::new(seen));
+        self
+    }
+
+    /// Fetches data that was too large to be sent. Defaults to nothing: such data is not read.
+    #[must_use]
+    pub fn with_fetch(mut self, fetch: impl Fetch + 'static) -> Self {
+        self.fetch = Some(Arc::new(fetch));
+        self
+    }
+
+    /// Completes when no handler runs in a task of its own any more: to be awaited between the end of
+    /// the server and that of the process, so that handlers whose sender has hung up are not cut off.
+    pub async fn idle(&self) {
+        self.under_way.closed().await;
+    }
+
+    async fn receive<S, B, R>(
+        self,
+        inner: S,
+        request: Request<B>,
+    ) -> Result<Response<Body>, S::Error>
+    where
+        S: Service<Request<Full<Bytes>>, Response = Response<R>> + Send + 'static,
+        S::Future: Send,
+        S::Error: Send,
+        B: http_body::Body + Send,
+        B::Data: Send,
+        B::Error: Into<BoxError>,
+        R: http_body::Body<Data = Bytes> + Send + 'static,
+        R::Error: Into<BoxError>,
+    {
+        let (received, mut request) = match self.admit(request).await {
+            Ok(admitted) => admitted,
+            Err(refused) => return Ok(refused.into_response()),
+        };
+        let event = received.envelope.id;
+        request.extensions_mut().insert(received);
+        match self.seen {
+            None => once::run(inner, request).await,
+            Some(seen) => {
+                let running = self.under_way.subscribe();
+                let handled = async move {
+                    let _running = running;
+                    once::take(seen, event, inner, request).await
+                };
+                once::to_its_end(handled).await
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Receiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver")
+            .field("verifier", &self.verifier)
+            .field("body_bytes_max", &self.body_bytes_max)
+            .field("body_timeout", &self.body_timeout)
+            .field("seen", &self.seen)
+            .field("fetch", &self.fetch)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S> Layer<S> for Receiver {
+    type Service = ReceiverService<S>;
+
+    fn layer(&self, inner: S) -> ReceiverService<S> {
+        ReceiverService { receiver: self.clone(), inner }
+    }
+}
+
+/// A service behind a [`Receiver`].
+#[derive(Debug, Clone)]
+pub struct ReceiverService<S> {
+    receiver: Receiver,
+    inner: S,
+}
+
+impl<S, B, R> Service<Request<B>> for ReceiverService<S>
+where
+    S: Service<Request<Full<Bytes>>, Response = Response<R>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Send + 'static,
+    B: http_body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+    R: http_body::Body<Data = Bytes> + Send + 'static,
+    R::Error: Into<BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        // The one that was polled is ready; a clone of it need not be.
+        let unready = self.inner.clone();
+        let inner = mem::replace(&mut self.inner, unready);
+        Box::pin(self.receiver.clone().receive(inner, request))
+    }
+}
+
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);

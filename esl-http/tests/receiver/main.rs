@@ -1,0 +1,9 @@
+//! The receiver's side: what its layer lets through, once, and what handlers get.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod data;
+mod delivery;
+mod fetch;
+mod once;
+mod refusals;
+mod service;
