@@ -185,6 +185,8 @@ def show(api, base: str):
     rotated = api.publish(HARMLESS)
     is_refused("first-entry-alone", rotated, detail=no_match)
     is_accepted("none", rotated)
+    api.post(f"/api/v1/subscriptions/{subscriptions['none']}/rotate-secret", '{"finish":true}')
+    is_refused("none", api.publish(HARMLESS), detail=no_match)
 
     # What was acknowledged and lost comes again when somebody asks for it.
     not_stored = subscriptions["not-stored"]
