@@ -1,5 +1,5 @@
 //! A receiver that handles each event once, and only what is genuine:
-//! `WEBHOOK_SECRET=… RECEIVER_LISTEN=127.0.0.1:9000 cargo run --features receiver --example receiver`
+//! `WEBHOOK_SECRET=… RECEIVER_LISTEN=127.0.0.1:9000 cargo run --example receiver`
 //!
 //! `WEBHOOK_SECRET` is the secret of a subscription to `person.*` whose `callback_url` is what is printed
 //! first. A handler that answers 2xx has taken its event; after anything else the event comes again.

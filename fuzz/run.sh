@@ -1,5 +1,9 @@
 #!/usr/bin/env bash
-# Lets libFuzzer try each target for so many seconds, two at a time: fuzz/run.sh SECONDS [TARGET…]
+# Lets libFuzzer try each target, two at a time, for so many seconds or with so many inputs:
+#
+#   fuzz/run.sh SECONDS [TARGET…]
+#   fuzz/run.sh INPUTSx [TARGET…]     the same ones on every machine, so that nothing goes by how fast it is;
+#                                     of configurations, which take ten times as long, a tenth
 #
 # Wants cargo-fuzz (`cargo install cargo-fuzz --locked`) and a C++ compiler. What it finds is in
 # fuzz/artifacts, and becomes a test with a name beside the code. Each run begins with the same seed and
@@ -11,11 +15,11 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 known=(callback_url configuration envelope pattern signature_header)
-usage="usage: fuzz/run.sh SECONDS [TARGET…], of ${known[*]}"
-seconds=${1:?$usage}
+usage="usage: fuzz/run.sh SECONDS|INPUTSx [TARGET…], of ${known[*]}"
+amount=${1:?$usage}
 shift
 # libFuzzer takes anything else for no limit.
-[[ $seconds =~ ^[1-9][0-9]*$ ]] || { echo "not a number of seconds: $seconds; $usage" >&2; exit 2; }
+[[ $amount =~ ^[1-9][0-9]*x?$ ]] || { echo "neither seconds nor inputs: $amount; $usage" >&2; exit 2; }
 targets=("$@")
 [ ${#targets[@]} -gt 0 ] || targets=("${known[@]}")
 for target in "${targets[@]}"; do
@@ -43,11 +47,13 @@ trap end EXIT
 
 try() {
     local target=$1 log="$found/$1.log"
-    local dictionary="dictionaries/$target"
+    local dictionary="dictionaries/$target" limit="-max_total_time=$amount" inputs=${amount%x}
+    [ "$target" != configuration ] || inputs=$(((inputs + 9) / 10))
+    [[ $amount != *x ]] || limit="-runs=$inputs"
     mkdir -p "$found/$target" "artifacts/$target"
     # New inputs go to the first folder.
     if "$binaries/$target" "$found/$target" "corpus/$target" -dict="$dictionary" -seed=1 \
-        -max_total_time="$seconds" -max_len=4096 -timeout=10 -rss_limit_mb=1024 \
+        "$limit" -max_len=4096 -timeout=10 -rss_limit_mb=1024 \
         -artifact_prefix="artifacts/$target/" -print_final_stats=1 >"$log" 2>&1; then
         printf 'ok: %s: %s\n' "$target" "$(grep -o 'DONE.*' "$log" | tr -s ' ')"
     else

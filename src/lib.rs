@@ -37,9 +37,9 @@
 //! - Feature `blob`: [`blob`](https://docs.rs/esl-blob), which keeps large payloads in a folder; its
 //!   own features add object stores.
 //! - Feature `amqp`: [`amqp`](https://docs.rs/esl-amqp), which joins an engine to RabbitMQ.
-//! - Feature `receiver`: [`receiver`](https://docs.rs/esl-http), a layer and an extractor for axum and
-//!   tower, by which a handler gets what is genuine, and each event once; with feature `fetch`, also
-//!   what was too large to be sent.
+//! - Feature `receiver` (default): [`receiver`], a layer and an extractor for axum and tower, by
+//!   which a handler gets what is genuine, and each event once; with feature `fetch`, also what was
+//!   too large to be sent.
 //! - Feature `client`: [`client`](https://docs.rs/esl-http), which speaks the API from the other side.
 //! - Without any feature, the crate is what a receiver needs: [`Verifier`] and [`Event`], with neither
 //!   tokio nor a database.
@@ -70,6 +70,6 @@ pub use esl_http::{
 pub use esl_sqlite::{self as sqlite, SqliteStorage};
 
 /// The README's code runs as it stands there.
-#[cfg(all(doctest, feature = "http", feature = "sqlite"))]
+#[cfg(all(doctest, feature = "http", feature = "receiver", feature = "sqlite"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
 . tests/server_binary.sh
-cargo build --quiet --workspace --examples --features esl/receiver
+cargo build --quiet --workspace --examples
 examples=$(realpath "${CARGO_TARGET_DIR:-target}/debug/examples")
 folder=$(mktemp -d)
 trap 'kill ${server:-} ${receiver:-} 2>/dev/null || true; wait; rm -rf "$folder"' EXIT

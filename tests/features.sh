@@ -14,6 +14,7 @@ check -p esl-http --no-default-features --features api
 check -p esl-http --no-default-features --features entities
 check -p esl-http --no-default-features --features receiver
 check -p esl-http --no-default-features --features fetch
+check -p esl-http --no-default-features --features client
 check -p esl --no-default-features
 check -p esl --no-default-features --features engine
 check -p esl --no-default-features --features http
@@ -26,6 +27,8 @@ check -p esl --no-default-features --features amqp
 check -p esl --no-default-features --features entities
 check -p esl --no-default-features --features entities,http
 check -p esl-sqlite
+check -p esl-sqlite --no-default-features --features seen
+check -p esl-sqlite --no-default-features --features storage
 check -p esl-postgres
 check -p esl-server
 check -p esl-server --no-default-features
@@ -52,8 +55,10 @@ forbid "a receiver over HTTP" "hyper|hyper-util|rustls|tokio-rustls|reqwest|axum
     -p esl-http --no-default-features --features receiver
 forbid "a receiver's esl over HTTP" "hyper|hyper-util|rustls|tokio-rustls|reqwest|axum|h2|url|$databases" \
     -p esl --no-default-features --features receiver
+forbid "a client" "axum|jsonschema|tokio-util|chacha20poly1305|$databases" -p esl-http --no-default-features --features client
 forbid "core" "esl-amqp|esl-sqlite|esl-postgres|esl-http|esl-server|hyper|axum|$databases" -p esl-core --all-features
 forbid "esl-sqlite" "esl-http|esl-server|hyper|axum" -p esl-sqlite
+forbid "what is seen, in esl-sqlite" "tokio-util|tracing|url|chacha20poly1305|esl-http|hyper|axum" -p esl-sqlite --no-default-features --features seen
 forbid "esl-postgres" "esl-sqlite|esl-http|esl-server|hyper|axum|libsqlite3-sys|openssl-sys|ring" -p esl-postgres
 forbid "esl-amqp" "esl-sqlite|esl-http|esl-server|hyper|axum|$databases" -p esl-amqp --all-features
 forbid "esl-http" "esl-sqlite|esl-server|$databases" -p esl-http --all-features

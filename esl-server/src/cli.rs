@@ -3,7 +3,7 @@
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use esl_core::{EventId, Timestamp};
 
-use crate::{config, terms::Terms};
+use crate::{config, listen, terms::Terms, verify};
 
 /// Durable, signed events to whoever subscribed.
 ///
@@ -74,6 +74,12 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Say whether a request that a receiver got is genuine, by which scheme and which secret, and how
+    /// old it is; or what is wrong with it. No server is needed
+    Verify(verify::Request),
+    /// Forward what is published to a program on this machine, signed like a delivery, without a
+    /// subscription: for whoever writes a receiver that the server cannot reach
+    Listen(listen::Request),
     /// Print docs/configuration.md
     #[command(hide = true)]
     ConfigDocs,

@@ -30,6 +30,7 @@ mod entities;
 #[cfg(test)]
 mod event_types;
 mod events;
+mod listen;
 mod logging;
 mod maintenance;
 mod migrate;
@@ -40,6 +41,7 @@ mod prepare;
 mod secrets;
 mod serve;
 mod terms;
+mod verify;
 mod welcome;
 
 use std::process::ExitCode;
@@ -53,9 +55,12 @@ pub use self::config::{Config, Faults, Unknown, Written};
 /// is done. Leaves the process by itself on `--help`, `--version` and a command that is wrong.
 pub fn run() -> ExitCode {
     let command = cli::parse();
-    if let Command::ConfigDocs = command {
-        return answer(output::write(&config::page()));
-    }
+    let command = match command {
+        Command::ConfigDocs => return answer(output::write(&config::page())),
+        Command::Listen(request) => return answer(listen::run(&request)),
+        Command::Verify(request) => return answer(verify::run(&request)),
+        command => command,
+    };
     let config = match Config::new(Written::from_environment()) {
         Ok(config) => config,
         Err(faults) => {
@@ -128,7 +133,9 @@ fn carry_out(command: Command, config: &Config) -> anyhow::Result<()> {
                 logging::start(config, BESIDE);
                 migrate::run(config, &from, json).await
             }
-            Command::ConfigDocs => unreachable!("it needs no configuration"),
+            Command::ConfigDocs | Command::Listen(_) | Command::Verify(_) => {
+                unreachable!("they need no configuration")
+            }
         }
     })
 }

@@ -244,7 +244,7 @@ async fn until_stopped<F: Future<Output = ()>>(
 }
 
 /// A signal that means stop.
-struct Signal {
+pub(crate) struct Signal {
     name: &'static str,
     /// What a shell says of a process that it ended.
     exit_code: i32,
@@ -255,14 +255,14 @@ const INTERRUPT: Signal = Signal { name: "SIGINT", exit_code: 130 };
 const TERMINATE: Signal = Signal { name: "SIGTERM", exit_code: 143 };
 
 #[cfg(unix)]
-struct Signals {
+pub(crate) struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
 }
 
 #[cfg(unix)]
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    pub(crate) fn new() -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
@@ -270,7 +270,7 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) -> Signal {
+    pub(crate) async fn next(&mut self) -> Signal {
         // Both may be dropped: a signal that was not taken is given to the next call.
         tokio::select! {
             _ = self.interrupt.recv() => INTERRUPT,
@@ -280,15 +280,15 @@ impl Signals {
 }
 
 #[cfg(not(unix))]
-struct Signals;
+pub(crate) struct Signals;
 
 #[cfg(not(unix))]
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    pub(crate) fn new() -> std::io::Result<Self> {
         Ok(Self)
     }
 
-    async fn next(&mut self) -> Signal {
+    pub(crate) async fn next(&mut self) -> Signal {
         match tokio::signal::ctrl_c().await {
             Ok(()) => INTERRUPT,
             Err(_) => std::future::pending().await,

@@ -12,8 +12,8 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::{
     SqliteStorage,
-    connection::create_private,
     error::{translate, translate_io},
+    file::create_private,
 };
 
 /// What a backup holds.
@@ -137,7 +137,7 @@ impl Unfinished {
         let unfinished = Self(PathBuf::from(name));
         // An earlier process of this number may have left some.
         unfinished.remove();
-        create_private(&unfinished.0, BACKUP)?;
+        create_private(&unfinished.0).map_err(|error| translate_io(BACKUP, error))?;
         Ok(unfinished)
     }
 

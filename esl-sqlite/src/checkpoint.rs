@@ -20,8 +20,9 @@ use rusqlite::{Connection, config::DbConfig, wal::CheckpointMode};
 
 use crate::{
     config::OPEN,
-    connection::{Patience, page_bytes},
+    connection::page_bytes,
     error::{translate, translate_io},
+    file::Patience,
     trust::Trust,
 };
 

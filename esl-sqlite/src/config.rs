@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use esl_core::{Clock, Keyring, SystemClock, storage::StorageError};
 
-use crate::{SqliteStorage, secrets::Secrets};
+use crate::{SqliteStorage, file::BUSY_TIMEOUT, secrets::Secrets};
 
 /// How to open a database; made by [`SqliteStorage::options`].
 ///
@@ -29,7 +29,7 @@ impl SqliteOptions {
     pub(crate) fn new() -> Self {
         Self {
             clock: Arc::new(SystemClock::new()),
-            busy_timeout: Duration::from_secs(5),
+            busy_timeout: BUSY_TIMEOUT,
             secrets: Secrets::default(),
         }
     }

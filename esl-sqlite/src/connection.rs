@@ -1,34 +1,33 @@
 //! Connections of ours, and how each is set up. Nobody else's connection is ever touched.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::File,
     io::{self, Read},
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use esl_core::storage::{StorageError, StorageErrorKind};
-use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig, ffi};
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
 use crate::{
     config::OPEN,
     error::{translate, translate_io},
+    file::{self, Patience, create_private, enter_wal, wait_while_busy},
 };
 
 /// Opens the connection that writes, and makes the database if there is none.
 pub(crate) fn open_writer(path: &Path, patience: &Patience) -> Result<Connection, StorageError> {
-    demand_safe_version()?;
+    file::demand_safe_version().map_err(unsupported)?;
     demand_file(path)?;
-    create_private(path, OPEN)?;
+    create_private(path).map_err(|error| translate_io(OPEN, error))?;
     demand_wal(path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
     let connection = open(path, flags, patience)?;
-    enter_wal(&connection, patience.limit)?;
+    let mode = enter_wal(&connection, patience.limit).map_err(|error| translate(OPEN, error))?;
+    if mode != "wal" {
+        return Err(unsupported(format!("its journal stays in mode `{mode}`; WAL is needed")));
+    }
     // What is deleted is overwritten, so that what is erased later is in few places (`cleaning`).
     // A WAL that grew past its usual size gives the room back once it starts over.
     let pragmas = format!(
@@ -88,64 +87,8 @@ pub(crate) fn keep_plans(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Makes the file, if there is none, for its owner alone: it holds the secrets of subscriptions.
-/// SQLite gives the files beside it the same permissions.
-pub(crate) fn create_private(path: &Path, operation: &'static str) -> Result<(), StorageError> {
-    let mut options = OpenOptions::new();
-    options.create_new(true).write(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    match options.open(path) {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(translate_io(operation, error)),
-    }
-}
-
-/// For how long a connection waits for others.
-#[derive(Debug, Clone)]
-pub(crate) struct Patience {
-    limit: Duration,
-    is_suspended: Arc<AtomicBool>,
-}
-
-impl Patience {
-    pub(crate) fn new(limit: Duration) -> Self {
-        Self { limit, is_suspended: Arc::default() }
-    }
-
-    /// Does something on the connection for which it waits for nobody.
-    pub(crate) fn without<T>(&self, work: impl FnOnce() -> T) -> T {
-        self.is_suspended.store(true, Ordering::Relaxed);
-        let done = work();
-        self.is_suspended.store(false, Ordering::Relaxed);
-        done
-    }
-}
-
-/// SQLite's own handler sleeps up to 100 ms at a time, and so misses every short gap between two
-/// transactions of somebody else.
-fn wait_while_busy(patience: Patience) -> impl FnMut(i32) -> bool + Send + 'static {
-    let mut began = Instant::now();
-    move |earlier_calls| {
-        if earlier_calls == 0 {
-            began = Instant::now();
-        }
-        if patience.is_suspended.load(Ordering::Relaxed) || began.elapsed() >= patience.limit {
-            return false;
-        }
-        thread::sleep(NAP);
-        true
-    }
-}
-
-/// SQLite up to 3.51.2 can corrupt a database when two connections write and checkpoint at once.
-fn demand_safe_version() -> Result<(), StorageError> {
-    if rusqlite::version_number() >= SAFE_VERSION {
-        return Ok(());
-    }
-    let message = format!("SQLite {} is too old: 3.51.3 is needed", rusqlite::version());
-    Err(StorageError::new(StorageErrorKind::Unsupported, OPEN).with_source(message))
+fn unsupported(message: String) -> StorageError {
+    StorageError::new(StorageErrorKind::Unsupported, OPEN).with_source(message)
 }
 
 /// What SQLite would make of an odd path is better said in words.
@@ -156,7 +99,7 @@ fn demand_file(path: &Path) -> Result<(), StorageError> {
             "`{text}` is not the path of a file; a database in memory is not supported, since \
              nothing in it survives (esl_core::MemoryStorage is for that)"
         );
-        return Err(StorageError::new(StorageErrorKind::Unsupported, OPEN).with_source(message));
+        return Err(unsupported(message));
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     if let Some(folder) = folder {
@@ -208,30 +151,6 @@ fn demand_wal(path: &Path) -> Result<(), StorageError> {
     Err(StorageError::new(StorageErrorKind::Corrupt, OPEN).with_source(message))
 }
 
-fn enter_wal(connection: &Connection, patience: Duration) -> Result<(), StorageError> {
-    let began = Instant::now();
-    loop {
-        let mode: rusqlite::Result<String> =
-            connection.query_row("PRAGMA main.journal_mode = WAL", [], |row| row.get(0));
-        match mode {
-            Ok(mode) if mode == "wal" => return Ok(()),
-            Ok(mode) => {
-                let message = format!("its journal stays in mode `{mode}`; WAL is needed");
-                return Err(
-                    StorageError::new(StorageErrorKind::Unsupported, OPEN).with_source(message)
-                );
-            }
-            // Another process may be making the same database; the handler is not asked here.
-            Err(error) if is_busy(&error) && began.elapsed() < patience => thread::sleep(NAP),
-            Err(error) => return Err(translate(OPEN, error)),
-        }
-    }
-}
-
-fn is_busy(error: &rusqlite::Error) -> bool {
-    error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
-}
-
 /// The page size, in bytes.
 pub(crate) fn page_bytes(connection: &Connection) -> Result<usize, StorageError> {
     let bytes: u32 = connection
@@ -240,8 +159,6 @@ pub(crate) fn page_bytes(connection: &Connection) -> Result<usize, StorageError>
     Ok(usize::try_from(bytes).expect("a page has 64 KiB at most"))
 }
 
-const NAP: Duration = Duration::from_micros(500);
-const SAFE_VERSION: i32 = 3_051_003;
 /// Enough for the inner pages and the growing ends of every tree of a large database.
 const WRITER_CACHE_KIB: u32 = 16 * 1024;
 const READER_CACHE_KIB: u32 = 2 * 1024;
@@ -252,5 +169,3 @@ const WAL_HEAD_BYTES: usize = 32;
 const WAL_FILE_BYTES_MAX: u32 = 64 * 1024 * 1024;
 /// More than there are, so that each is prepared once.
 const STATEMENTS_MAX: usize = 256;
-
-const _: () = assert!(ffi::SQLITE_VERSION_NUMBER >= SAFE_VERSION);

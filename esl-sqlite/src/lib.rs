@@ -1,4 +1,4 @@
-//! Storage of ESL, the Event Service Layer, in a SQLite file.
+//! Storage of ESL, the Event Service Layer, in a SQLite file; and what a receiver remembers, in another.
 //!
 //! One file holds everything: organizations, subscriptions, events, what is owed of them and what
 //! became of it. What a call has acknowledged survives SIGKILL and power loss. The file may be the
@@ -44,7 +44,18 @@
 //! # }
 //! ```
 //!
-//! # How it works
+//! # What a receiver remembers
+//!
+//! ESL delivers at least once. For a receiver, [`SqliteSeen`] remembers in a file which events were taken
+//! ([`Seen`](esl_core::Seen)), and [`take_in`] takes one in the handler's own transaction. Neither needs an
+//! engine: with `default-features = false` and the feature `seen` there is none in the build.
+//!
+//! # Features
+//!
+//! - `storage` (default): [`SqliteStorage`] and the outbox, with esl-core's `engine`.
+//! - `seen` (default): [`SqliteSeen`] and [`take_in`].
+//!
+//! # How storage works
 //!
 //! - **One thread writes**, and takes all the work that waits into one transaction: a thousand
 //!   callers share one fsync (WAL, `synchronous=FULL`), and each is answered after it.
@@ -79,76 +90,100 @@
 //!   [`erase_event`](esl_core::storage::Removal::erase_event) overwrites an event where it is, but not
 //!   what may be left of it in the free space of pages in which it was before, and a warning says so.
 
-mod audit;
-mod backup;
-mod blobs;
-mod changes;
-mod checkpoint;
-mod claim;
-mod cleaning;
-mod commit;
-mod config;
-mod connection;
-mod damage;
-mod deletion;
-mod deliveries;
-mod encryption_keys;
-mod engine_lock;
-mod entities;
-mod entity_row;
-mod entity_walk;
-mod entity_writes;
-mod erasure;
-mod error;
-mod expiry;
-mod export;
-mod exported_rows;
-mod fan_out;
-mod feed;
-mod foreign;
-mod health;
-mod intake;
-mod job;
-mod lanes;
-mod leaving;
-mod link_keys;
-mod outbox;
-mod ownership;
-mod plan;
-#[cfg(test)]
-mod plans;
-mod readers;
-mod records;
-mod reencryption;
-mod remnants;
-mod removal;
-mod replays;
-mod retention;
-mod rows;
-mod schedule;
-mod schema;
-mod secrets;
-mod session;
-mod set_back;
-mod settle;
-mod statements;
-mod storage;
-mod strays;
-mod subscription_row;
-mod subscriptions;
-mod sweep;
-mod tenancy;
-mod tokens;
-mod trust;
-mod turn;
-mod washing;
-mod writer;
+#[cfg(any(feature = "seen", feature = "storage"))]
+mod file;
+#[cfg(feature = "seen")]
+mod seen;
+#[cfg(feature = "seen")]
+mod seen_thread;
+#[cfg(feature = "seen")]
+mod taken;
 
-pub use backup::Backup;
-pub use config::SqliteOptions;
-pub use export::Export;
-pub use outbox::{Receipt, publish_in};
-pub use reencryption::{Reencrypted, SecretForm};
+/// What the feature `storage` is made of. Its modules lie beside this file, and are named as if they were
+/// declared here; together, since they need the feature together.
+#[cfg(feature = "storage")]
+#[path = "."]
+mod of_storage {
+    pub(crate) mod audit;
+    pub(crate) mod backup;
+    pub(crate) mod blobs;
+    pub(crate) mod changes;
+    pub(crate) mod checkpoint;
+    pub(crate) mod claim;
+    pub(crate) mod cleaning;
+    pub(crate) mod commit;
+    pub(crate) mod config;
+    pub(crate) mod connection;
+    pub(crate) mod damage;
+    pub(crate) mod deletion;
+    pub(crate) mod deliveries;
+    pub(crate) mod encryption_keys;
+    pub(crate) mod engine_lock;
+    pub(crate) mod entities;
+    pub(crate) mod entity_row;
+    pub(crate) mod entity_walk;
+    pub(crate) mod entity_writes;
+    pub(crate) mod erasure;
+    pub(crate) mod error;
+    pub(crate) mod expiry;
+    pub(crate) mod export;
+    pub(crate) mod exported_rows;
+    pub(crate) mod fan_out;
+    pub(crate) mod feed;
+    pub(crate) mod foreign;
+    pub(crate) mod health;
+    pub(crate) mod intake;
+    pub(crate) mod job;
+    pub(crate) mod lanes;
+    pub(crate) mod leaving;
+    pub(crate) mod link_keys;
+    pub(crate) mod outbox;
+    pub(crate) mod ownership;
+    pub(crate) mod plan;
+    #[cfg(test)]
+    pub(crate) mod plans;
+    pub(crate) mod readers;
+    pub(crate) mod records;
+    pub(crate) mod reencryption;
+    pub(crate) mod remnants;
+    pub(crate) mod removal;
+    pub(crate) mod replays;
+    pub(crate) mod retention;
+    pub(crate) mod rows;
+    pub(crate) mod schedule;
+    pub(crate) mod schema;
+    pub(crate) mod secrets;
+    pub(crate) mod session;
+    pub(crate) mod set_back;
+    pub(crate) mod settle;
+    pub(crate) mod statements;
+    pub(crate) mod storage;
+    pub(crate) mod strays;
+    pub(crate) mod subscription_row;
+    pub(crate) mod subscriptions;
+    pub(crate) mod sweep;
+    pub(crate) mod tenancy;
+    pub(crate) mod tokens;
+    pub(crate) mod trust;
+    pub(crate) mod turn;
+    pub(crate) mod washing;
+    pub(crate) mod writer;
+}
+#[cfg(feature = "storage")]
+use of_storage::*;
+
 pub use rusqlite;
-pub use storage::SqliteStorage;
-pub use turn::Turn;
+#[cfg(feature = "seen")]
+pub use seen::SqliteSeen;
+#[cfg(feature = "seen")]
+pub use taken::take_in;
+#[cfg(feature = "storage")]
+pub use {
+    backup::Backup,
+    config::SqliteOptions,
+    export::Export,
+    outbox::{Receipt, publish_in},
+    reencryption::{Reencrypted, SecretForm},
+    storage::SqliteStorage,
+    turn::Turn,
+};

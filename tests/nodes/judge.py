@@ -100,7 +100,9 @@ def service(fault):
 def explanation(run, arrival):
     """What has kept this one's answer from being settled: its node's end or stop, or the database's."""
     until = (arrival.ended or arrival.at) + SETTLED_SECONDS
-    touches = lambda fault: fault.began <= until and (fault.ended or until) >= arrival.at
+    # What a node had sent before it was killed may come to be read only then.
+    is_over = lambda fault: fault.kind != "kill" and fault.ended is not None and fault.ended < arrival.at
+    touches = lambda fault: fault.began <= until and not is_over(fault)
     of_postgres = [fault for fault in run.faults if fault.who == "postgres" and touches(fault)]
     for fault in of_postgres:
         # What waits for the database is settled then.

@@ -3,6 +3,7 @@
 //! Every case has a folder of its own for the server's state. Nothing sleeps to wait: cases wait for
 //! what a process prints, for what a receiver is sent, or for an answer.
 
+mod accept_once;
 mod blobs;
 mod broker;
 mod configuration;
@@ -12,6 +13,7 @@ mod faults;
 mod isolation;
 mod kill;
 mod limits;
+mod listen;
 mod maintenance;
 mod network;
 mod oauth;
@@ -27,3 +29,4 @@ mod start;
 mod support;
 mod switched_off;
 mod tenancy;
+mod verify;

@@ -3,20 +3,15 @@
     capture.py ESL_SERVER
 """
 
-import contextlib
 import http.server
 import json
 import pathlib
 import queue
-import subprocess
 import sys
-import tempfile
 import threading
-import urllib.parse
-import urllib.request
 
-CLIENT, CLIENT_SECRET = "verifiers", "0123456789abcdef0123456789abcdef"
-PATIENCE_SECONDS = 60
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
+from real_server import PATIENCE_SECONDS, server
 
 ALGORITHMS = ["sha256", "sha384", "sha512"]
 SECRETS = [
@@ -61,62 +56,14 @@ class Receiver:
         return f"http://127.0.0.1:{self.server.server_address[1]}{path}"
 
 
-@contextlib.contextmanager
-def server(binary: pathlib.Path, algorithm: str):
-    """Runs `esl-server` with a state of its own; gives its API."""
-    variables = {
-        "ESL_LISTEN": "127.0.0.1:0",
-        "ESL_LOG_FORMAT": "json",
-        "ESL_ALLOW_PRIVATE_CALLBACKS": "true",
-        "ESL_BOOTSTRAP_CLIENT": f"{CLIENT}:{CLIENT_SECRET}",
-        "ESL_SIGNATURE_ALGORITHM": algorithm,
-    }
-    with tempfile.TemporaryDirectory() as folder:
-        process = subprocess.Popen(
-            [binary], cwd=folder, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        )
-        try:
-            events = map(json.loads, process.stderr)
-            address = next(event["address"] for event in events if event["message"] == "listening")
-            # Read on, so that the server never waits for us.
-            threading.Thread(target=process.stderr.read, daemon=True).start()
-            yield Api(f"http://{address}")
-        finally:
-            process.terminate()
-            process.wait(PATIENCE_SECONDS)
-
-
-class Api:
-    def __init__(self, base: str):
-        self.base, self.headers = base, {}
-        form = {
-            "grant_type": "client_credentials",
-            "client_id": CLIENT,
-            "client_secret": CLIENT_SECRET,
-        }
-        token = self.post("/oauth/token", urllib.parse.urlencode(form))["access_token"]
-        self.headers["authorization"] = f"Bearer {token}"
-        self.headers["content-type"] = "application/json"
-
-    def post(self, path: str, body: str):
-        request = urllib.request.Request(self.base + path, body.encode(), self.headers)
-        with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:
-            return json.load(answer)
-
-
 binary = pathlib.Path(sys.argv[1]).resolve()
 receiver = Receiver()
 for algorithm in ALGORITHMS:
-    with server(binary, algorithm) as api:
+    with server(binary, ESL_SIGNATURE_ALGORITHM=algorithm) as api:
         for number, secret in enumerate(SECRETS):
-            subscription = {
-                "callback_url": receiver.url(f"/{number}"),
-                "events": ["person.*"],
-                "secret": secret,
-            }
-            api.post("/api/v1/subscriptions", json.dumps(subscription))
+            api.subscribe(receiver.url(f"/{number}"), secret)
         for data in DATA:
-            api.post("/api/v1/events", f'{{"type":"person.updated","data":{data}}}')
+            api.publish(data)
         for _ in range(len(SECRETS) * len(DATA)):
             path, headers, body = receiver.requests.get(timeout=PATIENCE_SECONDS)
             assert any(data.encode() in body for data in DATA), "data goes out as it came in"

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Holds what ESL sends against verifiers that are not ours: the documented PHP handler, and the
 # `standardwebhooks` packages of PyPI and npm. Each must accept every request unchanged and refuse
-# it with one byte altered.
+# it with one byte altered. The packages are also asked about tests/vectors, and say what these expect,
+# but for what exceptions.json has.
 #
 #   tests/verifiers/run.sh             starts the server and captures what it sends
 #   tests/verifiers/run.sh CAPTURE     takes what was captured elsewhere, at most 5 minutes ago:
@@ -52,6 +53,9 @@ else
     "$python" "$here/capture.py" "$binary" >"$capture"
 fi
 
+export NODE_PATH=$packages/npm/node_modules
 php "$here/receiver.php" "$capture"
 "$python" "$here/receiver.py" "$capture"
-NODE_PATH=$packages/npm/node_modules node "$here/receiver.js" "$capture"
+node "$here/receiver.js" "$capture"
+"$python" "$here/vectors.py" "$here/../vectors"
+node "$here/vectors.js" "$here/../vectors"

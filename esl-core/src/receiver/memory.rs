@@ -80,3 +80,25 @@ impl Seen for MemorySeen {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn of_more_than_there_is_room_for_the_first_is_forgotten() {
+        let seen = MemorySeen::with_room_for(NonZeroUsize::new(2).unwrap());
+        let event = |number: u128| EventId::from_bytes(number.to_be_bytes());
+        // In the order in which they are done; what is done twice takes its place once.
+        for number in [1, 2, 2, 3] {
+            seen.begin(event(number)).await.unwrap();
+            seen.done(event(number)).await.unwrap();
+        }
+        for (number, expected) in [(2, Begun::Before), (3, Begun::Before), (1, Begun::Now)] {
+            assert_eq!(seen.begin(event(number)).await.unwrap(), expected, "{number}");
+        }
+        // What is under way takes no room.
+        seen.begin(event(4)).await.unwrap();
+        assert_eq!(seen.begin(event(2)).await.unwrap(), Begun::Before);
+    }
+}

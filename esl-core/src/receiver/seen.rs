@@ -10,13 +10,19 @@ use crate::EventId;
 ///
 /// ESL delivers at least once: an answer that is lost on its way brings the event again. Whoever handles
 /// an event says [`begin`](Self::begin) before, and then [`done`](Self::done) or
-/// [`failed`](Self::failed):
+/// [`failed`](Self::failed). `testing::seen_suite` holds whatever implements this to its promises:
 ///
 /// - An event that is done is not begun again, for as long as it is remembered.
 /// - One that has failed is.
 /// - Of two that are begun at the same time through one `Seen`, one is.
-/// - What was under way when the process died is begun again: nobody knows how far it has come. Where that
-///   must not be, the handler notes the event in its own transaction instead (`esl_sqlite::take_in`).
+/// - What was under way when the process died is begun again: nobody knows how far it has come.
+///
+/// # What once means
+/// Killed between what the handler commits and [`done`](Self::done), a receiver handles the event again; at
+/// any other moment it does not, where the `Seen` outlives the process (`esl_sqlite::SqliteSeen`). Where that
+/// must not be either, the handler takes the event in its own transaction (`esl_sqlite::take_in`): what it does
+/// in there is there once, whenever it is killed. What it does elsewhere, such as sending a mail, can be done
+/// again in any case: give the event's id along, by which the other side knows it.
 ///
 /// # Cancellation
 /// A dropped `begin` may leave the event under way, as nobody would end it: let it run to its end.
@@ -53,6 +59,11 @@ pub struct SeenError {
 }
 
 impl SeenError {
+    /// What is remembered could not be opened.
+    pub fn opening(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { operation: "opened", source: source.into() }
+    }
+
     /// Reading failed.
     pub fn reading(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { operation: "read", source: source.into() }

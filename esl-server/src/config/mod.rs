@@ -157,7 +157,9 @@ impl Written {
     }
 
     fn unknown(&self) -> Vec<Unknown> {
-        let is_known = |name: &str| VARIABLES.iter().any(|variable| variable.name == name);
+        let is_known = |name: &str| {
+            VARIABLES.iter().any(|variable| variable.name == name) || OF_COMMANDS.contains(&name)
+        };
         let names = self.0.keys().filter(|name| name.starts_with("ESL_") && !is_known(name));
         names
             .map(|name| {
@@ -167,6 +169,10 @@ impl Written {
             .collect()
     }
 }
+
+/// What `listen` and `verify` read, and what may stand in the environment of a server beside them.
+const OF_COMMANDS: [&str; 4] =
+    ["ESL_CLIENT_ID", "ESL_CLIENT_SECRET", "ESL_SERVER_URL", "ESL_WEBHOOK_SECRET"];
 
 impl<N: Into<String>, V: Into<OsString>> FromIterator<(N, V)> for Written {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {

@@ -16,6 +16,7 @@ mod outbox;
 mod remnants;
 mod removal;
 mod secrets;
+mod seen;
 mod set_back;
 mod wal;
 

@@ -1,25 +1,32 @@
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::{Method, Request, http::response::Parts};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
+use std::time::Duration;
+
+use esl_core::Secret;
+use esl_http::client::{
+    Client, ClientError, ClientErrorKind, HeaderMap, Method, NewEvent, NewSubscription,
+    RetryPolicy, StatusCode,
 };
 use serde_json::Value;
 
 use super::{CLIENT, SECRET};
 
-/// A client for cases in which a process per request would be too slow. Cheap to clone.
+/// The client of `esl_http` as cases want it: nothing is tried twice in secret. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Api {
-    http: Client<HttpConnector, Full<Bytes>>,
-    base: String,
-    token: String,
+    client: Client,
+    /// Asks with the token that it was given at first, whatever became of that.
+    as_given: Client,
 }
 
 /// The connection broke: what became of the request is not known.
 #[derive(Debug)]
 pub(crate) struct Broken;
+
+/// What an answer says before its body.
+#[derive(Debug)]
+pub(crate) struct Head {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+}
 
 impl Api {
     /// Asks for a token as [`CLIENT`].
@@ -29,23 +36,24 @@ impl Api {
 
     /// Asks for a token; `None` if the client is refused.
     pub(crate) async fn with(base: &str, client: &str, secret: &str) -> Option<Self> {
-        let http = Client::builder(TokioExecutor::new()).build_http();
-        let mut api = Self { http, base: base.to_owned(), token: String::new() };
-        let form =
-            format!("grant_type=client_credentials&client_id={client}&client_secret={secret}");
-        let form_type = "application/x-www-form-urlencoded";
-        let answer = api.send(Method::POST, "/oauth/token", form_type, form).await;
-        let (status, body) = answer.expect("the server runs");
-        if status == 401 {
-            return None;
-        }
-        assert_eq!(status, 200, "{body}");
-        api.token = body["access_token"].as_str().expect("a token").to_owned();
-        Some(api)
+        let builder = || {
+            // A case has a deadline of its own.
+            let deadline = Duration::from_secs(600);
+            Client::builder(base).with_retries(RetryPolicy::never()).with_timeout(deadline)
+        };
+        let client = builder().with_credentials(client, secret).build().expect("it is right");
+        let token = match client.token().await {
+            Ok(token) => token,
+            Err(error) if error.kind() == ClientErrorKind::Unauthorized => return None,
+            Err(error) => panic!("{error}"),
+        };
+        let as_given = builder().with_token(token.expose()).build().expect("it is right");
+        Some(Self { client, as_given })
     }
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<(u16, Value), Broken> {
-        self.send(Method::POST, path, "application/json", body.to_string()).await
+        let (head, answer) = self.post_for_head(path, body).await?;
+        Ok((head.status.as_u16(), answer))
     }
 
     /// [`post`](Self::post), with the head of the answer.
@@ -53,7 +61,7 @@ impl Api {
         &self,
         path: &str,
         body: &Value,
-    ) -> Result<(Parts, Value), Broken> {
+    ) -> Result<(Head, Value), Broken> {
         self.ask(Method::POST, path, &[], Some(body)).await
     }
 
@@ -64,72 +72,62 @@ impl Api {
         path: &str,
         headers: &[(&str, &str)],
         body: Option<&Value>,
-    ) -> Result<(Parts, Value), Broken> {
-        let headers = [&[("content-type", "application/json")], headers].concat();
-        let body = body.map(Value::to_string).unwrap_or_default();
-        self.exchange(method, path, &headers, body).await
+    ) -> Result<(Head, Value), Broken> {
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let mut call = self.as_given.call(method, path);
+        for (name, value) in query.split('&').filter_map(|parameter| parameter.split_once('=')) {
+            call = call.query(name, value);
+        }
+        for (name, value) in headers {
+            call = call.header(name, value);
+        }
+        if let Some(body) = body {
+            call = call.json(body);
+        }
+        let answer = call.answer().await.map_err(|error| broken(&error))?;
+        let body = answer.json().unwrap_or_default();
+        Ok((Head { status: answer.status(), headers: answer.headers().clone() }, body))
     }
 
     pub(crate) async fn put(&self, path: &str, body: &Value) -> (u16, Value) {
-        let answer = self.send(Method::PUT, path, "application/json", body.to_string()).await;
-        answer.expect("the server runs")
+        self.asked(Method::PUT, path, Some(body)).await
     }
 
     pub(crate) async fn delete(&self, path: &str) -> (u16, Value) {
-        let answer = self.send(Method::DELETE, path, "application/json", String::new()).await;
-        answer.expect("the server runs")
+        self.asked(Method::DELETE, path, None).await
     }
 
     pub(crate) async fn patch(&self, path: &str, body: &Value) -> (u16, Value) {
-        let answer = self.send(Method::PATCH, path, "application/json", body.to_string()).await;
-        answer.expect("the server runs")
+        self.asked(Method::PATCH, path, Some(body)).await
     }
 
     pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
-        let answer = self.send(Method::GET, path, "application/json", String::new()).await;
-        answer.expect("the server runs")
+        self.asked(Method::GET, path, None).await
     }
 
     /// All items of a list, page by page.
     pub(crate) async fn all(&self, path: &str) -> Vec<Value> {
-        let (mut all, mut cursor) = (Vec::new(), String::new());
-        loop {
-            let (status, mut page) = self.get(&format!("{path}?limit=100{cursor}")).await;
-            assert_eq!(status, 200, "{page}");
-            all.append(page["data"].as_array_mut().expect("a list"));
-            let Some(next) = page["next_cursor"].as_str() else { return all };
-            cursor = format!("&cursor={next}");
-        }
+        self.client.list(path).all().await.expect("a list")
     }
 
     /// Makes an entity; gives its id.
     pub(crate) async fn create(&self, path: &str, body: &Value) -> String {
-        let (status, created) = self.post(path, body).await.expect("the server runs");
-        assert_eq!(status, 201, "{created}");
-        created["id"].as_str().expect("an id").to_owned()
+        let created = self.client.request::<Value>(Method::POST, path, Some(body)).await;
+        created.expect("it is made")["id"].as_str().expect("an id").to_owned()
     }
 
     /// Subscribes a receiver; gives the subscription's id.
     pub(crate) async fn subscribe(&self, callback_url: &str, events: &[&str]) -> String {
-        let body = serde_json::json!({
-            "callback_url": callback_url,
-            "events": events,
-            "secret": "my-secret-123",
-        });
-        let (status, created) =
-            self.post("/api/v1/subscriptions", &body).await.expect("the server runs");
-        assert_eq!(status, 201, "{created}");
-        created["id"].as_str().expect("an id").to_owned()
+        let secret = Secret::new("my-secret-123").expect("a secret");
+        let new = NewSubscription::new(callback_url, events.iter().copied()).with_secret(secret);
+        self.client.subscribe(&new).await.expect("it is made").id.to_string()
     }
 
     /// Subscribes a receiver to `person.*` with options; gives the subscription's id.
     pub(crate) async fn subscribe_with(&self, callback_url: &str, mut options: Value) -> String {
         options["callback_url"] = callback_url.into();
         options["events"] = serde_json::json!(["person.*"]);
-        let (status, created) =
-            self.post("/api/v1/subscriptions", &options).await.expect("the server runs");
-        assert_eq!(status, 201, "{created}");
-        created["id"].as_str().expect("an id").to_owned()
+        self.create("/api/v1/subscriptions", &options).await
     }
 
     /// Reads something again and again until it is as it should be.
@@ -141,7 +139,7 @@ impl Api {
                 if is_right(&found) {
                     return found;
                 }
-                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
         super::in_time(path, wait).await
@@ -149,43 +147,20 @@ impl Api {
 
     /// Publishes one event; gives its id.
     pub(crate) async fn publish(&self, event_type: &str, data: Value) -> String {
-        let body = serde_json::json!({ "type": event_type, "data": data });
-        let (status, published) =
-            self.post("/api/v1/events", &body).await.expect("the server runs");
-        assert_eq!(status, 202, "{published}");
-        published["id"].as_str().expect("an id").to_owned()
+        let event = NewEvent::new(event_type, &data).expect("JSON");
+        self.client.publish(&event).await.expect("it is published").id.to_string()
     }
 
-    async fn send(
-        &self,
-        method: Method,
-        path: &str,
-        content_type: &str,
-        body: String,
-    ) -> Result<(u16, Value), Broken> {
-        let headers = [("content-type", content_type)];
-        let (head, body) = self.exchange(method, path, &headers, body).await?;
-        Ok((head.status.as_u16(), body))
+    async fn asked(&self, method: Method, path: &str, body: Option<&Value>) -> (u16, Value) {
+        let answer = self.ask(method, path, &[], body).await;
+        let (head, answer) = answer.expect("the server runs");
+        (head.status.as_u16(), answer)
     }
+}
 
-    async fn exchange(
-        &self,
-        method: Method,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: String,
-    ) -> Result<(Parts, Value), Broken> {
-        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        if !self.token.is_empty() {
-            request = request.header("authorization", format!("Bearer {}", self.token));
-        }
-        let request = request.body(Full::from(body)).expect("a request");
-        let response = self.http.request(request).await.map_err(|_| Broken)?;
-        let (head, body) = response.into_parts();
-        let body = body.collect().await.map_err(|_| Broken)?.to_bytes();
-        Ok((head, serde_json::from_slice(&body).unwrap_or_default()))
-    }
+/// What is no answer is a connection that broke, or did not come about; anything else is the case's mistake.
+#[track_caller]
+fn broken(error: &ClientError) -> Broken {
+    assert!(error.is_transient(), "{error}");
+    Broken
 }

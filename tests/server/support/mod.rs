@@ -15,7 +15,7 @@ pub(crate) use self::{
     authority::{Authority, self_signed},
     curl::{curl, shell},
     receiver::{Behaviour, Received, Receiver},
-    server::{Ended, Folder, Server, postgres_url},
+    server::{Ended, Folder, Running, Server, postgres_url},
 };
 
 /// The client that most cases bring along, as `ESL_BOOTSTRAP_CLIENT` wants it.

@@ -103,6 +103,14 @@ impl Folder {
         self.command_by(program, &["serve"], variables).spawn().expect("the binary starts")
     }
 
+    /// Starts a command that goes on until it is told to stop.
+    pub(crate) fn begin(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Running {
+        let mut child = self.command_by(&[], arguments, variables).spawn().expect("it starts");
+        let stdout = Lines::of(child.stdout.take().expect("it is piped"));
+        let stderr = Lines::of(child.stderr.take().expect("it is piped"));
+        Running { child, stdout, stderr }
+    }
+
     /// Runs a command to its end.
     pub(crate) async fn run(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Ended {
         self.run_by(&[], arguments, variables).await
@@ -188,6 +196,30 @@ pub(crate) fn postgres_url() -> Option<String> {
 /// no case leaves a message.
 const VIRTUAL_HOSTS: usize = 16;
 
+/// A command that runs. It is killed when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Running {
+    child: Child,
+    pub(crate) stdout: Lines,
+    pub(crate) stderr: Lines,
+}
+
+impl Running {
+    /// Ends it as Ctrl-C does.
+    pub(crate) async fn interrupt(mut self) -> Ended {
+        send("INT", &self.child).await;
+        let status = in_time("the end of a command", self.child.wait()).await.expect("it ran");
+        let (stdout, stderr) = (self.stdout.all().await, self.stderr.all().await);
+        Ended { code: status.code(), stdout, stderr }
+    }
+}
+
+async fn send(signal: &str, child: &Child) {
+    let id = child.id().expect("it runs").to_string();
+    let kill = Command::new("kill").args(["-s", signal, &id]).status();
+    assert!(kill.await.expect("`kill` is there").success());
+}
+
 /// A server that runs. It is killed when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -235,9 +267,7 @@ impl Server {
 
     /// Sends it a signal, by name.
     pub(crate) async fn signal(&self, name: &str) {
-        let id = self.id().to_string();
-        let kill = Command::new("kill").args(["-s", name, &id]).status();
-        assert!(kill.await.expect("`kill` is there").success());
+        send(name, &self.child).await;
     }
 
     /// Waits for its end.
