@@ -106,7 +106,7 @@ struct Held {
     ended: Arc<AtomicUsize>,
 }
 
-fn held(receiver: &Receiver) -> Held {
+fn held(receiver: &Receiver, end: fn() -> StatusCode) -> Held {
     let (say_begun, begun) = mpsc::unbounded_channel();
     let (let_go, ended) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
     let (wait, counter) = (Arc::clone(&let_go), Arc::clone(&ended));
@@ -114,7 +114,7 @@ fn held(receiver: &Receiver) -> Held {
         say_begun.send(()).unwrap();
         wait.notified().await;
         counter.fetch_add(1, Ordering::SeqCst);
-        StatusCode::NO_CONTENT
+        end()
     };
     let router = Router::new().route("/", post(handler)).layer(receiver.clone());
     Held { router, begun, let_go, ended }
@@ -122,7 +122,7 @@ fn held(receiver: &Receiver) -> Held {
 
 #[tokio::test]
 async fn of_two_at_the_same_time_one_is_handled() {
-    let mut held = held(&remembering());
+    let mut held = held(&remembering(), || StatusCode::NO_CONTENT);
     let router = held.router.clone();
     let first = tokio::spawn(async move { status(&router, signed(number(EVENT))).await });
     held.begun.recv().await.unwrap();
@@ -137,7 +137,7 @@ async fn of_two_at_the_same_time_one_is_handled() {
 #[tokio::test]
 async fn a_sender_that_hangs_up_does_not_stop_the_handler() {
     let receiver = remembering();
-    let mut held = held(&receiver);
+    let mut held = held(&receiver, || StatusCode::NO_CONTENT);
     let router = held.router.clone();
     let first = tokio::spawn(async move { status(&router, signed(number(EVENT))).await });
     held.begun.recv().await.unwrap();
@@ -150,6 +150,23 @@ async fn a_sender_that_hangs_up_does_not_stop_the_handler() {
     assert_eq!(held.ended.load(Ordering::SeqCst), 1);
     assert_eq!(status(&held.router, signed(number(EVENT))).await, StatusCode::OK);
     assert!(held.begun.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn a_handler_that_panics_when_nobody_waits_runs_again() {
+    let receiver = remembering();
+    let mut held = held(&receiver, || panic!("it cannot be"));
+    let router = held.router.clone();
+    let first = tokio::spawn(async move { status(&router, signed(number(EVENT))).await });
+    held.begun.recv().await.unwrap();
+    first.abort();
+    assert!(first.await.unwrap_err().is_cancelled());
+    held.let_go.notify_one();
+    receiver.idle().await;
+    held.let_go.notify_one();
+    let again = status(&held.router, signed(number(EVENT))).await;
+    assert_eq!(again, StatusCode::INTERNAL_SERVER_ERROR);
+    assert!(held.begun.try_recv().is_ok());
 }
 
 /// Fails where it is told to.

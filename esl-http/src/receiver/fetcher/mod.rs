@@ -186,7 +186,7 @@ impl FetcherBuilder {
         Ok(Fetcher {
             getting: Getting::new(self.connecting)?,
             data_bytes_max: self.data_bytes_max,
-            timeout: self.timeout,
+            timeout: self.timeout.min(TIMEOUT_MAX),
             clock: SystemClock::new(),
         })
     }
@@ -194,3 +194,5 @@ impl FetcherBuilder {
 
 const DATA_BYTES_MAX: u64 = 64 * 1024 * 1024;
 const TIMEOUT: Duration = Duration::from_secs(60);
+/// A year: a point in time that far away can be named.
+const TIMEOUT_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
