@@ -73,7 +73,7 @@ pub use id::{
 pub use receiver::{
     Begun, Change, Changes, Event, EventError, MemorySeen, Seen, SeenError, payload,
 };
-pub use signing::{Algorithm, Secret, SecretError, Signer};
+pub use signing::{Algorithm, Secret, SecretError, Signer, UnknownAlgorithm};
 pub use tenancy::{Client, Digest, Organization, Scope, Scopes, Token, TokenKind, UnknownScope};
 pub use tier::{
     Allowance, Crossed, Hour, Limit, NoLimit, Plan, Threshold, Tier, Tiers, UnknownTier, Usage,

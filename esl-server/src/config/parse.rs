@@ -13,7 +13,7 @@ use std::{
 use esl_amqp::{BrokerUrl, BrokerUrlError};
 use esl_core::{
     Algorithm, CallbackAllowList, Client, Digest, Keyring, KeyringError, Limit, OrganizationId,
-    RetryPolicy, Role,
+    RetryPolicy, Role, UnknownAlgorithm,
 };
 use esl_http::{
     HttpTransport, HttpTransportBuilder, Proxy, ProxyError,
@@ -141,10 +141,7 @@ fn written(duration: Duration) -> String {
 }
 
 pub(super) fn algorithm(text: &str) -> Parsed<Algorithm> {
-    Algorithm::ALL
-        .into_iter()
-        .find(|algorithm| algorithm.as_str() == text)
-        .ok_or_else(|| "expected sha256, sha384 or sha512".into())
+    text.parse().map_err(|error: UnknownAlgorithm| error.to_string())
 }
 
 pub(super) fn broker_url(text: &str) -> Parsed<BrokerUrl> {
