@@ -17,6 +17,13 @@ PATIENCE_SECONDS = 60
 @contextlib.contextmanager
 def server(binary: pathlib.Path, **variables: str):
     """Runs `esl-server` with these variables beside its own; gives its API."""
+    with running(binary, **variables) as url:
+        yield Api(url)
+
+
+@contextlib.contextmanager
+def running(binary: pathlib.Path, **variables: str):
+    """The same, and gives its URL."""
     variables = {
         "ESL_LISTEN": "127.0.0.1:0",
         "ESL_LOG_FORMAT": "json",
@@ -33,7 +40,7 @@ def server(binary: pathlib.Path, **variables: str):
             address = next(event["address"] for event in events if event["message"] == "listening")
             # Read on, so that the server never waits for us.
             threading.Thread(target=process.stderr.read, daemon=True).start()
-            yield Api(f"http://{address}")
+            yield f"http://{address}"
         finally:
             process.terminate()
             process.wait(PATIENCE_SECONDS)
