@@ -23,11 +23,13 @@ use crate::{
 };
 
 pub(crate) fn measure(settings: &Settings) -> anyhow::Result<()> {
+    let folder = settings.folder.join("entities");
+    std::fs::create_dir(&folder)?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let receiver = Receiver::start().await?;
-        let storage = new_storage(&settings.folder).await?;
+        let storage = new_storage(&folder).await?;
         let service = Service::serve(Esl::builder(storage).kinds(kinds()?)).await?;
         service.subscribe(&receiver).await?;
         let persons = service.esl.entities("person")?;
