@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
 . tests/server_binary.sh
-cargo build --quiet --workspace --examples
+cargo build --quiet --workspace --examples --features esl/client
 examples=$(realpath "${CARGO_TARGET_DIR:-target}/debug/examples")
 folder=$(mktemp -d)
 trap 'kill ${server:-} ${receiver:-} 2>/dev/null || true; wait; rm -rf "$folder"' EXIT
@@ -78,4 +78,11 @@ done
 status=$(curl -s -o /dev/null -w '%{http_code}' -H 'Content-Type: application/json' -d '{}' "$url")
 [ "$status" = 401 ] || { echo "an unsigned request got $status" >&2; exit 1; }
 [ "$(grep -c ^evt_ receiver.out)" = 1 ] || { cat receiver.out; exit 1; } >&2
+
+echo "+ client"
+ESL_SERVER_URL=$esl ESL_CLIENT_ID=example ESL_CLIENT_SECRET=0123456789abcdef0123456789abcdef \
+    "$examples/client" >client.out
+expect client.out '^published evt_.* to 0 subscriptions'
+expect client.out "^sub_.* $url"
+expect client.out '^  person.created Delivered'
 echo "examples: ok"
