@@ -22,10 +22,11 @@ pub(crate) struct Request {
     /// One of its headers, as in 'webhook-id: evt_…'; give all that a receiver got
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = header)]
     headers: Vec<(String, String)>,
-    /// A file with more of them, one on each line
+    /// A file with more of them, one on each line, up to an empty line; a request line at its top is passed
+    /// over
     #[arg(long, value_name = "FILE")]
     headers_file: Option<PathBuf>,
-    /// A file with its body, to the byte as it came [default: the standard input]
+    /// A file with its body, to the byte as it came [default: -, the standard input]
     #[arg(long, value_name = "FILE")]
     body: Option<PathBuf>,
     /// A file with the secrets that are tried, one on each line [default: ESL_WEBHOOK_SECRET, likewise]
@@ -182,28 +183,43 @@ impl fmt::Display for Report {
     }
 }
 
+/// Those of the command line, and those of a file: its lines up to the first empty one, where a body
+/// would begin, without the line of a request or of an answer at its top.
 fn headers(request: &Request) -> anyhow::Result<Vec<(String, String)>> {
     let mut headers = request.headers.clone();
     if let Some(file) = &request.headers_file {
         let text = read(file)?;
-        let text =
-            String::from_utf8(text).with_context(|| format!("{} is no text", file.display()))?;
-        for line in text.lines().filter(|line| !line.trim().is_empty()) {
-            headers.push(header(line).map_err(anyhow::Error::msg)?);
+        let text = String::from_utf8_lossy(&text);
+        let lines = text.lines().take_while(|line| !line.trim().is_empty()).enumerate();
+        for (index, line) in lines.filter(|(index, line)| *index > 0 || !is_first_line(line)) {
+            let header = header(line).map_err(anyhow::Error::msg);
+            headers
+                .push(header.with_context(|| format!("{}, line {}", file.display(), index + 1))?);
         }
     }
     Ok(headers)
 }
 
+/// Whether it is that of an HTTP message, as in `POST /webhooks HTTP/1.1`.
+fn is_first_line(line: &str) -> bool {
+    line.starts_with("HTTP/")
+        || line.rsplit(' ').next().is_some_and(|word| word.starts_with("HTTP/"))
+}
+
 fn secrets(file: Option<&Path>) -> anyhow::Result<Vec<Secret>> {
     let text = match file {
         Some(file) => {
-            let text = String::from_utf8(read(file)?);
-            text.with_context(|| format!("{} is no text", file.display()))?
+            let text = String::from_utf8(read(file)?).ok();
+            text.with_context(|| format!("{} is not UTF-8", file.display()))?
         }
-        None => std::env::var(SECRETS).with_context(|| {
-            format!("which secret? set {SECRETS}, or name a file with --secrets-file")
-        })?,
+        None => {
+            let text = std::env::var_os(SECRETS).with_context(|| {
+                format!("which secret? set {SECRETS}, or name a file with --secrets-file")
+            })?;
+            // The error of `var` shows the text.
+            let text = text.into_string().ok();
+            text.with_context(|| format!("{SECRETS} is not UTF-8"))?
+        }
     };
     let lines = text.lines().filter(|line| !line.is_empty()).enumerate();
     let secrets = lines.map(|(index, line)| {
@@ -217,7 +233,7 @@ fn secrets(file: Option<&Path>) -> anyhow::Result<Vec<Secret>> {
 }
 
 fn body(file: Option<&Path>) -> anyhow::Result<Vec<u8>> {
-    if let Some(file) = file {
+    if let Some(file) = file.filter(|file| *file != Path::new("-")) {
         return read(file);
     }
     let mut body = Vec::new();

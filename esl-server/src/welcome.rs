@@ -72,10 +72,13 @@ async fn first_organization(
 fn text(address: SocketAddr, client: &str, secret: &str, allow_private: bool) -> String {
     let base = format!("http://{}", reachable(address));
     let (callback, remark) = if allow_private {
-        ("http://127.0.0.1:9000/webhooks", "A receiver on this machine, listening on port 9000:")
+        (
+            "http://127.0.0.1:9000/webhooks/sapien",
+            "A receiver on this machine, listening on port 9000:",
+        )
     } else {
         (
-            "https://example.com/webhooks",
+            "https://example.com/webhooks/sapien",
             "Put your own URL in.\n# One on this machine (http://127.0.0.1:…) needs a start with \
              ESL_ALLOW_PRIVATE_CALLBACKS=true.",
         )
@@ -101,11 +104,13 @@ curl -X POST {base}/api/v1/subscriptions \
   -H "Content-Type: application/json" \
   -d '{{"callback_url":"{callback}","events":["person.*"],"secret":"my-secret-123"}}'
 
-# 3. Publish
-curl -X POST {base}/api/v1/events \
+# 3. Make a person, which publishes person.created
+curl -X POST {base}/api/persons \
   -H "Authorization: Bearer ${{ACCESS_TOKEN}}" \
   -H "Content-Type: application/json" \
-  -d '{{"type":"person.updated","data":{{"id":"person_1","name":"Ada"}}}}'
+  -d '{{"name":"Ada","email":"ada@example.com"}}'
+
+# Events of your own are published at {base}/api/v1/events.
 
 "#
     )

@@ -9,18 +9,24 @@ async fn the_lines_printed_at_the_first_start_work_as_they_are() {
     let folder = Folder::new();
     let private = [("ESL_ALLOW_PRIVATE_CALLBACKS", "true")];
     let server = folder.start(&private).await;
-    server.stdout.find("the last line", |line| line.contains("person_1").then_some(())).await;
+    server.stdout.find("the last line", |line| line.contains("of your own").then_some(())).await;
     let text = server.stdout.so_far();
     let (_, lines) = text.split_once("What to do next:").expect("the lines have a head");
     let printed = shell(lines).await;
     assert!(printed.contains(r#""id":"sub_"#), "{printed}");
-    assert!(
-        printed.contains(r#""id":"evt_"#) && printed.contains(r#""deliveries":1"#),
-        "{printed}"
+    assert!(printed.contains(r#""id":"person_"#), "{printed}");
+    let shown = |name: &str| {
+        let shown = text.lines().find_map(|line| line.trim().strip_prefix(name));
+        shown.expect("it is shown").trim()
+    };
+    let secret = shown("client_secret ");
+    let api = Api::with(&server.base, shown("client_id "), secret).await.expect("it is good");
+    let events = api.all("/api/v1/events").await;
+    assert_eq!(
+        (&events[0]["type"], &events[0]["deliveries"]),
+        (&"person.created".into(), &1.into())
     );
     let ended = server.stop().await;
-    let secret = text.lines().find_map(|line| line.trim().strip_prefix("client_secret  "));
-    let secret = secret.expect("the secret is shown");
     assert!(!ended.stderr.contains(secret), "{}", ended.stderr);
 
     let again = folder.start(&private).await.stop().await;

@@ -68,8 +68,23 @@ async fn it_says_what_is_wrong_and_nothing_of_what_would_be_right() {
     let nothing = folder.run(&["verify", "--body", "body"], &[("ESL_WEBHOOK_SECRET", "s")]).await;
     assert_eq!(nothing.code, Some(1), "{nothing:?}");
     assert!(nothing.stderr.contains("no header with a signature"), "{nothing:?}");
+    std::fs::write(folder.path().join("headers"), "webhook-id: evt_1\nno header\n").unwrap();
+    let odd = ["verify", "--body", "body", "--headers-file", "headers"];
+    let odd = folder.run(&odd, &[("ESL_WEBHOOK_SECRET", "s")]).await;
+    assert!(odd.stderr.contains("headers, line 2: expected a name, a colon"), "{odd:?}");
     let unset = folder.run(&["verify", "--body", "body"], &[]).await;
     assert!(unset.stderr.contains("set ESL_WEBHOOK_SECRET"), "{unset:?}");
+}
+
+#[tokio::test]
+async fn a_secret_that_is_no_text_is_not_shown() {
+    let folder = Folder::new();
+    let program = ["sh", "-c", "ESL_WEBHOOK_SECRET=$(printf 'hunter2\\377') exec \"$0\" \"$@\""];
+    let request = ["verify", "-H", "webhook-signature: v1,AAAA", "--body", "/dev/null"];
+    let ended = folder.run_by(&program, &request, &[]).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("ESL_WEBHOOK_SECRET is not UTF-8"), "{ended:?}");
+    assert!(!ended.stderr.contains("hunter2"), "{ended:?}");
 }
 
 #[tokio::test]
@@ -88,7 +103,8 @@ async fn what_the_server_sends_is_genuine_by_both_schemes() {
         .headers
         .iter()
         .map(|(name, value)| format!("{name}: {}\n", value.to_str().unwrap()));
-    std::fs::write(folder.path().join("headers"), names.collect::<String>()).unwrap();
+    let head = format!("POST / HTTP/1.1\r\n{}\r\n", names.collect::<String>());
+    std::fs::write(folder.path().join("headers"), head).unwrap();
     std::fs::write(folder.path().join("body"), &request.body).unwrap();
     std::fs::write(folder.path().join("secrets"), "my-secret-123\n").unwrap();
     let verify = ["verify", "--body", "body", "--headers-file", "headers"];
