@@ -5,16 +5,18 @@ mod feed;
 mod forward;
 
 use std::{
+    env::VarError,
     fs,
     path::{Path, PathBuf},
     str::FromStr,
 };
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use chrono::Local;
 use clap::Args;
 use esl_core::{
-    Algorithm, CallbackPolicy, CallbackUrl, EventPattern, Scope, Secret, Seq, Timestamp,
+    Algorithm, CallbackPolicy, CallbackUrl, CallbackUrlError, EventPattern, Scope, Secret, Seq,
+    Timestamp,
 };
 use esl_http::client::{Client, ClientError, RetryPolicy};
 
@@ -23,6 +25,7 @@ use self::{
     forward::Forward,
 };
 use crate::{
+    config::header_prefix,
     output::{tell, write},
     serve::Signals,
 };
@@ -66,7 +69,7 @@ pub(crate) struct Request {
     #[arg(long, default_value = "sha256")]
     algorithm: Algorithm,
     /// What headers begin with, as the server's ESL_HEADER_PREFIX has it
-    #[arg(long, default_value = "X-Sapien")]
+    #[arg(long, default_value = "X-Sapien", value_parser = header_prefix)]
     prefix: String,
 }
 
@@ -79,55 +82,76 @@ enum Since {
 
 pub(crate) fn run(request: &Request) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.context("could not start the runtime")?.block_on(listen(request))
+    let runtime = runtime.context("could not start the runtime")?;
+    let result = runtime.block_on(listen(request));
+    // What a reader who has stopped holds up is not waited for.
+    runtime.shutdown_background();
+    result
 }
 
 async fn listen(request: &Request) -> anyhow::Result<()> {
     let mut signals = Signals::new().context("could not listen for signals")?;
-    let secret = secret(request.client_secret_file.as_deref(), CLIENT_SECRET)?;
-    let secret = secret.with_context(|| {
+    let client_secret = secret(request.client_secret_file.as_deref(), CLIENT_SECRET)?;
+    let client_secret = client_secret.with_context(|| {
         format!("which secret has the client? set {CLIENT_SECRET}, or name a file with --client-secret-file")
     })?;
     let client = Client::builder(&request.server)
-        .with_credentials(&request.client_id, secret)
+        .with_credentials(&request.client_id, client_secret)
         .with_scopes([Scope::Read].into_iter().collect())
         // That the server is away is told at once, and what comes of it is decided here.
         .with_retries(RetryPolicy::never())
         .build()?;
-    let signed_with = signed_with(request.secret_file.as_deref())?;
-    let forward = Forward::new(request, &signed_with);
+    let given = secret(request.secret_file.as_deref(), WEBHOOK_SECRET)?;
+    let feed = Feed::new(client, request.since);
     tokio::select! {
         // Dropped in the midst of it: nothing is kept that would have to be put in order.
-        result = forward_all(Feed::new(client, request.since), &forward, request) => result,
+        result = forward_all(feed, given, request) => result,
         _ = signals.next() => Ok(()),
     }
 }
 
-async fn forward_all(mut feed: Feed, forward: &Forward, request: &Request) -> anyhow::Result<()> {
-    let mut has_begun = false;
+async fn forward_all(
+    mut feed: Feed,
+    given: Option<String>,
+    request: &Request,
+) -> anyhow::Result<()> {
+    let forward = Forward::new(request, &signed_with(given).await?);
     loop {
         match feed.next().await {
             News::Begun => {
-                has_begun = true;
                 let patterns: Vec<_> = request.events.iter().map(ToString::to_string).collect();
                 let which = if patterns.is_empty() { "all events" } else { &patterns.join(", ") };
-                tell(&format!("forwarding {which} to {}; Ctrl-C ends it", request.forward_to));
+                let to = &request.forward_to;
+                say(format!("forwarding {which} to {to}; Ctrl-C ends it")).await?;
             }
             News::Event(event) if request.wants(&event.event_type) => {
                 let at = Local::now().format("%H:%M:%S%.3f");
                 let outcome = forward.send(&event).await;
-                write(&format!("{at}  {}  {}  {outcome}\n", event.event_type, event.id))?;
+                let mut text = format!("{at}  {}  {}  {outcome}\n", event.event_type, event.id);
                 if request.print {
-                    write(&format!("{}\n", event.envelope.get()))?;
+                    text.push_str(event.envelope.get());
+                    text.push('\n');
                 }
+                beside(move || write(&text)).await??;
             }
             News::Event(_) => {}
-            // What is wrong from the beginning does not mend itself.
-            News::Away(error) if !has_begun && !error.is_transient() => return Err(error.into()),
-            News::Away(error) => tell(&format!("waiting for the server: {}", told(error))),
-            News::Back => tell("the server is back"),
+            News::Away(error) => say(format!("waiting for the server: {}", told(error))).await?,
+            News::Back => say("the server is back".to_owned()).await?,
+            News::Another => say(ANOTHER.to_owned()).await?,
+            News::Refused(error) => return Err(error.into()),
         }
     }
+}
+
+/// Says something on the standard error.
+async fn say(line: String) -> anyhow::Result<()> {
+    beside(move || tell(&line)).await
+}
+
+/// Does what a reader may hold up (a pipe that is full, a pager that waits) beside all else, so that signals are
+/// heard meanwhile.
+async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> anyhow::Result<T> {
+    tokio::task::spawn_blocking(work).await.context("what is to be written was not")
 }
 
 /// An error and what led to it.
@@ -158,32 +182,49 @@ impl FromStr for Since {
 
 /// Any host: it is the caller's own machine that calls it.
 fn target(text: &str) -> Result<CallbackUrl, String> {
-    CallbackUrl::parse(text, &CallbackPolicy::allow_private()).map_err(|error| error.to_string())
+    CallbackUrl::parse(text, &CallbackPolicy::allow_private()).map_err(|error| match error {
+        // What the error says is for subscriptions.
+        CallbackUrlError::Scheme => "expected an http or https URL".to_owned(),
+        error => error.to_string(),
+    })
 }
 
 /// The secret that events are signed with. One that was made up is told, once.
-fn signed_with(file: Option<&Path>) -> anyhow::Result<Secret> {
-    if let Some(text) = secret(file, WEBHOOK_SECRET)? {
+async fn signed_with(given: Option<String>) -> anyhow::Result<Secret> {
+    if let Some(text) = given {
         return Secret::new(text).context("what events are to be signed with is no secret");
     }
     let mut random = [0; 32];
     getrandom::fill(&mut random).context("the system has no random bits")?;
     let secret = Secret::from_random(&random);
-    tell(&format!("signing with {}, until this ends", secret.expose()));
+    say(format!("signing with {}, until this ends", secret.expose())).await?;
     Ok(secret)
 }
 
-/// The first line of a file or of a variable, if there is any. A secret is no argument, which others on the
+/// The first line of a file, or of a variable if it has any. A secret is no argument, which others on the
 /// machine could read.
 fn secret(file: Option<&Path>, variable: &str) -> anyhow::Result<Option<String>> {
-    let text = match file {
-        Some(file) => fs::read_to_string(file)
-            .with_context(|| format!("{} cannot be read", file.display()))?,
-        None => std::env::var(variable).unwrap_or_default(),
-    };
-    Ok(text.lines().next().filter(|line| !line.is_empty()).map(str::to_owned))
+    if let Some(file) = file {
+        let text = fs::read_to_string(file);
+        let text = text.with_context(|| format!("{} cannot be read", file.display()))?;
+        let line = first_line(&text);
+        let line = line.with_context(|| format!("there is no secret in {}", file.display()));
+        return line.map(Some);
+    }
+    match std::env::var(variable) {
+        Ok(text) => Ok(first_line(&text)),
+        Err(VarError::NotPresent) => Ok(None),
+        // The error itself shows the value.
+        Err(VarError::NotUnicode(_)) => bail!("{variable} is not UTF-8"),
+    }
 }
 
+fn first_line(text: &str) -> Option<String> {
+    text.lines().next().filter(|line| !line.trim().is_empty()).map(str::to_owned)
+}
+
+const ANOTHER: &str = "the server has another history, which ends before the event that came last (was a backup \
+    restored?); what is published from now on is forwarded";
 const CLIENT_SECRET: &str = "ESL_CLIENT_SECRET";
 const WEBHOOK_SECRET: &str = "ESL_WEBHOOK_SECRET";
 

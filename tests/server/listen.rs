@@ -1,5 +1,7 @@
 //! `esl-server listen`: a developer whose receiver the server cannot reach.
 
+mod troubles;
+
 use esl_core::{Algorithm, Secret, Verifier};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::watch};

@@ -1,5 +1,7 @@
 //! Any request to the API.
 
+use std::fmt;
+
 use bytes::Bytes;
 use reqwest::{
     Method,
@@ -14,8 +16,7 @@ use super::{
 };
 
 /// A request in the making, from [`Client::call`]: for what has no method of its own, and for headers such as
-/// `If-Match`.
-#[derive(Debug)]
+/// `If-Match`. Its `Debug` has of the query and the headers only the names, and of the body only the size.
 #[must_use]
 pub struct Call {
     client: Client,
@@ -151,5 +152,20 @@ impl Call {
     fn wrong(&mut self, detail: &str) {
         let call = format!("{} {}", self.method, self.path);
         self.fault.get_or_insert_with(|| ClientError::misuse(call, detail));
+    }
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let query: Vec<_> = self.query.iter().map(|(name, _)| name).collect();
+        let headers: Vec<_> = self.headers.keys().map(HeaderName::as_str).collect();
+        f.debug_struct("Call")
+            .field("client", &self.client)
+            .field("method", &self.method)
+            .field("path", &self.path)
+            .field("query", &query)
+            .field("headers", &headers)
+            .field("body_bytes", &self.body.as_ref().map(Bytes::len))
+            .finish_non_exhaustive()
     }
 }

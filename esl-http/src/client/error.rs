@@ -53,6 +53,9 @@ pub enum ClientErrorKind {
     Broken,
     /// No answer came in time: what was done is not known.
     Timeout,
+    /// The answer is larger than a client holds, which is 256 MiB. A page of a list is asked for with a smaller
+    /// limit by itself.
+    TooLarge,
     /// The answer is none that the API gives: a redirect, for instance, or not the documented JSON.
     Unexpected,
 }
@@ -207,6 +210,7 @@ impl ClientError {
             | ClientErrorKind::Gone
             | ClientErrorKind::Invalid
             | ClientErrorKind::Internal
+            | ClientErrorKind::TooLarge
             | ClientErrorKind::Unexpected => false,
         }
     }
@@ -244,6 +248,7 @@ impl ClientErrorKind {
             Self::Connect => "no connection came about",
             Self::Broken => "the connection broke",
             Self::Timeout => "no answer came in time",
+            Self::TooLarge => "the answer is too large",
             Self::Unexpected => "the answer is none of the API's",
         }
     }
@@ -268,8 +273,11 @@ impl fmt::Display for ClientError {
             write!(f, ": {detail}")?;
         }
         for Fault { pointer, parameter, header, detail } in &parts.errors {
-            let place = [pointer, parameter, header].into_iter().flatten().next();
-            write!(f, "; {}: {detail}", place.map_or("", String::as_str))?;
+            match [pointer, parameter, header].into_iter().flatten().next().map(String::as_str) {
+                None => write!(f, "; {detail}")?,
+                Some("") => write!(f, "; the whole body: {detail}")?,
+                Some(place) => write!(f, "; {place}: {detail}")?,
+            }
         }
         Ok(())
     }
@@ -359,6 +367,22 @@ mod tests {
         );
         assert_eq!((error.code(), error.request_id()), (Some("invalid"), Some("req_1")));
         assert_eq!(error.errors()[0].pointer.as_deref(), Some("/events/1"));
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_whole_body_is_said_of_it() {
+        for (fault, expected) in [
+            (r#"{"pointer":"","detail":"expected 1 to 1000 events"}"#, "the whole body: expected"),
+            (r#"{"pointer":"/0","detail":"expected an object"}"#, "/0: expected an object"),
+            (r#"{"header":"if-match","detail":"expected it"}"#, "if-match: expected it"),
+            (r#"{"detail":"expected something else"}"#, "expected something else"),
+        ] {
+            let body = format!(r#"{{"errors":[{fault}]}}"#);
+            let error = ClientError::new(ClientErrorKind::Invalid, "POST /x");
+            let error = error.with_answer(422, None, None, body.as_bytes()).to_string();
+            let expected = format!("POST /x: the request was refused (422); {expected}");
+            assert!(error.starts_with(&expected), "{error}");
+        }
     }
 
     #[test]

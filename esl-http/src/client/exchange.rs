@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use reqwest::{
     Method, StatusCode,
-    header::{AUTHORIZATION, HeaderMap, RETRY_AFTER},
+    header::{AUTHORIZATION, HeaderMap, HeaderName, RETRY_AFTER},
 };
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
@@ -34,7 +34,7 @@ pub(super) enum Repeat {
     WhenInDoubt,
 }
 
-/// An answer, whatever its status. Its `Debug` leaves out the body, which may have a secret.
+/// An answer, whatever its status. Its `Debug` leaves out the body and what the headers say, which may be secret.
 #[derive(Clone)]
 pub struct Answer {
     call: String,
@@ -120,12 +120,18 @@ impl Inner {
             builder = builder.body(body.clone());
         }
         let mut response = builder.send().await.map_err(failed)?;
+        let too_large = || {
+            let detail = format!("it has more than {ANSWER_BYTES_MAX} bytes");
+            ClientError::new(ClientErrorKind::TooLarge, &request.call).with_detail(detail)
+        };
+        // Told before, it need not be read to the bound.
+        if response.content_length().is_some_and(|length| length > ANSWER_BYTES_MAX as u64) {
+            return Err(too_large());
+        }
         let mut body = Zeroizing::new(Vec::new());
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
             if body.len() + chunk.len() > ANSWER_BYTES_MAX {
-                let detail = format!("an answer of more than {ANSWER_BYTES_MAX} bytes");
-                let error = ClientError::new(ClientErrorKind::Unexpected, &request.call);
-                return Err(error.with_detail(detail));
+                return Err(too_large());
             }
             body.extend_from_slice(&chunk);
         }
@@ -210,14 +216,16 @@ impl Answer {
 
 impl fmt::Debug for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A `Location`, for instance, may be a signed link.
+        let headers: Vec<_> = self.headers.keys().map(HeaderName::as_str).collect();
         f.debug_struct("Answer")
             .field("call", &self.call)
             .field("status", &self.status)
-            .field("headers", &self.headers)
+            .field("headers", &headers)
             .field("tries", &self.tries)
             .finish_non_exhaustive()
     }
 }
 
-/// What an answer may have at most. A page of events that has more is read with a smaller limit.
+/// What an answer may have at most. A page of a list that has more is read with a smaller limit.
 const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;

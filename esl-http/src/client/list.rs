@@ -6,7 +6,7 @@ use futures_util::{Stream, TryStreamExt, stream};
 use reqwest::Method;
 use serde::{Deserialize, de::DeserializeOwned};
 
-use super::{Client, ClientError};
+use super::{Client, ClientError, ClientErrorKind};
 
 /// A list of the API, of which nothing was asked yet.
 ///
@@ -57,7 +57,8 @@ impl<T: DeserializeOwned> List<T> {
         self
     }
 
-    /// How many items a page has at most, up to 100. Defaults to that.
+    /// How many items a page has at most, up to 100. Defaults to that. A page that would be larger than a
+    /// client holds has fewer.
     pub const fn limit(mut self, limit: NonZeroU8) -> Self {
         self.limit = limit;
         self
@@ -66,10 +67,31 @@ impl<T: DeserializeOwned> List<T> {
     /// One page: the first, or the one that a cursor leads to.
     ///
     /// # Errors
-    /// See [`ClientError`].
+    /// See [`ClientError`]. [`TooLarge`](ClientErrorKind::TooLarge) only if a single item is.
     pub async fn page(&self, cursor: Option<&str>) -> Result<Page<T>, ClientError> {
-        let mut call =
-            self.client.call(Method::GET, &self.path).query("limit", self.limit.to_string());
+        let mut limit = self.limit;
+        self.page_within(&mut limit, cursor).await
+    }
+
+    /// A page of so many items at most, or of as many fewer as a client holds; the limit is then that.
+    async fn page_within(
+        &self,
+        limit: &mut NonZeroU8,
+        cursor: Option<&str>,
+    ) -> Result<Page<T>, ClientError> {
+        loop {
+            let result = self.ask(*limit, cursor).await;
+            match (result, smaller(*limit)) {
+                (Err(error), Some(smaller)) if error.kind() == ClientErrorKind::TooLarge => {
+                    *limit = smaller;
+                }
+                (result, _) => return result,
+            }
+        }
+    }
+
+    async fn ask(&self, limit: NonZeroU8, cursor: Option<&str>) -> Result<Page<T>, ClientError> {
+        let mut call = self.client.call(Method::GET, &self.path).query("limit", limit.to_string());
         for (name, value) in &self.parameters {
             call = call.query(name.as_str(), value.as_str());
         }
@@ -85,14 +107,18 @@ impl<T: DeserializeOwned> List<T> {
     where
         T: Send + 'static,
     {
-        let pages = stream::try_unfold((self, Next::First), async |(list, next)| {
+        let limit = self.limit;
+        let pages = stream::try_unfold((self, limit, Next::First), async |(list, limit, next)| {
+            let mut limit = limit;
             let page = match &next {
-                Next::First => list.page(None).await?,
-                Next::From(cursor) => list.page(Some(cursor)).await?,
+                Next::First => list.page_within(&mut limit, None).await?,
+                Next::From(cursor) => list.page_within(&mut limit, Some(cursor)).await?,
                 Next::None => return Ok(None),
             };
             let next = page.next_cursor.map_or(Next::None, Next::From);
-            Ok(Some((stream::iter(page.data.into_iter().map(Ok)), (list, next))))
+            // Large items mostly come together, but not for ever.
+            let limit = limit.saturating_add(limit.get()).min(list.limit);
+            Ok(Some((stream::iter(page.data.into_iter().map(Ok)), (list, limit, next))))
         });
         Box::pin(pages.try_flatten())
     }
@@ -107,6 +133,11 @@ impl<T: DeserializeOwned> List<T> {
     {
         self.stream().try_collect().await
     }
+}
+
+/// The limit to try after one that was too large: a quarter, since each try may cost as much as a client holds.
+fn smaller(limit: NonZeroU8) -> Option<NonZeroU8> {
+    (limit > NonZeroU8::MIN).then(|| NonZeroU8::new(limit.get() / 4).unwrap_or(NonZeroU8::MIN))
 }
 
 enum Next {

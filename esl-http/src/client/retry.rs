@@ -75,6 +75,7 @@ impl RetryPolicy {
             | ClientErrorKind::Gone
             | ClientErrorKind::Invalid
             | ClientErrorKind::Internal
+            | ClientErrorKind::TooLarge
             | ClientErrorKind::Unexpected => false,
         };
         if !may || tried >= self.tries || retry_after.is_some_and(|asked| asked > self.patience) {
@@ -161,6 +162,7 @@ mod tests {
             (ClientErrorKind::Internal, false, false),
             (ClientErrorKind::Unauthorized, false, false),
             (ClientErrorKind::Conflict, false, false),
+            (ClientErrorKind::TooLarge, false, false),
             (ClientErrorKind::Unexpected, false, false),
         ] {
             let waits =

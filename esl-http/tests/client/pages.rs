@@ -2,11 +2,14 @@
 
 use std::num::NonZeroU8;
 
+use bytes::Bytes;
 use esl_http::client::{ClientErrorKind, DeliveryState};
 use futures_util::TryStreamExt;
+use http_body_util::Full;
+use hyper::Response;
 use serde_json::json;
 
-use crate::scripted::{self, Server, problem};
+use crate::scripted::{self, Say, Server, problem};
 
 const FIRST: &str = "GET /api/things?limit=100";
 const SECOND: &str = "GET /api/things?limit=100&cursor=c2%2B";
@@ -94,4 +97,49 @@ async fn filters_and_limits_go_with_every_page() {
             "GET /api/v1/events?limit=100&type=person.updated".to_owned(),
         ]
     );
+}
+
+/// More than a client holds. That is said at the beginning, so hardly anything of it is sent.
+fn too_large() -> Say {
+    let body = Bytes::from(vec![0; 256 * 1024 * 1024 + 1]);
+    Say::Answer(Response::new(Full::from(body)))
+}
+
+#[tokio::test]
+async fn a_page_larger_than_a_client_holds_is_asked_for_with_a_smaller_limit() {
+    let of = |data: &[u8], next: Option<&str>| {
+        scripted::json(200, &json!({ "data": data, "next_cursor": next }))
+    };
+    let server = Server::with_tokens(move |asked, _| {
+        match asked.line.strip_prefix("GET /api/things?limit=").unwrap() {
+            "6" => of(&[1], Some("c2")),
+            "3&cursor=c2" => of(&[2], Some("c3")),
+            "6&cursor=c3" => of(&[3], Some("c4")),
+            "12&cursor=c4" => of(&[4], None),
+            _ => too_large(),
+        }
+    })
+    .await;
+    let things = server.client().list::<u8>("/api/things");
+    assert_eq!(things.page(None).await.unwrap().data, [1]);
+    let limits = |server: &Server| {
+        let limit = |line: String| line.split_once('=').unwrap().1.to_owned();
+        lines(server).into_iter().map(limit).collect::<Vec<_>>()
+    };
+    assert_eq!(limits(&server), ["100", "25", "6"]);
+    // A stream goes on with what was held, and tries more after each page.
+    assert_eq!(things.limit(NonZeroU8::new(24).unwrap()).all().await.unwrap(), [1, 2, 3, 4]);
+    assert_eq!(
+        limits(&server)[3..],
+        ["24", "6", "12&cursor=c2", "3&cursor=c2", "6&cursor=c3", "12&cursor=c4"]
+    );
+}
+
+#[tokio::test]
+async fn an_item_that_alone_is_too_large_is_an_error() {
+    let server = Server::with_tokens(|_, _| too_large()).await;
+    let things = server.client().list::<u8>("/api/things");
+    let error = things.limit(NonZeroU8::new(2).unwrap()).all().await.unwrap_err();
+    assert_eq!(error.kind(), ClientErrorKind::TooLarge);
+    assert_eq!(lines(&server), ["GET /api/things?limit=2", "GET /api/things?limit=1"]);
 }

@@ -3,7 +3,9 @@
 use std::error::Error as _;
 
 use esl_core::Secret;
-use esl_http::client::{Client, ClientError, NewSubscription, Rotation, SubscriptionOptions};
+use esl_http::client::{
+    Client, ClientError, Method, NewSubscription, Rotation, SubscriptionOptions,
+};
 use serde_json::json;
 
 use crate::scripted::{self, SECRET, Say, Server, problem};
@@ -43,7 +45,10 @@ async fn a_client_and_its_errors_show_neither_secret_nor_token() {
         let list = client.list::<u8>("/api/x").with("sig", "s3cr3t");
         has_no_secret(&printed(&list.page(None).await.unwrap_err()));
         has_no_secret(&format!("{list:?}"));
-        let answer = client.call(esl_http::client::Method::GET, "/api/x").answer().await;
+        let call = client.call(Method::POST, "/api/x").query("sig", "s3cr3t");
+        let call = call.header("x-api-key", "s3cr3t").json(&json!({ "secret": "hunter2" }));
+        has_no_secret(&format!("{call:?}"));
+        let answer = client.call(Method::GET, "/api/x").answer().await;
         has_no_secret(&format!("{answer:?}"));
     }
     // Where the token itself is not to be had, or is not one.

@@ -19,7 +19,7 @@ use esl_core::{CallbackPolicy, Digest, RetryPolicy, Role, Tiers};
 pub use self::table::Config;
 pub(crate) use self::{
     docs::{help, page},
-    parse::RETRIES_MAX,
+    parse::{RETRIES_MAX, header_prefix},
 };
 use self::{
     parse::Parsed,

@@ -307,10 +307,10 @@ pub(super) fn encryption_keys(text: &str) -> Parsed<Keyring> {
     })
 }
 
-pub(super) fn header_prefix(text: &str) -> Parsed<String> {
+pub(crate) fn header_prefix(text: &str) -> Parsed<String> {
     let is_token = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     let is_closed = text.starts_with('-') || text.ends_with('-');
-    if !is_token || is_closed || text.len() > 64 {
+    if !is_token || is_closed || !(1..=64).contains(&text.len()) {
         return Err("expected up to 64 letters, digits and inner hyphens, such as X-Sapien".into());
     }
     let family = text.split('-').next().unwrap_or_default();
@@ -590,6 +590,9 @@ mod tests {
         for (text, is_right) in [
             ("X-Sapien", true),
             ("Acme", true),
+            ("", false),
+            ("ö", false),
+            ("bad prefix", false),
             ("X_", false),
             ("X-", false),
             ("X:", false),

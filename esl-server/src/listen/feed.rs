@@ -1,10 +1,10 @@
 //! What is published, one event after another: by asking for the history again and again, until there is a
 //! stream to take its place.
 
-use std::time::Duration;
+use std::{mem, time::Duration};
 
 use esl_core::Seq;
-use esl_http::client::{Client, ClientError, List, Page, StoredEvent};
+use esl_http::client::{Client, ClientError, ClientErrorKind, List, Page, StoredEvent};
 use tokio::time::sleep;
 
 use super::Since;
@@ -16,9 +16,14 @@ use super::Since;
 /// forward again; of those between, only the cursors are kept.
 pub(super) struct Feed {
     client: Client,
+    /// Nothing before this is handed out; `None` once that is reached.
     since: Option<Since>,
-    /// The last event that was handed out; `None` before the beginning is found.
+    /// The last event that was handed out or passed over; `None` before the beginning is found.
     after: Option<Seq>,
+    /// Whether the history had no event when it was last looked at.
+    is_empty: bool,
+    /// Whether another history is still to be told.
+    is_another: bool,
     /// Newest first.
     page: Vec<StoredEvent>,
     /// What comes after the page, the newest first.
@@ -35,23 +40,41 @@ pub(super) enum News {
     /// The server does not answer as it should. It is asked on; this is not said again before `Back`.
     Away(ClientError),
     Back,
+    /// The history ends before the event that came last, so it is another one. What is published from now on will
+    /// come.
+    Another,
+    /// The server refuses what does not mend itself: to ask on would be in vain.
+    Refused(ClientError),
 }
 
 /// A page of the history.
 enum Part {
     /// The newest: it has no cursor, so it would be another one if it were asked for again.
     Held(Vec<StoredEvent>),
-    At(String),
+    /// Where it begins, and what it went back to.
+    At { cursor: String, oldest: Option<Seq> },
 }
 
 impl Feed {
     pub(super) fn new(client: Client, since: Option<Since>) -> Self {
-        Self { client, since, after: None, page: Vec::new(), parts: Vec::new(), failures: 0 }
+        Self {
+            client,
+            since,
+            after: None,
+            is_empty: false,
+            is_another: false,
+            page: Vec::new(),
+            parts: Vec::new(),
+            failures: 0,
+        }
     }
 
     /// What comes next; waits until there is something.
     pub(super) async fn next(&mut self) -> News {
         loop {
+            if mem::take(&mut self.is_another) {
+                return News::Another;
+            }
             if let Some(event) = self.take() {
                 return News::Event(event);
             }
@@ -67,8 +90,9 @@ impl Feed {
                 }
                 Ok(true) => {}
                 Ok(false) => sleep(BETWEEN_LOOKS).await,
+                Err(error) if is_refused(&error, had_begun) => return News::Refused(error),
                 Err(error) => {
-                    self.failures += 1;
+                    self.failures = self.failures.saturating_add(1);
                     if self.failures == 1 {
                         return News::Away(error);
                     }
@@ -83,6 +107,10 @@ impl Feed {
         while let Some(event) = self.page.pop() {
             if self.after.is_some_and(|after| event.seq > after) {
                 self.after = Some(event.seq);
+                if self.since.is_some_and(|since| since.is_after(&event)) {
+                    continue;
+                }
+                self.since = None;
                 if event.erased_at.is_none() {
                     return Some(event);
                 }
@@ -103,15 +131,23 @@ impl Feed {
                 self.page = events;
                 Ok(true)
             }
-            Some(Part::At(cursor)) => match self.events().page(Some(&cursor)).await {
-                Ok(page) => {
-                    self.page = page.data;
+            Some(Part::At { cursor, oldest }) => match self.events().page(Some(&cursor)).await {
+                Ok(Page { data, next_cursor, .. }) => {
+                    let reached = data.last().map(|event| event.seq);
+                    match next_cursor {
+                        // Fewer than before, since they were too large now: first those that are missing.
+                        Some(next) if reached > oldest => {
+                            self.parts.push(Part::At { cursor, oldest: reached });
+                            self.parts.push(Part::At { cursor: next, oldest });
+                        }
+                        _ => self.page = data,
+                    }
                     Ok(true)
                 }
                 Err(error) => {
                     // Asked for again, unless it can never be had: then all is looked for anew.
                     match error.is_transient() {
-                        true => self.parts.push(Part::At(cursor)),
+                        true => self.parts.push(Part::At { cursor, oldest }),
                         false => self.parts.clear(),
                     }
                     Err(error)
@@ -123,11 +159,23 @@ impl Feed {
     /// Goes back to what was handed out last.
     async fn look(&mut self, after: Seq) -> Result<bool, ClientError> {
         let mut after = after;
-        match self.newest().await? {
+        let was_empty = self.is_empty;
+        let newest = self.newest().await?;
+        self.is_empty = newest.is_none();
+        match newest {
+            // A new database, or all of an old one was removed: which of them, the next event says.
             None => return Ok(false),
             Some(newest) if newest == after => return Ok(false),
-            // Another database: its history begins anew.
-            Some(newest) if newest < after => after = Seq::ZERO,
+            // What is there was published since the last look.
+            Some(newest) if newest < after && was_empty => {
+                (self.after, self.is_another) = (Some(Seq::ZERO), true);
+                after = Seq::ZERO;
+            }
+            // What is there may be as old as the history.
+            Some(newest) if newest < after => {
+                (self.after, self.is_another) = (Some(newest), true);
+                return Ok(true);
+            }
             Some(_) => {}
         }
         let list = self.events();
@@ -136,7 +184,11 @@ impl Feed {
         while let Some(cursor) = next_cursor
             && data.last().is_some_and(|oldest| oldest.seq > after)
         {
-            parts.push(at.map_or_else(|| Part::Held(data), Part::At));
+            let oldest = data.last().map(|event| event.seq);
+            parts.push(match at {
+                None => Part::Held(data),
+                Some(cursor) => Part::At { cursor, oldest },
+            });
             let page = list.page(Some(&cursor)).await?;
             (at, data, next_cursor) = (Some(cursor), page.data, page.next_cursor);
         }
@@ -149,6 +201,7 @@ impl Feed {
         let newest = self.newest().await?.unwrap_or(Seq::ZERO);
         let time = match self.since {
             None => return Ok(newest),
+            // It may not be reached yet.
             Some(Since::Seq(first)) => return Ok(Seq::new(first.get() - 1).min(newest)),
             Some(Since::Time(time)) => time,
         };
@@ -173,6 +226,24 @@ impl Feed {
 
     fn events(&self) -> List<StoredEvent> {
         self.client.events()
+    }
+}
+
+impl Since {
+    fn is_after(self, event: &StoredEvent) -> bool {
+        match self {
+            Self::Seq(first) => event.seq < first,
+            Self::Time(time) => event.timestamp < time,
+        }
+    }
+}
+
+/// Whether an error does not mend itself. At the beginning that is whatever is wrong with the request; later a
+/// server, or a proxy before it, may answer strangely while it is started anew.
+fn is_refused(error: &ClientError, had_begun: bool) -> bool {
+    match error.kind() {
+        ClientErrorKind::Unauthorized | ClientErrorKind::Forbidden => true,
+        _ => !had_begun && !error.is_transient(),
     }
 }
 

@@ -105,7 +105,17 @@ impl Folder {
 
     /// Starts a command that goes on until it is told to stop.
     pub(crate) fn begin(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Running {
-        let mut child = self.command_by(&[], arguments, variables).spawn().expect("it starts");
+        self.begin_by(&[], arguments, variables)
+    }
+
+    /// Starts such a command by another program, which becomes it.
+    pub(crate) fn begin_by(
+        &self,
+        program: &[&str],
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Running {
+        let mut child = self.command_by(program, arguments, variables).spawn().expect("it starts");
         let stdout = Lines::of(child.stdout.take().expect("it is piped"));
         let stderr = Lines::of(child.stderr.take().expect("it is piped"));
         Running { child, stdout, stderr }
@@ -206,8 +216,18 @@ pub(crate) struct Running {
 
 impl Running {
     /// Ends it as Ctrl-C does.
-    pub(crate) async fn interrupt(mut self) -> Ended {
-        send("INT", &self.child).await;
+    pub(crate) async fn interrupt(self) -> Ended {
+        self.end_by("INT").await
+    }
+
+    /// Ends it by a signal.
+    pub(crate) async fn end_by(self, signal: &str) -> Ended {
+        send(signal, &self.child).await;
+        self.end().await
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) async fn end(mut self) -> Ended {
         let status = in_time("the end of a command", self.child.wait()).await.expect("it ran");
         let (stdout, stderr) = (self.stdout.all().await, self.stderr.all().await);
         Ended { code: status.code(), stdout, stderr }
