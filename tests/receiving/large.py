@@ -3,10 +3,12 @@
     large.py ESL_SERVER
 """
 
+import hashlib
 import json
 import pathlib
 import subprocess
 import sys
+import tempfile
 import urllib.error
 
 HERE = pathlib.Path(__file__).parent
@@ -40,6 +42,15 @@ def altered(reference: dict):
     yield "a link that was made to last", {**reference, "uri": uri.replace("exp=", "exp=9")}
 
 
+def on_this_machine(file: pathlib.Path):
+    """References to a file, which are right but for that."""
+    content = LARGE.encode()
+    file.write_bytes(content)
+    checksum = "sha256:" + hashlib.sha256(content).hexdigest()
+    for uri in (file.as_uri(), file.as_uri().replace("file", "FILE"), str(file)):
+        yield uri, {"uri": uri, "size_bytes": len(content), "checksum": checksum}
+
+
 with server(pathlib.Path(sys.argv[1]).resolve(), ESL_MAX_PAYLOAD_SIZE="2048") as api:
     url, requests = recorder()
     # Strict, so that they come in their order.
@@ -53,4 +64,7 @@ with server(pathlib.Path(sys.argv[1]).resolve(), ESL_MAX_PAYLOAD_SIZE="2048") as
         assert data_by(large) == json.loads(LARGE), who
         for what, reference in altered(large["data_ref"]):
             assert data_by({**large, "data_ref": reference}) is None, f"{who} takes {what}"
+        with tempfile.TemporaryDirectory() as folder:
+            for uri, reference in on_this_machine(pathlib.Path(folder, "secret.json")):
+                assert data_by({**large, "data_ref": reference}) is None, f"{who} reads {uri}"
         print(f"{who}: fetched {large['data_ref']['size_bytes']} bytes, and nothing that was altered")

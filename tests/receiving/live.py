@@ -230,4 +230,5 @@ def main(binary: pathlib.Path, programs: pathlib.Path):
         print("without a secret, each refuses everything")
 
 
-main(pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(sys.argv[2]).resolve())
+if __name__ == "__main__":
+    main(pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(sys.argv[2]).resolve())

@@ -69,6 +69,7 @@ ruby "$here/verdicts.rb" "$scratch/lines" "$examples/ruby/verify.rb" | compare r
 
 echo "real deliveries:"
 python3 "$here/live.py" "$binary" "$scratch/programs"
+python3 "$here/failing.py" "$scratch/failing"
 python3 "$here/once.py"
 python3 "$here/large.py" "$binary"
 python3 "$here/mistakes.py" "$binary"

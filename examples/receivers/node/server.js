@@ -9,23 +9,29 @@ const { key, refusal } = require("./verify.js");
 
 const keys = process.env.WEBHOOK_SECRETS.split(" ").filter(Boolean).map(key);
 const [bodyMax, seenMax] = [1024 * 1024, 100_000];
-const seen = new Set();
+const seen = new Map(); // of each id, the promise that it is accepted
 
 // Store it and return; the work comes later. If this throws, the event comes again.
-function accept(event) {
+async function accept(event) {
   console.log("accepted", event.type, event.id);
 }
 
-function receive(headers, body) {
+async function receive(headers, body) {
   const why = refusal(headers, body, keys, Date.now() / 1000);
   if (why) return [401, why];
-  const id = headers["webhook-id"];
-  if (!seen.has(id)) {
-    accept(JSON.parse(body));
-    seen.add(id);
-    if (seen.size > seenMax) seen.delete(seen.values().next().value); // the oldest
-  }
+  await once(headers["webhook-id"], async () => accept(JSON.parse(body)));
   return [200, "OK"];
+}
+
+// The same event, come twice at once, is accepted once: the second one waits for the first.
+function once(id, work) {
+  if (!seen.has(id)) {
+    const accepted = work();
+    seen.set(id, accepted);
+    accepted.catch(() => seen.delete(id)); // it is to be accepted when it comes again
+    if (seen.size > seenMax) seen.delete(seen.keys().next().value); // the oldest
+  }
+  return seen.get(id);
 }
 
 const server = createServer((request, response) => {
@@ -35,10 +41,10 @@ const server = createServer((request, response) => {
     length += part.length;
     if (length <= bodyMax) parts.push(part);
   });
-  request.on("end", () => {
+  request.on("end", async () => {
     let answer = [413, "too large"];
     try {
-      if (length <= bodyMax) answer = receive(request.headers, Buffer.concat(parts));
+      if (length <= bodyMax) answer = await receive(request.headers, Buffer.concat(parts));
     } catch (error) {
       console.error(error);
       answer = [500, "failed"];

@@ -9,6 +9,9 @@ function dataOf(array $event): array
         return $event['data'];
     }
     $reference = $event['data_ref'];
+    if (!preg_match('~^https?://~', $reference['uri'])) { // a file would be read, too
+        throw new RuntimeException("the data of {$event['id']} is at no address of the web");
+    }
     $size = $reference['size_bytes'];
     $content = file_get_contents($reference['uri'], false, null, 0, $size + 1);
     if ($content === false) {
