@@ -90,7 +90,6 @@ pub(crate) fn run(request: &Request) -> anyhow::Result<()> {
 }
 
 async fn listen(request: &Request) -> anyhow::Result<()> {
-    let mut signals = Signals::new().context("could not listen for signals")?;
     let client_secret = secret(request.client_secret_file.as_deref(), CLIENT_SECRET)?;
     let client_secret = client_secret.with_context(|| {
         format!("which secret has the client? set {CLIENT_SECRET}, or name a file with --client-secret-file")
@@ -103,6 +102,8 @@ async fn listen(request: &Request) -> anyhow::Result<()> {
         .build()?;
     let given = secret(request.secret_file.as_deref(), WEBHOOK_SECRET)?;
     let feed = Feed::new(client, request.since);
+    // Only now: until then a signal ends the process by itself, also while a file waits to be read.
+    let mut signals = Signals::new().context("could not listen for signals")?;
     tokio::select! {
         // Dropped in the midst of it: nothing is kept that would have to be put in order.
         result = forward_all(feed, given, request) => result,
