@@ -1,5 +1,5 @@
-"""The code in docs/receiving.md is that of the files which it names, and its request is genuine; run.sh
-says how to run it.
+"""The code in docs/receiving.md is that of the files which it names, and its request is genuine and brings
+the person.updated of docs/events; run.sh says how to run it.
 
     docs.py            says whether it is
     docs.py --write    puts it there
@@ -8,6 +8,7 @@ Where a block of code stands behind `<!-- the file's path -->`, the file is the 
 """
 
 import hmac
+import json
 import pathlib
 import re
 import sys
@@ -17,8 +18,10 @@ sys.path.insert(0, str(ROOT / "examples" / "receivers" / "python"))
 from verify import key, refusal
 
 PAGE = ROOT / "docs" / "receiving.md"
+EVENTS = ROOT / "docs" / "events" / "README.md"
 BLOCK = re.compile(r"(<!-- (\S+) -->\n```\w+\n)(.*?)(^```$)", re.DOTALL | re.MULTILINE)
 
+EVENT = re.compile(r"<!-- event: person.updated -->\n```json\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 REQUEST = re.compile(r"^POST .*?\n(.*?)\n\n(.*?)\n```$.*?the secret `(\w+)`", re.DOTALL | re.MULTILINE)
 
 page = PAGE.read_text("utf-8")
@@ -33,6 +36,8 @@ if hmac.digest(secret.encode(), body, "sha256").hex() != headers["x-sapien-signa
     sys.exit("docs/receiving.md has a request whose X-Sapien-Signature is not genuine")
 if len(body) != int(headers["content-length"]):
     sys.exit("docs/receiving.md has a request of another length than it says")
+if json.loads(body) != json.loads(EVENT.search(EVENTS.read_text("utf-8"))[1]):
+    sys.exit("docs/receiving.md has a request with another person.updated than docs/events")
 
 
 def of_file(block):

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Receivers in PHP, Python, Node, Go and Ruby (examples/receivers): asked about tests/vectors, and
-# subscribed as servers at a real esl-server. And what docs/receiving.md says of them, of mistakes and of
-# large payloads.
+# subscribed as servers at a real esl-server. And what docs/receiving.md says of them, of mistakes, of
+# large payloads, and of trying one at home.
 #
 #   tests/receiving/run.sh                 all of it
 #   tests/receiving/run.sh --write-docs    puts the receivers' code into docs/receiving.md, and no more
@@ -73,3 +73,4 @@ python3 "$here/failing.py" "$scratch/failing"
 python3 "$here/once.py"
 python3 "$here/large.py" "$binary"
 python3 "$here/mistakes.py" "$binary"
+python3 "$here/at_home.py" "$binary"
