@@ -296,7 +296,8 @@ fn digest(event: &NewEvent) -> [u8; 16] {
 #[derive(Debug, Clone, Deserialize)]
 #[non_exhaustive]
 pub struct Envelope {
-    /// The event's id: the same id is the same event, so a second arrival can be dropped.
+    /// The event's id, which is unique within the organization: the same [key](Self::key) is the same event, so
+    /// a second arrival can be dropped.
     pub id: EventId,
     /// Its type. A text, so that a receiver also reads types that it does not know.
     #[serde(rename = "type")]
@@ -313,7 +314,8 @@ pub struct Envelope {
     /// Where the data is, if it did not.
     #[serde(default)]
     pub data_ref: Option<DataRef>,
-    /// Which fields changed, from what to what.
+    /// Which fields changed, from what to what; `None` also where that was too large to be sent
+    /// ([`Changes`](crate::Changes)).
     #[serde(default)]
     pub changes: Option<Box<RawValue>>,
     /// Where it came from.

@@ -100,7 +100,7 @@ fn canonical_ulid(text: &str) -> Option<Ulid> {
 }
 
 prefixed_ulid! {
-    /// An event: `evt_01J…`. The same id is the same event, everywhere and for ever.
+    /// An event: `evt_01J…`. Within an organization, the same id is the same event, for ever.
     EventId, "evt_"
 }
 prefixed_ulid! {

@@ -71,7 +71,7 @@ pub use id::{
     SubscriptionId, WorkerId,
 };
 pub use receiver::{
-    Begun, Change, Changes, Event, EventError, MemorySeen, Seen, SeenError, payload,
+    Begun, Change, Changes, Event, EventError, EventKey, MemorySeen, Seen, SeenError, payload,
 };
 pub use signing::{Algorithm, Secret, SecretError, Signer, UnknownAlgorithm};
 pub use tenancy::{Client, Digest, Organization, Scope, Scopes, Token, TokenKind, UnknownScope};

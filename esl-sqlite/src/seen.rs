@@ -3,7 +3,7 @@
 use std::{fmt, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use esl_core::{Begun, EventId, Seen, SeenError};
+use esl_core::{Begun, EventKey, Seen, SeenError};
 
 use crate::{
     seen_thread::{Key, SeenThread},
@@ -11,6 +11,9 @@ use crate::{
 };
 
 /// Takes each event once, and remembers that in a SQLite file.
+///
+/// One scope is for one handler, as [`Seen`] says: where an application has several, each has a clone
+/// [with a scope of its own](Self::with_scope).
 ///
 /// An event that is done is in the file, durably on return (WAL, `synchronous=FULL`): it is not begun again,
 /// by this process or by those after it. What is under way is in this process's memory alone, so that after a
@@ -25,7 +28,7 @@ use crate::{
 /// handle; the last one to be dropped closes the file, which takes a moment.
 ///
 /// ```
-/// use esl_core::{Begun, EventId, Seen};
+/// use esl_core::{Begun, EventKey, Seen};
 /// use esl_sqlite::SqliteSeen;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
@@ -33,7 +36,11 @@ use crate::{
 /// # let folder = tempfile::tempdir()?;
 /// # let path = folder.path().join("seen.db");
 /// let seen = SqliteSeen::open(path)?.with_scope("billing");
-/// let event: EventId = "evt_01J00000000000000000000000".parse()?;
+/// // Of an `Envelope` or an `Event`, it is `key()`.
+/// let event = EventKey {
+///     organization: "org_01J00000000000000000000000".parse()?,
+///     event: "evt_01J00000000000000000000000".parse()?,
+/// };
 /// if seen.begin(event).await? == Begun::Now {
 ///     // It is handled here; then:
 ///     seen.done(event).await?;
@@ -77,22 +84,22 @@ impl SqliteSeen {
         self
     }
 
-    fn key(&self, event: EventId) -> Key {
+    fn key(&self, event: EventKey) -> Key {
         (Arc::clone(&self.scope), event)
     }
 }
 
 #[async_trait]
 impl Seen for SqliteSeen {
-    async fn begin(&self, event: EventId) -> Result<Begun, SeenError> {
+    async fn begin(&self, event: EventKey) -> Result<Begun, SeenError> {
         self.thread.begin(self.key(event)).await
     }
 
-    async fn done(&self, event: EventId) -> Result<(), SeenError> {
+    async fn done(&self, event: EventKey) -> Result<(), SeenError> {
         self.thread.done(self.key(event), self.retention).await
     }
 
-    async fn failed(&self, event: EventId) -> Result<(), SeenError> {
+    async fn failed(&self, event: EventKey) -> Result<(), SeenError> {
         self.thread.failed(self.key(event))
     }
 }

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use esl_core::{Begun, EventId, SeenError};
+use esl_core::{Begun, EventKey, SeenError};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
 
@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// An event, and the scope in which it is taken.
-pub(crate) type Key = (Arc<str>, EventId);
+pub(crate) type Key = (Arc<str>, EventKey);
 
 /// The thread, as the handle sees it.
 pub(crate) struct SeenThread {
@@ -180,6 +180,8 @@ const TOGETHER_MAX: usize = 1024;
 
 #[cfg(test)]
 mod tests {
+    use esl_core::{EventId, OrganizationId};
+
     use super::*;
 
     #[test]
@@ -206,7 +208,11 @@ mod tests {
         let connection = Connection::open_in_memory().unwrap();
         taken::create(&connection).unwrap();
         let mut work = Work { connection, under_way: HashSet::new() };
-        let key: Key = (Arc::from(""), EventId::from_bytes([1; 16]));
+        let event = EventKey {
+            organization: OrganizationId::from_bytes([1; 16]),
+            event: EventId::from_bytes([1; 16]),
+        };
+        let key: Key = (Arc::from(""), event);
         let (caller, answer) = oneshot::channel();
         drop(answer);
         work.begin(key.clone(), caller);

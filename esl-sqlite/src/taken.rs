@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use esl_core::{EventId, SeenError};
+use esl_core::{EventKey, SeenError};
 use rusqlite::{Connection, ErrorCode};
 
 /// Takes an event as part of the caller's transaction: `true` if it is taken with it, `false` if it was taken
@@ -22,10 +22,10 @@ use rusqlite::{Connection, ErrorCode};
 /// `&Connection` by itself. It blocks, as they do.
 ///
 /// ```
-/// use esl_core::EventId;
+/// use esl_core::EventKey;
 /// use esl_sqlite::{rusqlite::{Connection, Transaction}, take_in};
 ///
-/// fn handle(app: &mut Connection, event: EventId) -> Result<(), Box<dyn std::error::Error>> {
+/// fn handle(app: &mut Connection, event: EventKey) -> Result<(), Box<dyn std::error::Error>> {
 ///     let transaction = app.transaction()?;
 ///     if take_in(&transaction, "billing", event)? {
 ///         transaction.execute("UPDATE accounts SET paid = paid + 1", ())?;
@@ -36,7 +36,11 @@ use rusqlite::{Connection, ErrorCode};
 ///
 /// # let mut app = Connection::open_in_memory()?;
 /// # app.execute_batch("CREATE TABLE accounts (paid INTEGER); INSERT INTO accounts VALUES (0)")?;
-/// let event = "evt_01J00000000000000000000000".parse()?;
+/// // Of an `Envelope` or an `Event`, it is `key()`.
+/// let event = EventKey {
+///     organization: "org_01J00000000000000000000000".parse()?,
+///     event: "evt_01J00000000000000000000000".parse()?,
+/// };
 /// handle(&mut app, event)?;
 /// handle(&mut app, event)?; // it came again
 /// let paid: i64 = app.query_row("SELECT paid FROM accounts", (), |row| row.get(0))?;
@@ -47,7 +51,7 @@ use rusqlite::{Connection, ErrorCode};
 /// # Errors
 /// If the connection is in no transaction, since the event would be taken before it is handled; and whatever
 /// the database says, such as that another connection has written for too long.
-pub fn take_in(transaction: &Connection, scope: &str, event: EventId) -> Result<bool, SeenError> {
+pub fn take_in(transaction: &Connection, scope: &str, event: EventKey) -> Result<bool, SeenError> {
     if transaction.is_autocommit() {
         return Err(SeenError::writing("the connection is in no transaction"));
     }
@@ -69,13 +73,14 @@ pub(crate) const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
 pub(crate) fn take(
     connection: &Connection,
     scope: &str,
-    event: EventId,
+    event: EventKey,
     retention: Duration,
 ) -> rusqlite::Result<bool> {
     let now = millis(SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default());
     let old = now.saturating_sub(millis(retention));
     connection.prepare_cached(FORGET)?.execute((scope, old))?;
-    let taken = connection.prepare_cached(TAKE)?.execute((scope, event.to_bytes(), now))?;
+    let [organization, event] = blobs(event);
+    let taken = connection.prepare_cached(TAKE)?.execute((scope, organization, event, now))?;
     Ok(taken == 1)
 }
 
@@ -83,9 +88,14 @@ pub(crate) fn take(
 pub(crate) fn is_taken(
     connection: &Connection,
     scope: &str,
-    event: EventId,
+    event: EventKey,
 ) -> rusqlite::Result<bool> {
-    connection.prepare_cached(IS_TAKEN)?.exists((scope, event.to_bytes()))
+    let [organization, event] = blobs(event);
+    connection.prepare_cached(IS_TAKEN)?.exists((scope, organization, event))
+}
+
+fn blobs(event: EventKey) -> [[u8; 16]; 2] {
+    [event.organization.to_bytes(), event.event.to_bytes()]
 }
 
 /// Makes the table, if there is none.
@@ -106,21 +116,23 @@ fn millis(duration: Duration) -> i64 {
 const CREATE: &str = "
 CREATE TABLE IF NOT EXISTS main.esl_seen (
     scope TEXT NOT NULL,
+    organization BLOB NOT NULL,
     event BLOB NOT NULL,
     taken_at INTEGER NOT NULL,
-    PRIMARY KEY (scope, event)
+    PRIMARY KEY (scope, organization, event)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS main.esl_seen_by_age ON esl_seen (scope, taken_at);
 ";
 
-const IS_TAKEN: &str = "SELECT 1 FROM main.esl_seen WHERE scope = ?1 AND event = ?2";
+const IS_TAKEN: &str = "SELECT 1 FROM main.esl_seen
+                        WHERE scope = ?1 AND organization = ?2 AND event = ?3";
 
-const TAKE: &str = "INSERT INTO main.esl_seen (scope, event, taken_at) VALUES (?1, ?2, ?3)
-                    ON CONFLICT DO NOTHING";
+const TAKE: &str = "INSERT INTO main.esl_seen (scope, organization, event, taken_at)
+                    VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING";
 
 /// More than one, so that what has come together is caught up with.
-const FORGET: &str = "DELETE FROM main.esl_seen WHERE scope = ?1 AND event IN
-                      (SELECT event FROM main.esl_seen WHERE scope = ?1 AND taken_at <= ?2
+const FORGET: &str = "DELETE FROM main.esl_seen WHERE scope = ?1 AND (organization, event) IN
+                      (SELECT organization, event FROM main.esl_seen WHERE scope = ?1 AND taken_at <= ?2
                        ORDER BY taken_at LIMIT 4)";
 
 #[cfg(all(test, feature = "storage"))]
@@ -132,7 +144,7 @@ mod tests {
     fn no_statement_does_more_the_more_was_taken() {
         let connection = Connection::open_in_memory().unwrap();
         create(&connection).unwrap();
-        let key = "SEARCH main.esl_seen USING PRIMARY KEY (scope=? AND event=?)";
+        let key = "SEARCH main.esl_seen USING PRIMARY KEY (scope=? AND organization=? AND event=?)";
         assert_plan(&connection, IS_TAKEN, &[key]);
         let oldest =
             "SEARCH main.esl_seen USING COVERING INDEX esl_seen_by_age (scope=? AND taken_at<?)";

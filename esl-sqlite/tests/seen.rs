@@ -14,7 +14,7 @@ use std::{
 
 use async_trait::async_trait;
 use esl_core::{
-    Begun, EventId, Seen,
+    Begun, EventId, EventKey, OrganizationId, Seen,
     testing::{SeenHarness, seen_suite},
 };
 use esl_sqlite::{SqliteSeen, rusqlite::Connection, take_in};
@@ -173,6 +173,17 @@ fn a_savepoint_takes_an_event_and_gives_it_back() {
 }
 
 #[test]
+fn a_transaction_takes_the_same_id_of_each_organization() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut app = Connection::open(file(&folder)).unwrap();
+    let transaction = app.transaction().unwrap();
+    let other = EventKey { organization: OrganizationId::from_bytes([2; 16]), ..event(1) };
+    let taken = [event(1), other, event(1), other];
+    let taken = taken.map(|event| take_in(&transaction, "", event).unwrap());
+    assert_eq!(taken, [true, true, false, false]);
+}
+
+#[test]
 fn without_a_transaction_nothing_is_taken() {
     let folder = tempfile::tempdir().unwrap();
     let app = Connection::open(file(&folder)).unwrap();
@@ -237,8 +248,11 @@ fn rows(folder: &TempDir) -> i64 {
     connection.query_row("SELECT count(*) FROM esl_seen", (), |row| row.get(0)).unwrap()
 }
 
-fn event(number: u128) -> EventId {
-    EventId::from_bytes(number.to_be_bytes())
+fn event(number: u128) -> EventKey {
+    EventKey {
+        organization: OrganizationId::from_bytes([1; 16]),
+        event: EventId::from_bytes(number.to_be_bytes()),
+    }
 }
 
 fn file(folder: &TempDir) -> PathBuf {

@@ -169,7 +169,7 @@ struct App {
 async fn handle(State(app): State<Arc<App>>, SignedEvent(event): SignedEvent<Value>) {
     let mut database = Connection::open(&app.database).expect("a database");
     let transaction = database.transaction().expect("a transaction");
-    if app.takes_in && !take_in(&transaction, "", event.id).expect("it can be written") {
+    if app.takes_in && !take_in(&transaction, "", event.key()).expect("it can be written") {
         return;
     }
     let row = (event.id.to_string(), &app.process);

@@ -29,7 +29,8 @@ use crate::{Envelope, EventId, Metadata, OrganizationId, Timestamp};
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Event<T> {
-    /// The same id is the same event, so a second arrival can be dropped.
+    /// Its id, which is unique within the organization: the same [key](Self::key) is the same event, so a second
+    /// arrival can be dropped.
     pub id: EventId,
     /// What has happened. A text, so that a receiver also reads types that it does not know.
     pub event_type: String,
@@ -105,6 +106,11 @@ impl Envelope {
 }
 
 /// Which fields of what an event tells have changed; nothing, for an event that says nothing of it.
+///
+/// It is also empty where the changes made the envelope too large even without its data: they are left out of
+/// what is sent then, and nothing in it says so. With a token, `GET /api/v1/events/{id}` has them, as
+/// `changes` beside the envelope. Only an event whose data has a [reference](Envelope::data_ref) can be such a
+/// one.
 #[derive(Debug, Clone, Default)]
 pub struct Changes(Option<Box<RawValue>>);
 
@@ -120,8 +126,9 @@ pub struct Change<T> {
 }
 
 impl Changes {
-    /// How a field has changed; `None` if it has not. Members of members are named with dots:
-    /// `address.city`.
+    /// How a field has changed; `None` if the event does not say that it has: it has not, or the changes were too
+    /// large to be sent, and are at `GET /api/v1/events/{id}` ([`Changes`]). Members of members are named with
+    /// dots: `address.city`.
     ///
     /// # Errors
     /// [`EventError::Changes`] if the publisher wrote something else there, or values that are no `T`.
@@ -130,7 +137,8 @@ impl Changes {
         serde_json::from_str(change.get()).map(Some).map_err(EventError::Changes)
     }
 
-    /// The names of the fields, in the order of the alphabet.
+    /// The names of the fields, in the order of the alphabet; none if the changes were too large to be sent
+    /// ([`Changes`]).
     ///
     /// # Errors
     /// [`EventError::Changes`] if the publisher wrote something else there.

@@ -2,10 +2,12 @@
 //! takes it once.
 
 mod event;
+mod key;
 mod memory;
 pub mod payload;
 mod seen;
 
 pub use event::{Change, Changes, Event, EventError};
+pub use key::EventKey;
 pub use memory::MemorySeen;
 pub use seen::{Begun, Seen, SeenError};

@@ -11,7 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 
-use crate::{Begun, EventId, Seen};
+use crate::{Begun, EventId, EventKey, OrganizationId, Seen};
 
 /// What the suite needs to know of whatever remembers events.
 #[async_trait]
@@ -70,6 +70,7 @@ macro_rules! seen_suite {
             done_twice_is_done,
             what_was_never_begun_may_fail,
             events_do_not_disturb_each_other,
+            the_same_id_of_another_organization_is_another_event,
             of_many_at_once_one_begins,
             of_many_that_fail_at_once_the_next_begins,
             many_are_done_at_once,
@@ -190,6 +191,31 @@ async fn events_do_not_disturb_each_other(world: World) {
     }
 }
 
+async fn the_same_id_of_another_organization_is_another_event(world: World) {
+    let of = |organization: u128| EventKey {
+        organization: OrganizationId::from_bytes(organization.to_be_bytes()),
+        ..event(1)
+    };
+    for organization in 1..=4 {
+        assert_eq!(world.seen.begin(of(organization)).await.expect(WORKS), Begun::Now);
+    }
+    world.seen.done(of(1)).await.expect(WORKS);
+    world.seen.failed(of(2)).await.expect(WORKS);
+    let expected = [Begun::Before, Begun::Now, Begun::UnderWay, Begun::UnderWay];
+    for (organization, expected) in (1..).zip(expected) {
+        let begun = world.seen.begin(of(organization)).await.expect(WORKS);
+        assert_eq!(begun, expected, "{organization}");
+    }
+    // So does what outlives the process.
+    world.seen.done(of(3)).await.expect(WORKS);
+    let Some(world) = world.killed().await else { return };
+    let expected = [Begun::Before, Begun::Now, Begun::Before, Begun::Now];
+    for (organization, expected) in (1..).zip(expected) {
+        let begun = world.seen.begin(of(organization)).await.expect(WORKS);
+        assert_eq!(begun, expected, "{organization}");
+    }
+}
+
 async fn of_many_at_once_one_begins(world: World) {
     for number in 1..=ROUNDS {
         let begun = world.at_once(move |seen| async move { seen.begin(event(number)).await });
@@ -297,8 +323,11 @@ impl World {
     }
 }
 
-fn event(number: u128) -> EventId {
-    EventId::from_bytes(number.to_be_bytes())
+fn event(number: u128) -> EventKey {
+    EventKey {
+        organization: OrganizationId::from_bytes([1; 16]),
+        event: EventId::from_bytes(number.to_be_bytes()),
+    }
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {

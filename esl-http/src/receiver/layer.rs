@@ -123,7 +123,7 @@ impl Receiver {
             Ok(admitted) => admitted,
             Err(refused) => return Ok(refused.into_response()),
         };
-        let event = received.envelope.id;
+        let event = received.envelope.key();
         request.extensions_mut().insert(received);
         match self.seen {
             None => once::run(inner, request).await,

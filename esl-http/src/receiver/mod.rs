@@ -56,8 +56,8 @@ mod layer;
 mod once;
 
 pub use esl_core::{
-    Algorithm, Begun, Change, Changes, DataRef, Envelope, Event, EventError, MemorySeen, Secret,
-    Seen, SeenError, Verified, Verifier, VerifyError, payload,
+    Algorithm, Begun, Change, Changes, DataRef, Envelope, Event, EventError, EventKey, MemorySeen,
+    Secret, Seen, SeenError, Verified, Verifier, VerifyError, payload,
 };
 
 #[cfg(feature = "fetch")]

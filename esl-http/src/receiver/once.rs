@@ -4,7 +4,7 @@ use std::{any::Any, panic::AssertUnwindSafe, sync::Arc};
 
 use axum_core::{BoxError, body::Body, response::IntoResponse as _};
 use bytes::Bytes;
-use esl_core::{Begun, EventId, Seen};
+use esl_core::{Begun, EventKey, Seen};
 use futures_util::FutureExt as _;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
@@ -27,7 +27,7 @@ where
 /// Runs the handler if the event is to be handled now, and notes how it went.
 pub(super) async fn take<S, R>(
     seen: Arc<dyn Seen>,
-    event: EventId,
+    event: EventKey,
     inner: S,
     request: Request<Full<Bytes>>,
 ) -> Result<Response<Body>, S::Error>

@@ -7,7 +7,7 @@ use std::sync::{
 
 use async_trait::async_trait;
 use axum::{Router, routing::post};
-use esl_core::{Begun, Clock as _, EventId, MemorySeen, Seen, SeenError, SystemClock};
+use esl_core::{Begun, Clock as _, EventKey, MemorySeen, Seen, SeenError, SystemClock};
 use esl_http::receiver::Receiver;
 use http::StatusCode;
 use tokio::sync::{Notify, mpsc};
@@ -178,15 +178,15 @@ struct Failing {
 
 #[async_trait]
 impl Seen for Failing {
-    async fn begin(&self, _: EventId) -> Result<Begun, SeenError> {
+    async fn begin(&self, _: EventKey) -> Result<Begun, SeenError> {
         if self.begin { Err(SeenError::reading("the disk is gone")) } else { Ok(Begun::Now) }
     }
 
-    async fn done(&self, _: EventId) -> Result<(), SeenError> {
+    async fn done(&self, _: EventKey) -> Result<(), SeenError> {
         if self.end { Err(SeenError::writing("the disk is full")) } else { Ok(()) }
     }
 
-    async fn failed(&self, event: EventId) -> Result<(), SeenError> {
+    async fn failed(&self, event: EventKey) -> Result<(), SeenError> {
         self.done(event).await
     }
 }
