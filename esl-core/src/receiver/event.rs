@@ -107,6 +107,9 @@ impl Envelope {
 
 /// Which fields of what an event tells have changed; nothing, for an event that says nothing of it.
 ///
+/// Of an event that is too large even [by reference](crate::DataRef), the envelope leaves them out, too: it
+/// looks as if nothing had changed, and `GET /api/v1/events/{id}` has them.
+///
 /// It is also empty where the changes made the envelope too large even without its data: they are left out of
 /// what is sent then, and nothing in it says so. With a token, `GET /api/v1/events/{id}` has them, as
 /// `changes` beside the envelope. Only an event whose data has a [reference](Envelope::data_ref) can be such a

@@ -13,7 +13,7 @@ use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use tokio::time::timeout;
 
-use super::{Received, Receiver};
+use super::{Received, Receiver, once::in_short};
 use crate::media_type::{self, JSON};
 
 /// Why a request is not let through.
@@ -89,7 +89,22 @@ impl Refused {
 
     pub(super) fn into_response(self) -> Response<Body> {
         let status = self.status();
-        tracing::debug!(status = status.as_u16(), reason = %self, "a delivery was refused");
-        (status, self.to_string()).into_response()
+        let text = match &self {
+            // It is genuine: its sender may know why, and whoever receives has to.
+            Self::Unreadable(error) => {
+                let reason = in_short(error);
+                tracing::warn!(reason, "a delivery is genuine and cannot be read");
+                reason
+            }
+            Self::MediaType(_)
+            | Self::TooLarge(_)
+            | Self::TooSlow
+            | Self::BrokenOff
+            | Self::NotGenuine(_) => {
+                tracing::debug!(status = status.as_u16(), reason = %self, "a delivery was refused");
+                self.to_string()
+            }
+        };
+        (status, text).into_response()
     }
 }

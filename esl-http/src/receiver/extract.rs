@@ -11,7 +11,10 @@ use esl_core::{DataRef, Envelope, Event, EventError, Verified};
 use http::{StatusCode, request::Parts};
 use serde::de::DeserializeOwned;
 
-use super::{Fetch, FetchError, once::causes};
+use super::{
+    Fetch, FetchError,
+    once::{causes, in_short},
+};
 
 /// A genuine delivery: what a [`Receiver`](super::Receiver) puts into the extensions of a request. In
 /// axum it is an extractor, too.
@@ -32,6 +35,37 @@ pub struct Received {
 ///
 /// Data that was too large to be sent is fetched now, by what the receiver was
 /// [given](super::Receiver::with_fetch) for it.
+///
+/// # Data that is not a `T`
+///
+/// is answered with 400 and the reason: which member is missing, or what is wrong in which line and
+/// column of the data. The event comes again, as after every answer that is not 2xx, until ESL gives it
+/// up. So a subscription should name those types alone whose data is a `T` (`person.*` rather than
+/// `*`); a handler that gets several takes `SignedEvent<serde_json::Value>`, or [`Received`], and looks
+/// at the type first:
+///
+/// ```
+/// use esl_http::receiver::{
+///     Received, SignedEvent, SignedEventRejection, payload::Person, payload::Pet,
+/// };
+///
+/// async fn by_type(received: Received) -> Result<(), SignedEventRejection> {
+///     match received.envelope.event_type.as_str() {
+///         "person.created" | "person.updated" => {
+///             println!("{}", received.event::<Person>().await?.data.name);
+///         }
+///         "pet.created" => println!("{}", received.event::<Pet>().await?.data.name),
+///         _ => {} // 200: it is of no use here, and need not come again.
+///     }
+///     Ok(())
+/// }
+///
+/// async fn of_any_type(SignedEvent(event): SignedEvent<serde_json::Value>) {
+///     println!("{}: {}", event.event_type, event.data["name"]);
+/// }
+/// # use axum::{Router, routing::post};
+/// # let _: Router = Router::new().route("/a", post(by_type)).route("/b", post(of_any_type));
+/// ```
 ///
 /// A ping (`system.ping`), which comes to every handler that somebody tries out, is answered with 204
 /// where its data is not a `T`.
@@ -103,7 +137,7 @@ pub enum SignedEventRejection {
     /// The data was too large to be sent, and could not be fetched: 502.
     #[error("the data could not be fetched")]
     Fetch(#[source] FetchError),
-    /// It is not what the handler takes: 400.
+    /// It is not what the handler takes: 400. The answer and the log, a warning, give the reason.
     #[error(transparent)]
     Event(EventError),
     /// It is a ping, which only asks whether signed requests arrive: 204.
@@ -138,8 +172,11 @@ impl IntoResponse for SignedEventRejection {
             Self::Fetch(error) => {
                 tracing::warn!(error = causes(error), "an event's data could not be fetched");
             }
+            // It is genuine: its sender may know why, and whoever receives has to.
             Self::Event(error) => {
-                tracing::debug!(error = causes(error), "an event is not what the handler takes");
+                let reason = in_short(error);
+                tracing::warn!(reason, "an event is not what the handler takes");
+                return (self.status(), reason).into_response();
             }
             Self::Ping => return self.status().into_response(),
         }

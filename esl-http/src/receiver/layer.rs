@@ -37,6 +37,13 @@ use super::{Fetch, once};
 /// in a task of its own, to its end even when the sender has hung up; [`idle`](Self::idle) waits for
 /// such ones before the process ends.
 ///
+/// - **One [`Seen`] is for one handler.** It does not know the routes behind the layer: two handlers,
+///   each with a subscription of its own, need a receiver each ([`with_seen`](Self::with_seen)).
+/// - **A handler that hangs keeps its event under way**, and each further delivery of it is answered
+///   409, until the process ends. Give it an end *inside* the layer: a timeout within the handler, or
+///   a layer that is added before this one, `post(handle).layer(timeout).layer(receiver)`. One that is
+///   added after it gives up the waiting alone, and not the handler.
+///
 /// A clone shares everything. The runtime it is used on must have time enabled.
 #[derive(Clone)]
 pub struct Receiver {
@@ -85,6 +92,34 @@ impl Receiver {
 
     /// Takes each event once, as far as this remembers it. Defaults to nothing: each delivery is
     /// handed on.
+    ///
+    /// **One [`Seen`] is for one handler.** With two routes behind it, an event that comes to both, since
+    /// two subscriptions match it, runs the handler that it reaches first; the other delivery is
+    /// answered 200, and lost. Several routes have a receiver each, with a
+    /// [`MemorySeen`](esl_core::MemorySeen) of its own, or an `esl_sqlite::SqliteSeen` with a scope of
+    /// its own:
+    ///
+    /// ```
+    /// use axum::{Router, routing::post};
+    /// use esl_http::receiver::{MemorySeen, Receiver, Secret, SignedEvent, Verifier, payload::Person};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// // Each subscription has a secret of its own.
+    /// let verifier = |secret| Secret::new(secret).map(|secret| Verifier::standard([secret]));
+    /// let invoices = Receiver::new(verifier("the-secret-of-the-subscription-to-bill")?)
+    ///     .with_seen(MemorySeen::new()); // or seen.clone().with_scope("invoices")
+    /// let letters = Receiver::new(verifier("the-secret-of-the-subscription-to-write")?)
+    ///     .with_seen(MemorySeen::new()); // or seen.clone().with_scope("letters")
+    /// let router = Router::new()
+    ///     .route("/invoices", post(invoice).layer(invoices))
+    ///     .route("/letters", post(letter).layer(letters));
+    /// # let _: Router = router;
+    ///
+    /// async fn invoice(SignedEvent(event): SignedEvent<Person>) { /* … */ }
+    /// async fn letter(SignedEvent(event): SignedEvent<Person>) { /* … */ }
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn with_seen(mut self, seen: impl Seen + 'static) -> Self {
         self.seen = Some(Arc::new(seen));
@@ -92,6 +127,37 @@ impl Receiver {
     }
 
     /// Fetches data that was too large to be sent. Defaults to nothing: such data is not read.
+    ///
+    /// [`SignedEvent`](super::SignedEvent) fetches before the handler runs, while ESL waits for the
+    /// answer: 15 s, unless its operator has set another time. What takes longer has failed for ESL, and
+    /// comes again. So where data is large, answer first and fetch later: take
+    /// [`Received`](super::Received), which fetches nothing, keep it where it outlives the process, since
+    /// after a 2xx the event does not come again, and fetch from there.
+    ///
+    /// ```
+    /// use esl_http::receiver::{Envelope, Event, Fetch, Fetcher, Received, payload::Person};
+    ///
+    /// async fn handle(received: Received) {
+    ///     keep(&received.body).await; // and then the answer, 200
+    /// }
+    ///
+    /// /// In a task of the application's own, for each body that was kept.
+    /// async fn later(fetcher: &Fetcher, body: &[u8]) -> Result<(), Box<dyn std::error::Error>> {
+    ///     let envelope = Envelope::from_slice(body)?;
+    ///     let event: Event<Person> = match envelope.data_ref.clone() {
+    ///         Some(reference) => envelope.into_event_with(&fetcher.fetch(&reference).await?)?,
+    ///         None => envelope.into_event()?,
+    ///     };
+    ///     println!("{}", event.data.name);
+    ///     Ok(())
+    /// }
+    /// # async fn keep(_: &[u8]) {}
+    /// # let _: axum::Router = axum::Router::new().route("/", axum::routing::post(handle));
+    /// ```
+    ///
+    /// A link is good for 12 h at least from when the delivery was sent; after that,
+    /// `GET /api/v1/events/{id}` has a fresh one. `Fetcher::open` reads what is too large for memory bit
+    /// by bit.
     #[must_use]
     pub fn with_fetch(mut self, fetch: impl Fetch + 'static) -> Self {
         self.fetch = Some(Arc::new(fetch));
@@ -126,7 +192,7 @@ impl Receiver {
         let event = received.envelope.key();
         request.extensions_mut().insert(received);
         match self.seen {
-            None => once::run(inner, request).await,
+            None => once::run(event, inner, request).await,
             Some(seen) => {
                 let running = self.under_way.subscribe();
                 let handled = async move {

@@ -38,7 +38,16 @@
 //! | 502 | the data is not in the envelope and could not be fetched |
 //! | 503 | what was taken before is not known, as the [`Seen`] has failed |
 //!
-//! An answer of the layer's own is a short text that says what failed, never what was expected.
+//! An answer of the layer's own is a short text that says what failed, never what was expected. Of what is
+//! genuine, and yet is not an envelope or not what the handler takes, it gives the reason, and so does a
+//! warning in the log.
+//!
+//! # Several handlers
+//!
+//! **One [`Seen`] is for one handler**: it notes that an event was taken, and not by which route. Where an
+//! application has several subscriptions, with a route for each, a receiver with one `Seen` around all of
+//! them drops the second handler's event with a 200. Give each route a receiver of its own,
+//! `.route("/a", post(a).layer(receiver_a))`, as [`Receiver::with_seen`] shows.
 //!
 //! # Large data
 //!

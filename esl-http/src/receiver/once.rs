@@ -11,8 +11,9 @@ use http_body_util::Full;
 use tower_service::Service;
 use tracing::Instrument as _;
 
-/// Runs the handler, whose service is ready.
+/// Runs the handler, whose service is ready. That it has panicked is an answer, too.
 pub(super) async fn run<S, R>(
+    event: EventKey,
     mut inner: S,
     request: Request<Full<Bytes>>,
 ) -> Result<Response<Body>, S::Error>
@@ -21,7 +22,11 @@ where
     R: http_body::Body<Data = Bytes> + Send + 'static,
     R::Error: Into<BoxError>,
 {
-    Ok(inner.call(request).await?.map(Body::new))
+    let running = async { Ok(inner.call(request).await?.map(Body::new)) };
+    AssertUnwindSafe(running).catch_unwind().await.unwrap_or_else(|panic| {
+        tracing::error!(%event, panic = message(&*panic), "the handler has panicked");
+        Ok(panicked())
+    })
 }
 
 /// Runs the handler if the event is to be handled now, and notes how it went.
@@ -52,17 +57,13 @@ where
             return Ok((StatusCode::SERVICE_UNAVAILABLE, text).into_response());
         }
     }
-    // Caught here, where it is noted also when nobody waits for the answer.
-    let handled = AssertUnwindSafe(run(inner, request)).catch_unwind().await;
-    let is_done = matches!(&handled, Ok(Ok(answer)) if answer.status().is_success());
+    let handled = run(event, inner, request).await;
+    let is_done = matches!(&handled, Ok(answer) if answer.status().is_success());
     let noted = if is_done { seen.done(event).await } else { seen.failed(event).await };
     if let Err(error) = noted {
         tracing::error!(%event, is_done, error = causes(&error), "how it went could not be noted");
     }
-    handled.unwrap_or_else(|panic| {
-        tracing::error!(%event, panic = message(&*panic), "the handler has panicked");
-        Ok(panicked())
-    })
+    handled
 }
 
 /// Waits for what runs to its end also when nobody waits any more.
@@ -85,6 +86,19 @@ fn message(panic: &(dyn Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref().map(String::as_str)).unwrap_or("no text")
 }
 
+/// [`causes`] for the answer and the log, where a text of serde's may have any amount of data in it: the
+/// beginning, which says what is wrong, and the end, which says where.
+pub(super) fn in_short(error: &dyn std::error::Error) -> String {
+    let text = causes(error);
+    let is_short = text.len() <= 2 * EXCERPT_BYTES;
+    if is_short {
+        return text;
+    }
+    let beginning = &text[..text.floor_char_boundary(EXCERPT_BYTES)];
+    let end = &text[text.ceil_char_boundary(text.len() - EXCERPT_BYTES)..];
+    format!("{beginning} … {end}")
+}
+
 /// An error, and what led to it, in one line.
 pub(super) fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -95,3 +109,5 @@ pub(super) fn causes(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+const EXCERPT_BYTES: usize = 200;

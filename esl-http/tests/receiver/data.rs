@@ -78,9 +78,13 @@ async fn a_handler_gets_the_event_as_its_type_beside_what_else_it_takes() {
 async fn data_that_is_not_what_the_handler_takes_is_refused() {
     let router = numbers(Receiver::new(verifier()));
     assert_eq!(send(&router, signed(number(EVENT))).await.1, "7");
-    for members in [r#""data":"seven""#, r#""data":null"#, r#""metadata":{}"#] {
+    for (members, reason) in [
+        (r#""data":"seven""#, r#"invalid type: string "seven", expected u8 at line 1 column 7"#),
+        (r#""data":null"#, "invalid type: null, expected u8 at line 1 column 4"),
+        (r#""metadata":{}"#, "invalid type: null, expected u8 at line 1 column 4"),
+    ] {
         let answer = send(&router, signed(envelope(EVENT, "order.paid", members))).await;
-        let text = "the data is not of the type that it is read as".to_owned();
+        let text = format!("the data is not of the type that it is read as: {reason}");
         assert_eq!(answer, (StatusCode::BAD_REQUEST, text), "{members}");
     }
 }

@@ -90,6 +90,42 @@ async fn a_handler_that_has_panicked_runs_again() {
 }
 
 #[tokio::test]
+async fn a_panic_is_answered_also_where_nothing_is_remembered() {
+    let (router, _) = answering(&Receiver::new(verifier()), |_| panic!("it cannot be"));
+    let answered = status(&router, signed(number(EVENT))).await;
+    assert_eq!(answered, StatusCode::INTERNAL_SERVER_ERROR);
+}
+
+#[tokio::test]
+async fn the_same_id_of_another_organization_is_another_event() {
+    let (router, runs) = answering(&remembering(), |_| StatusCode::OK);
+    let other =
+        number(EVENT).replace("org_01J00000000000000000000000", "org_01J00000000000000000000001");
+    assert_ne!(other, number(EVENT));
+    for body in [number(EVENT), other.clone(), number(EVENT), other] {
+        assert_eq!(status(&router, signed(body)).await, StatusCode::OK);
+    }
+    assert_eq!(runs.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn handlers_with_a_receiver_each_take_the_same_event_each() {
+    let runs = Arc::new(AtomicUsize::new(0));
+    let handler = || {
+        let runs = Arc::clone(&runs);
+        let handle = move || async move { _ = runs.fetch_add(1, Ordering::SeqCst) };
+        post(handle).layer(remembering())
+    };
+    let router = Router::new().route("/a", handler()).route("/b", handler());
+    for uri in ["/a", "/b", "/a", "/b"] {
+        let mut request = signed(number(EVENT));
+        *request.uri_mut() = uri.parse().unwrap();
+        assert_eq!(status(&router, request).await, StatusCode::OK, "{uri}");
+    }
+    assert_eq!(runs.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
 async fn what_is_not_genuine_is_never_noted() {
     let (router, _) = answering(&remembering(), |_| StatusCode::NO_CONTENT);
     let mut forged = signed(number(EVENT));

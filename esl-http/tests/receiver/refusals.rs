@@ -137,10 +137,18 @@ async fn what_is_not_genuine_is_told_what_failed_and_not_what_was_expected() {
 #[tokio::test]
 async fn what_is_signed_and_no_envelope_is_refused() {
     let (router, runs) = counting(Receiver::new(verifier()));
-    for body in ["", "[]", "{}", "no JSON"] {
-        let (status, text) = send(&router, signed(body)).await;
-        let expected = (StatusCode::BAD_REQUEST, "the body is not an envelope");
-        assert_eq!((status, text.as_str()), expected, "{body}");
+    let long = format!("{:?}", "é".repeat(10_000));
+    for (body, reason) in [
+        ("", "EOF while parsing a value at line 1 column 0"),
+        ("{}", "missing field `id` at line 1 column 2"),
+        ("no JSON", "expected ident at line 1 column 2"),
+        (&long, "at line 1 column 20002"),
+    ] {
+        let (status, text) = send(&router, signed(body.to_owned())).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{text}");
+        // Its sender is known, and is told why, in short.
+        assert!(text.starts_with("the body is not an envelope: "), "{text}");
+        assert!(text.ends_with(reason) && text.len() < 500, "{text}");
     }
     assert_eq!(runs.load(Ordering::SeqCst), 0);
 }
