@@ -196,27 +196,32 @@ impl ClientError {
     /// [`Unavailable`](ClientErrorKind::Unavailable) it may have been done.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        match self.0.kind {
-            ClientErrorKind::RateLimited
-            | ClientErrorKind::Unavailable
-            | ClientErrorKind::Connect
-            | ClientErrorKind::Broken
-            | ClientErrorKind::Timeout => true,
-            ClientErrorKind::Misuse
-            | ClientErrorKind::Unauthorized
-            | ClientErrorKind::Forbidden
-            | ClientErrorKind::NotFound
-            | ClientErrorKind::Conflict
-            | ClientErrorKind::Gone
-            | ClientErrorKind::Invalid
-            | ClientErrorKind::Internal
-            | ClientErrorKind::TooLarge
-            | ClientErrorKind::Unexpected => false,
-        }
+        self.0.kind.is_transient()
     }
 }
 
 impl ClientErrorKind {
+    /// Whether the same request may succeed later.
+    pub(super) const fn is_transient(self) -> bool {
+        match self {
+            Self::RateLimited
+            | Self::Unavailable
+            | Self::Connect
+            | Self::Broken
+            | Self::Timeout => true,
+            Self::Misuse
+            | Self::Unauthorized
+            | Self::Forbidden
+            | Self::NotFound
+            | Self::Conflict
+            | Self::Gone
+            | Self::Invalid
+            | Self::Internal
+            | Self::TooLarge
+            | Self::Unexpected => false,
+        }
+    }
+
     /// The kind of an answer with a status that is no success.
     pub(super) fn of_status(status: u16) -> Self {
         match status {

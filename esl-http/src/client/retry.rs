@@ -62,21 +62,11 @@ impl RetryPolicy {
         retry_after: Option<Duration>,
         draw: f64,
     ) -> Option<Duration> {
-        let may = match failed {
-            ClientErrorKind::Connect | ClientErrorKind::RateLimited => repeat != Repeat::Never,
-            ClientErrorKind::Broken | ClientErrorKind::Timeout | ClientErrorKind::Unavailable => {
-                repeat == Repeat::WhenInDoubt
-            }
-            ClientErrorKind::Misuse
-            | ClientErrorKind::Unauthorized
-            | ClientErrorKind::Forbidden
-            | ClientErrorKind::NotFound
-            | ClientErrorKind::Conflict
-            | ClientErrorKind::Gone
-            | ClientErrorKind::Invalid
-            | ClientErrorKind::Internal
-            | ClientErrorKind::TooLarge
-            | ClientErrorKind::Unexpected => false,
+        let is_undone = matches!(failed, ClientErrorKind::Connect | ClientErrorKind::RateLimited);
+        let may = match repeat {
+            Repeat::Never => false,
+            Repeat::WhenUndone => is_undone,
+            Repeat::WhenInDoubt => failed.is_transient(),
         };
         if !may || tried >= self.tries || retry_after.is_some_and(|asked| asked > self.patience) {
             return None;
