@@ -186,6 +186,7 @@ async fn until(client: &Client, id: SubscriptionId, state: DeliveryState) -> esl
             if let Some(delivery) = all.first() {
                 return delivery.id;
             }
+            // Of a state that a client can only ask for nobody tells.
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
