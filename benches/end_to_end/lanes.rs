@@ -23,15 +23,22 @@ use crate::{
 
 /// Very many lanes with a few deliveries each.
 pub(crate) fn measure_many(settings: &Settings) -> anyhow::Result<()> {
-    measure(settings, "lanes", (settings.events / EACH).max(1), EACH)
+    let lanes = (settings.events / EACH).max(1);
+    measure(settings, ("lanes", lanes), lanes, EACH)
 }
 
 /// One lane with all of them.
 pub(crate) fn measure_one(settings: &Settings) -> anyhow::Result<()> {
-    measure(settings, "lane", 1, settings.events)
+    measure(settings, ("lane", settings.events), 1, settings.events)
 }
 
-fn measure(settings: &Settings, part: &str, lanes: usize, each: usize) -> anyhow::Result<()> {
+/// `filled` says how the database is filled, and with how many.
+fn measure(
+    settings: &Settings,
+    (part, filled): (&str, usize),
+    lanes: usize,
+    each: usize,
+) -> anyhow::Result<()> {
     let folder = settings.folder.join(part);
     std::fs::create_dir(&folder)?;
     let tally = Arc::new(Tally::new(lanes, each));
@@ -45,7 +52,7 @@ fn measure(settings: &Settings, part: &str, lanes: usize, each: usize) -> anyhow
             })
         })
     };
-    filled::fill(part, &folder, &receiver, lanes.max(each))?;
+    filled::fill(part, &folder, &receiver, filled)?;
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     memory::forget_peak();
 

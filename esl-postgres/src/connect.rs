@@ -12,13 +12,13 @@ use std::{
 };
 
 use deadpool_postgres::{
-    Manager, ManagerConfig, Object, Pool, PoolBuilder, RecyclingMethod, Runtime,
+    Manager, ManagerConfig, Object, Pool, PoolBuilder, PoolError, RecyclingMethod, Runtime,
 };
 use esl_core::storage::{StorageError, StorageErrorKind};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     task::JoinHandle,
-    time::timeout,
+    time::{Instant, sleep, timeout},
 };
 use tokio_postgres::{
     AsyncMessage, CancelToken, Client, Config, Connection, NoTls, Row,
@@ -28,7 +28,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::{
     config::{OPEN, Target},
-    error::{is_of_parameters, timed_out, translate, translate_pool},
+    error::{is_for_want_of_connections, is_of_parameters, timed_out, translate, translate_pool},
     id::Id16,
     parameters::parameters,
     schema::{Schema, migrate},
@@ -237,10 +237,22 @@ impl Database {
         self.schema.sql(text)
     }
 
-    /// Lends a connection.
+    /// Lends a connection. Where no further one can be had, it is one that another call gives back.
     pub(crate) async fn lease(&self, operation: &'static str) -> Result<Lease, StorageError> {
-        let client = self.pool.get().await.map_err(|error| translate_pool(operation, error))?;
-        Ok(Lease { client: Some(client), is_broken: Arc::default() })
+        let begin = Instant::now();
+        loop {
+            match self.pool.get().await {
+                Ok(client) => {
+                    return Ok(Lease { client: Some(client), is_broken: Arc::default() });
+                }
+                Err(PoolError::Backend(error))
+                    if is_for_want_of_connections(&error) && begin.elapsed() < POOL_TIMEOUT =>
+                {
+                    sleep(POOL_PAUSE).await;
+                }
+                Err(error) => return Err(translate_pool(operation, error)),
+            }
+        }
     }
 
     /// One statement, in a transaction of its own.
@@ -439,5 +451,7 @@ pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a call waits for a connection.
 const POOL_TIMEOUT: Duration = Duration::from_secs(5);
+/// The pool tells nobody whom it has refused when a connection comes back.
+const POOL_PAUSE: Duration = Duration::from_millis(10);
 
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);

@@ -3,7 +3,7 @@
 //! What the server says of values is left out: its details, and its messages where they name some. An error
 //! goes to logs, and an organization's name or a secret must not.
 
-use std::{error::Error, fmt};
+use std::{error::Error, fmt, io};
 
 use deadpool_postgres::PoolError;
 use esl_core::{
@@ -56,6 +56,29 @@ pub(crate) fn copy(error: &StorageError) -> StorageError {
 /// comes again: it was in the way of another one.
 pub(crate) fn is_worth_repeating(error: &tokio_postgres::Error) -> bool {
     error.code().is_some_and(|code| matches!(code.code(), "40001" | "40P01"))
+}
+
+/// Whether a connection could not be made since there are as many as there may be: the server's, or this
+/// process's open files.
+pub(crate) fn is_for_want_of_connections(error: &tokio_postgres::Error) -> bool {
+    match error.code() {
+        Some(code) => code.code() == "53300",
+        None => is_for_want_of_descriptors(error),
+    }
+}
+
+fn is_for_want_of_descriptors(error: &(dyn Error + 'static)) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let code = error.downcast_ref().and_then(io::Error::raw_os_error);
+        if matches!(code, Some(ENFILE | EMFILE)) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 /// Whether something was there already that a statement took for new.

@@ -90,6 +90,35 @@ async fn a_schema_that_the_user_may_not_make_is_refused_before_it_is_tried() {
 }
 
 #[tokio::test]
+async fn where_no_further_connection_can_be_had_calls_share_those_that_there_are() {
+    const ALLOWED: usize = 6;
+    const CALLS: usize = 64;
+    let schema = cluster::new_schema();
+    let role = format!("{schema}_few");
+    let observer = cluster::Observer::connect().await;
+    let make = format!(
+        "CREATE ROLE {role} LOGIN CONNECTION LIMIT {ALLOWED};
+         CREATE SCHEMA {schema} AUTHORIZATION {role}"
+    );
+    observer.client.batch_execute(&make).await.expect("the tests may make roles");
+    let separator = if cluster::url().contains('?') { '&' } else { '?' };
+    let url = format!("{}{separator}user={role}", cluster::url());
+    let storage = options(&schema).connections(CALLS).open(&url).await.expect("it opens");
+    let mut calls: JoinSet<_> = (0..CALLS)
+        .map(|_| {
+            let storage = storage.clone();
+            async move { storage.count_subscriptions(OrganizationId::from_bytes([1; 16])).await }
+        })
+        .collect();
+    while let Some(count) = calls.join_next().await {
+        assert_eq!(count.expect("nobody panics").expect("it waits"), 0);
+    }
+    let count = "SELECT count(*) FROM pg_stat_activity WHERE usename = $1";
+    let connections = observer.number(count, &[&role]).await;
+    assert_eq!(usize::try_from(connections), Ok(ALLOWED), "there were too few for all");
+}
+
+#[tokio::test]
 async fn what_cannot_be_reached_is_unavailable() {
     for url in [
         "postgres://u@127.0.0.1:1/app?sslmode=disable",

@@ -51,6 +51,11 @@ impl Api {
         Some(Self { client, as_given })
     }
 
+    /// The token that it asks with, for who asks in another way.
+    pub(crate) async fn token(&self) -> String {
+        self.client.token().await.expect("it has one").expose().to_owned()
+    }
+
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<(u16, Value), Broken> {
         let (head, answer) = self.post_for_head(path, body).await?;
         Ok((head.status.as_u16(), answer))

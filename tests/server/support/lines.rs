@@ -71,3 +71,18 @@ impl Lines {
         self.0.borrow().lines.join("\n")
     }
 }
+
+/// A case that fails says what the process has said of late.
+impl Drop for Lines {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let printed = self.0.borrow();
+            let last = printed.lines.len().saturating_sub(LAST);
+            for line in &printed.lines[last..] {
+                println!("| {line}");
+            }
+        }
+    }
+}
+
+const LAST: usize = 40;
