@@ -7,6 +7,7 @@ mod event_type;
 mod grant;
 mod id;
 mod receiver;
+mod retry_after;
 mod signing;
 mod tenancy;
 mod tier;
@@ -73,6 +74,7 @@ pub use id::{
 pub use receiver::{
     Begun, Change, Changes, Event, EventError, EventKey, MemorySeen, Seen, SeenError, payload,
 };
+pub use retry_after::retry_after;
 pub use signing::{Algorithm, Secret, SecretError, Signer, UnknownAlgorithm};
 pub use tenancy::{Client, Digest, Organization, Scope, Scopes, Token, TokenKind, UnknownScope};
 pub use tier::{
@@ -115,7 +117,7 @@ pub use self::{
         expires_until,
     },
     transport::{Answer, Failure, HeaderName, Outbound, Sent, Transport},
-    verdict::{Verdict, judge, retry_after},
+    verdict::{Verdict, judge},
     wake::{InProcessWake, Wake},
 };
 

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::DateTime;
-
-use crate::{Answer, AttemptError, Failure, RetryPolicy, Timestamp};
+use crate::{Answer, AttemptError, Failure, RetryPolicy, Timestamp, retry_after};
 
 /// What a receiver's behaviour asks of us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +35,11 @@ pub fn judge(result: &Result<Answer, Failure>, now: Timestamp) -> Verdict {
             200..=299 => Verdict::Accepted,
             410 => Verdict::Gone,
             429 | 503 => Verdict::Failed {
-                retry_after: answer.retry_after.as_deref().and_then(|text| retry_after(text, now)),
+                retry_after: answer
+                    .retry_after
+                    .as_deref()
+                    .and_then(|text| retry_after(text, now))
+                    .map(|wait| wait.min(RetryPolicy::DELAY_MAX)),
                 is_strained: false,
             },
             _ => Verdict::Failed { retry_after: None, is_strained: false },
@@ -56,31 +58,6 @@ pub fn judge(result: &Result<Answer, Failure>, now: Timestamp) -> Verdict {
             | AttemptError::TooLarge => Verdict::Failed { retry_after: None, is_strained: false },
         },
     }
-}
-
-/// Reads a `Retry-After` header (RFC 9110, section 10.2.3): seconds or a date. An hour at most.
-///
-/// ```
-/// use std::time::Duration;
-/// use esl_core::{Timestamp, retry_after};
-/// let now: Timestamp = "2024-01-15T14:32:00Z".parse()?;
-/// assert_eq!(retry_after("120", now), Some(Duration::from_secs(120)));
-/// let date = "Mon, 15 Jan 2024 14:32:30 GMT";
-/// assert_eq!(retry_after(date, now), Some(Duration::from_secs(30)));
-/// assert_eq!(retry_after("soon", now), None);
-/// # Ok::<(), esl_core::TimestampError>(())
-/// ```
-#[must_use]
-pub fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
-    let text = text.trim();
-    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let wait = if is_number {
-        Duration::from_secs(text.parse().unwrap_or(u64::MAX))
-    } else {
-        let date = DateTime::parse_from_rfc2822(text).ok()?;
-        Timestamp::from(date.to_utc()).since(now)
-    };
-    Some(wait.min(RetryPolicy::DELAY_MAX))
 }
 
 #[cfg(test)]

@@ -55,6 +55,9 @@ pub(crate) struct Request {
         default_value = "http://127.0.0.1:8080"
     )]
     server: String,
+    /// A file with the certificates (PEM) that the server's may be of, beside those that the system trusts
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
     /// A client of the organization, with the scope events:read
     #[arg(long, value_name = "ID", env = "ESL_CLIENT_ID", hide_env_values = true)]
     client_id: String,
@@ -94,7 +97,14 @@ async fn listen(request: &Request) -> anyhow::Result<()> {
     let client_secret = client_secret.with_context(|| {
         format!("which secret has the client? set {CLIENT_SECRET}, or name a file with --client-secret-file")
     })?;
-    let client = Client::builder(&request.server)
+    let mut builder = Client::builder(&request.server);
+    if let Some(file) = &request.ca_file {
+        let certificates = fs::read(file);
+        let certificates =
+            certificates.with_context(|| format!("{} cannot be read", file.display()))?;
+        builder = builder.with_root_certificates(certificates);
+    }
+    let client = builder
         .with_credentials(&request.client_id, client_secret)
         .with_scopes([Scope::Read].into_iter().collect())
         // That the server is away is told at once, and what comes of it is decided here.

@@ -26,6 +26,9 @@ with tempfile.TemporaryDirectory() as folder:
     def opened():
         return sqlite3.connect(file, timeout=30)
 
+    def event(id, organization="org_1"):
+        return {"id": id, "organization_id": organization}
+
     def done():
         return [id for (id,) in opened().execute("SELECT id FROM done ORDER BY id")]
 
@@ -33,20 +36,23 @@ with tempfile.TemporaryDirectory() as folder:
     database.execute(SEEN)
     database.execute("CREATE TABLE done (id TEXT)")
     for _ in range(2):
-        accept_once(database, {"id": "evt_1"}, work)
+        accept_once(database, event("evt_1"), work)
     assert done() == ["evt_1"], "the same event, again"
 
     try:
-        accept_once(database, {"id": "evt_2"}, failing)
+        accept_once(database, event("evt_2"), failing)
     except RuntimeError:
         pass
     assert done() == ["evt_1"], "what fails leaves nothing"
-    accept_once(database, {"id": "evt_2"}, work)
+    accept_once(database, event("evt_2"), work)
     assert done() == ["evt_1", "evt_2"], "what has failed is done when it comes again"
+
+    accept_once(database, event("evt_2", "org_2"), work)
+    assert done() == ["evt_1", "evt_2", "evt_2"], "another organization's"
 
     def come():
         mine = opened()
-        accept_once(mine, {"id": "evt_3"}, work)
+        accept_once(mine, event("evt_3"), work)
         mine.close()
 
     threads = [threading.Thread(target=come) for _ in range(8)]
@@ -54,5 +60,5 @@ with tempfile.TemporaryDirectory() as folder:
         thread.start()
     for thread in threads:
         thread.join()
-    assert done() == ["evt_1", "evt_2", "evt_3"], "eight at once"
-print("once: the same event again, one that failed, and eight at once")
+    assert done() == ["evt_1", "evt_2", "evt_2", "evt_3"], "eight at once"
+print("once: the same event again, one that failed, another organization's, and eight at once")

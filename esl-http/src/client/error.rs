@@ -1,6 +1,6 @@
 //! Why a call came to nothing.
 
-use std::{error::Error, fmt, sync::Arc, time::Duration};
+use std::{error::Error, fmt, io, sync::Arc, time::Duration};
 
 use serde::Deserialize;
 
@@ -49,6 +49,9 @@ pub enum ClientErrorKind {
     Internal,
     /// No connection came about, so nothing was done.
     Connect,
+    /// The server could not show that it is the one: its certificate is not good, or of an authority that is not
+    /// trusted. Nothing was sent.
+    Tls,
     /// The connection broke before the answer was whole: what was done is not known.
     Broken,
     /// No answer came in time: what was done is not known.
@@ -98,6 +101,7 @@ impl ClientError {
     pub(super) fn transport(call: &str, error: reqwest::Error) -> Self {
         let kind = match () {
             () if error.is_builder() => ClientErrorKind::Misuse,
+            () if is_of_certificate(&error) => ClientErrorKind::Tls,
             () if error.is_connect() => ClientErrorKind::Connect,
             () if error.is_timeout() => ClientErrorKind::Timeout,
             () => ClientErrorKind::Broken,
@@ -217,6 +221,7 @@ impl ClientErrorKind {
             | Self::Gone
             | Self::Invalid
             | Self::Internal
+            | Self::Tls
             | Self::TooLarge
             | Self::Unexpected => false,
         }
@@ -251,12 +256,29 @@ impl ClientErrorKind {
             Self::Unavailable => "the server cannot do it now",
             Self::Internal => "the server failed",
             Self::Connect => "no connection came about",
+            Self::Tls => "the server's certificate was refused",
             Self::Broken => "the connection broke",
             Self::Timeout => "no answer came in time",
             Self::TooLarge => "the answer is too large",
             Self::Unexpected => "the answer is none of the API's",
         }
     }
+}
+
+/// Whether a certificate is behind an error: that does not pass by itself.
+fn is_of_certificate(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(rustls::Error::InvalidCertificate(_)) = error.downcast_ref() {
+            return true;
+        }
+        next = match error.downcast_ref::<io::Error>() {
+            // Its source is that of what it wraps, which would be passed over.
+            Some(error) => error.get_ref().map(|error| error as &(dyn Error + 'static)),
+            None => error.source(),
+        };
+    }
+    false
 }
 
 impl fmt::Display for ClientErrorKind {

@@ -1,8 +1,14 @@
 //! One request and its answer, as often as it takes.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use esl_core::retry_after;
 use futures_util::future::BoxFuture;
 use reqwest::{
     Method, StatusCode,
@@ -11,7 +17,7 @@ use reqwest::{
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
-use super::{ClientError, ClientErrorKind, Inner, retry, tokens::AccessToken};
+use super::{ClientError, ClientErrorKind, Inner, tokens::AccessToken};
 
 /// A request that can be sent any number of times.
 pub(super) struct Prepared {
@@ -209,8 +215,9 @@ impl Answer {
             .with_tries(self.tries)
     }
 
-    fn retry_after(&self) -> Option<std::time::Duration> {
-        self.header(RETRY_AFTER.as_str()).and_then(retry::retry_after)
+    fn retry_after(&self) -> Option<Duration> {
+        let now = DateTime::<Utc>::from(SystemTime::now()).into();
+        self.header(RETRY_AFTER.as_str()).and_then(|text| retry_after(text, now))
     }
 }
 

@@ -90,13 +90,6 @@ impl Default for RetryPolicy {
     }
 }
 
-/// Reads a `Retry-After` in seconds, as the API gives it; a date, which a proxy may give, is passed over.
-pub(super) fn retry_after(text: &str) -> Option<Duration> {
-    let text = text.trim();
-    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    is_number.then(|| Duration::from_secs(text.parse().unwrap_or(u64::from(u32::MAX))))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,6 +143,7 @@ mod tests {
             (ClientErrorKind::Timeout, true, false),
             (ClientErrorKind::Unavailable, true, false),
             (ClientErrorKind::Internal, false, false),
+            (ClientErrorKind::Tls, false, false),
             (ClientErrorKind::Unauthorized, false, false),
             (ClientErrorKind::Conflict, false, false),
             (ClientErrorKind::TooLarge, false, false),
@@ -161,21 +155,6 @@ mod tests {
             assert_eq!(waits(policy, Repeat::WhenUndone), unsafe_too, "{kind:?}");
             assert!(!waits(policy, Repeat::Never));
             assert!(!waits(RetryPolicy::never(), Repeat::WhenInDoubt));
-        }
-    }
-
-    #[test]
-    fn retry_after_is_read_in_seconds() {
-        for (text, expected) in [
-            ("0", Some(Duration::ZERO)),
-            (" 7 ", Some(Duration::from_secs(7))),
-            ("99999999999999999999", Some(Duration::from_secs(u64::from(u32::MAX)))),
-            ("", None),
-            ("-1", None),
-            ("1.5", None),
-            ("Mon, 15 Jan 2024 14:32:30 GMT", None),
-        ] {
-            assert_eq!(retry_after(text), expected, "{text}");
         }
     }
 }

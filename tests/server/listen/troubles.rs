@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    fs,
     sync::{Arc, Mutex},
 };
 
@@ -14,11 +15,16 @@ use axum::{
 };
 use esl_core::{EventId, Timestamp};
 use serde_json::{Value, json};
-use tokio::{io::AsyncReadExt, net::TcpListener, net::unix::pipe};
+use tokio::{
+    io::{AsyncReadExt, copy_bidirectional},
+    net::{TcpListener, TcpStream, unix::pipe},
+};
+use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 
 use super::{data, line_of, listen, variables};
 use crate::support::{
-    Api, Behaviour, CLIENT, Folder, Receiver, Running, SECRET, WITH_CLIENT, in_time,
+    Api, Authority, Behaviour, CLIENT, Folder, Receiver, Running, SECRET, Server, WITH_CLIENT,
+    in_time,
 };
 
 async fn said(listening: &Running, words: &'static str) -> String {
@@ -84,6 +90,54 @@ async fn a_history_whose_pages_are_too_large_comes_in_smaller_ones() {
     let ended = listening.interrupt().await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(!ended.stderr.contains("waiting"), "{ended:?}");
+}
+
+/// Where a server is reached over TLS, as behind a proxy.
+async fn over_tls(server: &Server, acceptor: TlsAcceptor) -> String {
+    // The server behind it speaks HTTP/1.1.
+    let mut config = ServerConfig::clone(acceptor.config());
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = listener.local_addr().expect("it has one").port();
+    let server = server.base.trim_start_matches("http://").to_owned();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (acceptor, server) = (acceptor.clone(), server.clone());
+            tokio::spawn(async move {
+                let mut near = acceptor.accept(stream).await?;
+                let mut far = TcpStream::connect(server).await?;
+                copy_bidirectional(&mut near, &mut far).await
+            });
+        }
+    });
+    format!("https://localhost:{port}")
+}
+
+#[tokio::test]
+async fn a_server_of_an_authority_of_ones_own_is_believed_when_that_is_given() {
+    let folder = Folder::new();
+    let server = folder.start(&WITH_CLIENT).await;
+    let receiver = Receiver::start(Behaviour::Accept).await;
+    let authority = Authority::new();
+    let base = over_tls(&server, authority.acceptor("localhost")).await;
+    fs::write(folder.path().join("ca.pem"), authority.pem()).unwrap();
+    Api::new(&server.base).await.publish("person.updated", json!(1)).await;
+    let to = receiver.url("/");
+    let arguments = ["listen", "--forward-to", &to, "--since", "1", "--ca-file", "ca.pem"];
+
+    let ended = folder.run(&arguments[..5], &variables(&base)).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("certificate was refused"), "{ended:?}");
+    let absent = [&arguments[..6], &["absent.pem"]].concat();
+    let ended = folder.run(&absent, &variables(&base)).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("absent.pem cannot be read"), "{ended:?}");
+
+    let listening = folder.begin(&arguments, &variables(&base));
+    assert_eq!(data(&receiver.first_of(1).await), [json!(1)]);
+    assert_eq!(listening.interrupt().await.code, Some(0));
+    server.stop().await;
 }
 
 #[tokio::test]
