@@ -96,94 +96,18 @@ mod file;
 mod seen;
 #[cfg(feature = "seen")]
 mod seen_thread;
+#[cfg(feature = "storage")]
+mod storage;
 #[cfg(feature = "seen")]
 mod taken;
-
-/// What the feature `storage` is made of. Its modules lie beside this file, and are named as if they were
-/// declared here; together, since they need the feature together.
-#[cfg(feature = "storage")]
-#[path = "."]
-mod of_storage {
-    pub(crate) mod audit;
-    pub(crate) mod backup;
-    pub(crate) mod blobs;
-    pub(crate) mod changes;
-    pub(crate) mod checkpoint;
-    pub(crate) mod claim;
-    pub(crate) mod cleaning;
-    pub(crate) mod commit;
-    pub(crate) mod config;
-    pub(crate) mod connection;
-    pub(crate) mod damage;
-    pub(crate) mod deletion;
-    pub(crate) mod deliveries;
-    pub(crate) mod encryption_keys;
-    pub(crate) mod engine_lock;
-    pub(crate) mod entities;
-    pub(crate) mod entity_row;
-    pub(crate) mod entity_walk;
-    pub(crate) mod entity_writes;
-    pub(crate) mod erasure;
-    pub(crate) mod error;
-    pub(crate) mod expiry;
-    pub(crate) mod export;
-    pub(crate) mod exported_rows;
-    pub(crate) mod fan_out;
-    pub(crate) mod feed;
-    pub(crate) mod foreign;
-    pub(crate) mod health;
-    pub(crate) mod intake;
-    pub(crate) mod job;
-    pub(crate) mod lanes;
-    pub(crate) mod leaving;
-    pub(crate) mod link_keys;
-    pub(crate) mod outbox;
-    pub(crate) mod ownership;
-    pub(crate) mod plan;
-    #[cfg(test)]
-    pub(crate) mod plans;
-    pub(crate) mod readers;
-    pub(crate) mod records;
-    pub(crate) mod reencryption;
-    pub(crate) mod remnants;
-    pub(crate) mod removal;
-    pub(crate) mod replays;
-    pub(crate) mod retention;
-    pub(crate) mod rows;
-    pub(crate) mod schedule;
-    pub(crate) mod schema;
-    pub(crate) mod secrets;
-    pub(crate) mod session;
-    pub(crate) mod set_back;
-    pub(crate) mod settle;
-    pub(crate) mod statements;
-    pub(crate) mod storage;
-    pub(crate) mod strays;
-    pub(crate) mod subscription_row;
-    pub(crate) mod subscriptions;
-    pub(crate) mod sweep;
-    pub(crate) mod tenancy;
-    pub(crate) mod tokens;
-    pub(crate) mod trust;
-    pub(crate) mod turn;
-    pub(crate) mod washing;
-    pub(crate) mod writer;
-}
-#[cfg(feature = "storage")]
-use of_storage::*;
 
 pub use rusqlite;
 #[cfg(feature = "seen")]
 pub use seen::SqliteSeen;
+#[cfg(feature = "storage")]
+pub use storage::{
+    Backup, Export, Receipt, Reencrypted, SecretForm, SqliteOptions, SqliteStorage, Turn,
+    publish_in,
+};
 #[cfg(feature = "seen")]
 pub use taken::take_in;
-#[cfg(feature = "storage")]
-pub use {
-    backup::Backup,
-    config::SqliteOptions,
-    export::Export,
-    outbox::{Receipt, publish_in},
-    reencryption::{Reencrypted, SecretForm},
-    storage::SqliteStorage,
-    turn::Turn,
-};

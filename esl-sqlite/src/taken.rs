@@ -138,7 +138,7 @@ const FORGET: &str = "DELETE FROM main.esl_seen WHERE scope = ?1 AND (organizati
 #[cfg(all(test, feature = "storage"))]
 mod tests {
     use super::*;
-    use crate::plans::assert_plan;
+    use crate::storage::plans::assert_plan;
 
     #[test]
     fn no_statement_does_more_the_more_was_taken() {
