@@ -5,9 +5,8 @@ use std::{error::Error, sync::Arc};
 use anyhow::{anyhow, bail};
 use esl_core::{
     KeyId, Keyring, SystemClock,
-    storage::{StorageError, StorageErrorKind},
+    storage::{Reencrypted, SecretForm, StorageError, StorageErrorKind},
 };
-use esl_sqlite::{Reencrypted, SecretForm};
 use serde_json::json;
 
 use crate::{
@@ -87,7 +86,7 @@ fn text(done: &Reencrypted, keyring: &Keyring, unused: &[KeyId], plain: bool) ->
 
 /// On the standard error, beside an answer in JSON, too.
 fn warn(done: &Reencrypted, plain: bool) {
-    if let Some(id) = done.engine_key {
+    for id in &done.engine_keys {
         let then =
             if plain { "without ESL_ENCRYPTION_KEY" } else { "with this ESL_ENCRYPTION_KEY" };
         tracing::warn!(

@@ -183,7 +183,6 @@ pub use {
     config::SqliteOptions,
     export::Export,
     outbox::{Receipt, publish_in},
-    reencryption::{Reencrypted, SecretForm},
     storage::SqliteStorage,
     turn::Turn,
 };
