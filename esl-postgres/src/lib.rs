@@ -82,6 +82,7 @@ mod parameters;
 mod plan;
 mod position;
 mod records;
+mod reencryption;
 mod removal;
 mod reopen;
 mod replays;
@@ -100,6 +101,7 @@ mod tenancy;
 mod tls;
 mod tokens;
 mod unsealed;
+mod vacuum;
 mod wake;
 
 pub use config::PostgresOptions;
