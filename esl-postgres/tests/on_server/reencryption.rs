@@ -30,6 +30,8 @@ const ALL: Page<LaneId> = Page { after: None, limit: 10_000 };
 const SECRETS: [&str; 3] =
     ["now-signs-with-this", "signed-with-this-before", "Bearer of-a-gateway"];
 const LINK_KEY: [u8; 32] = *b"thirty-two bytes that sign links";
+/// Re-encrypting locks rows so.
+const ROW: &str = "FOR NO KEY UPDATE";
 /// Subscriptions that are more than two slices.
 const MANY: u64 = 620;
 
@@ -91,12 +93,12 @@ impl World {
         }
     }
 
-    /// Whether re-encrypting waits for a row that somebody holds.
-    fn waits_for_a_row(&self) -> String {
+    /// Whether somebody waits for a lock in a statement of this schema.
+    fn waits_for(&self, statement: &str) -> String {
         format!(
             "SELECT EXISTS (
                 SELECT FROM pg_locks l JOIN pg_stat_activity a USING (pid)
-                WHERE NOT l.granted AND a.query LIKE '%{}%FOR NO KEY UPDATE%'
+                WHERE NOT l.granted AND a.query LIKE '%{}%' AND a.query LIKE '%{statement}%'
             )",
             self.schema
         )
@@ -285,6 +287,36 @@ async fn re_encrypting_loses_no_change_that_is_made_beside_it() {
 }
 
 #[tokio::test]
+async fn a_change_between_reading_and_writing_waits_and_is_not_lost() {
+    let (world, storage) = World::new(&[1]).await;
+    let lane = subscribe(&storage, 1).await.unwrap().lane.get();
+    let both = world.open(&[2, 1]).await.unwrap();
+    let hands = [by_hand().await, by_hand().await, by_hand().await];
+    let hold =
+        format!("BEGIN; SELECT FROM esl.subscriptions WHERE lane = {lane} FOR NO KEY UPDATE");
+    hands[0].batch_execute(&world.sql(&hold)).await.unwrap();
+    let mut reencrypting = Box::pin(both.reencrypt(SecretForm::Encrypted));
+    world.until(&world.waits_for(ROW), &mut reencrypting).await;
+    // It is stopped again once it has read the row: before it may seal.
+    let hold = "BEGIN; SELECT FROM esl.encryption_keys FOR UPDATE";
+    hands[1].batch_execute(&world.sql(hold)).await.unwrap();
+    hands[0].batch_execute("COMMIT").await.unwrap();
+    world.until(&world.waits_for("seal_with"), &mut reencrypting).await;
+    let change = format!(
+        "UPDATE esl.subscriptions SET secret = 'changed', sealed = sealed & ~1 WHERE lane = {lane}"
+    );
+    let change = world.sql(&change);
+    let mut changing = Box::pin(hands[2].batch_execute(&change));
+    world.until(&world.waits_for("SET secret = ''changed''"), &mut changing).await;
+    hands[1].batch_execute("COMMIT").await.unwrap();
+    assert_eq!(reencrypting.await.unwrap().subscriptions, 1);
+    changing.await.unwrap();
+    let changed = all(&both).await.remove(0);
+    assert_eq!(changed.secret.expose(), "changed");
+    assert_eq!(changed.options.headers, telling(ORGANIZATION, 1).options.headers);
+}
+
+#[tokio::test]
 async fn re_encrypting_that_is_cut_off_harms_nothing_and_goes_on() {
     let (world, storage) = World::new(&[1]).await;
     let mut subscriptions = subscribe_many(&storage).await;
@@ -310,7 +342,7 @@ async fn re_encrypting_that_is_cut_off_harms_nothing_and_goes_on() {
 
     // It goes on, waits for what somebody holds, and takes it as it is then.
     let mut going_on = Box::pin(both.reencrypt(SecretForm::Encrypted));
-    world.until(&world.waits_for_a_row(), &mut going_on).await;
+    world.until(&world.waits_for(ROW), &mut going_on).await;
     let pause = format!("UPDATE esl.subscriptions SET active = false WHERE lane = {lane}; COMMIT");
     other.batch_execute(&world.sql(&pause)).await.unwrap();
     subscriptions[400].active = false;
@@ -380,7 +412,7 @@ async fn of_two_that_re_encrypt_at_once_the_first_retires_no_key() {
     };
     hold(&hands[0], held).await;
     let mut one = Box::pin(first.reencrypt(SecretForm::Encrypted));
-    world.until(&world.waits_for_a_row(), &mut one).await;
+    world.until(&world.waits_for(ROW), &mut one).await;
     // What the first one comes by no more is sealed with the old key, and then the marks are gone.
     let behind = subscribe(&storage, 2).await.unwrap().lane.get();
     hold(&hands[1], behind).await;
