@@ -100,6 +100,7 @@ mod sweep;
 mod tenancy;
 mod tls;
 mod tokens;
+mod try_listening;
 mod unsealed;
 mod vacuum;
 mod wake;
