@@ -22,7 +22,6 @@ skipped=(
     one_engine::                       # one server at a time has the file; several share a server of Postgres
     operations::a_backup_              # the file is copied; pg_dump does that for a server of Postgres
     secrets::a_backup_                 # the same
-    secrets::secrets_are_re_encrypted  # so far in the file alone
     start::check_fails_wherever_       # of files and folders that cannot be used, one beside the other
     tenancy::an_organization_with_a_damaged_plan  # the file is damaged
 )

@@ -14,21 +14,24 @@ use crate::{EventId, Monotonic, OrganizationId, Timestamp};
 
 /// What links are signed with: 32 random bytes. Its `Debug` shows nothing.
 #[derive(Clone, PartialEq, Eq)]
-pub struct LinkKey(Zeroizing<[u8; 32]>);
+pub struct LinkKey(Zeroizing<[u8; Self::BYTES]>);
 
 impl LinkKey {
     /// For so long a key signs; then the storage keeps another one, and this one for as long again.
     pub const AGE_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
+    /// How long a key is.
+    pub const BYTES: usize = 32;
+
     /// A key of these bytes, which must be random.
     #[must_use]
-    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+    pub fn from_bytes(bytes: [u8; Self::BYTES]) -> Self {
         Self(Zeroizing::new(bytes))
     }
 
     /// The bytes, for storage.
     #[must_use]
-    pub fn expose(&self) -> &[u8; 32] {
+    pub fn expose(&self) -> &[u8; Self::BYTES] {
         &self.0
     }
 

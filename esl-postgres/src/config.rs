@@ -87,7 +87,11 @@ impl PostgresOptions {
 
     /// Encrypts the secrets of subscriptions, the values of their own headers and the keys of links where
     /// they are stored, with the first key, and reads what is encrypted with any of them. What is there in
-    /// plain text is read as it is. Defaults to none: secrets are in plain text.
+    /// plain text is read as it is, until [`reencrypt`](PostgresStorage::reencrypt) rewrites it.
+    ///
+    /// From the first such secret on, every handle on the database needs the key. While an engine runs without
+    /// it, nothing is encrypted with it: [`KeyMissing`](esl_core::storage::StorageErrorKind::KeyMissing).
+    /// Defaults to none: secrets are in plain text.
     pub fn keyring(mut self, keyring: Keyring) -> Self {
         self.secrets = Secrets { keyring: Some(keyring) };
         self

@@ -10,11 +10,12 @@ use tokio_postgres::Row;
 use crate::{
     PostgresStorage,
     changes::News,
-    error::{Damage, translate},
+    error::Damage,
     id::Id16,
     parameters::parameters,
     removal::{OPERATION, Slice},
     rows::{self, get, limit_number, optional_bytes, parsed, seq, seq_number, time, whole},
+    vacuum::vacuum,
 };
 
 const ERASE: &str = "erase an event";
@@ -204,8 +205,7 @@ SELECT e.organization, e.seq FROM esl.erasures e ORDER BY e.organization, e.seq 
 
 const BEGUN: &str = "UPDATE esl.settings SET erasures_begun = erasures_begun + 1";
 
-/// Has the server free the rows that held what was erased. It overwrites them when it needs the place: pages,
-/// the log, standbys and backups are not ours to reach.
+/// Has the server free the rows that held what was erased.
 pub(crate) async fn clean_up(storage: &PostgresStorage) -> Result<(), StorageError> {
     let database = storage.database();
     let row = database.query_one(OPERATION, TO_CLEAN, &[]).await?;
@@ -214,18 +214,13 @@ pub(crate) async fn clean_up(storage: &PostgresStorage) -> Result<(), StorageErr
     if begun == cleaned {
         return Ok(());
     }
-    // On a connection of its own: it takes its time.
-    let failed = |error| translate(OPERATION, error);
-    let line = database.connector().connect().await.map_err(failed)?;
-    for text in VACUUM {
-        line.client.execute_typed(&database.sql(text), &[]).await.map_err(failed)?;
-    }
+    vacuum(database, OPERATION, &VACUUMED).await?;
     database.execute(OPERATION, CLEANED, parameters![begun]).await.map(drop)
 }
 
 const TO_CLEAN: &str = "SELECT erasures_begun, erasures_cleaned FROM esl.settings";
 
-const VACUUM: [&str; 3] = ["VACUUM esl.events", "VACUUM esl.attempts", "VACUUM esl.intake"];
+const VACUUMED: [&str; 3] = ["esl.events", "esl.attempts", "esl.intake"];
 
 const CLEANED: &str = "
 UPDATE esl.settings SET erasures_cleaned = greatest(erasures_cleaned, $1)";

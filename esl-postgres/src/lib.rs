@@ -82,6 +82,7 @@ mod parameters;
 mod plan;
 mod position;
 mod records;
+mod reencryption;
 mod removal;
 mod reopen;
 mod replays;
@@ -99,7 +100,9 @@ mod sweep;
 mod tenancy;
 mod tls;
 mod tokens;
+mod try_listening;
 mod unsealed;
+mod vacuum;
 mod wake;
 
 pub use config::PostgresOptions;

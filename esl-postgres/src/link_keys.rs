@@ -65,7 +65,8 @@ fn read(row: &Row, secrets: &Secrets) -> Result<LinkKey, Damage> {
 const KEYS: &str = "
 SELECT number, key, sealed, made_at FROM esl.link_keys ORDER BY number DESC LIMIT 2";
 
-const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended('esl.link_keys', 0))";
+/// Whoever adds a key, or rewrites them, does so one after the other.
+pub(crate) const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended('esl.link_keys', 0))";
 
 const INSERT: &str = "
 INSERT INTO esl.link_keys (number, key, sealed, made_at) VALUES ($1, $2, $3, $4)";

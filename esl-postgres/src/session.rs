@@ -63,6 +63,11 @@ impl<'c> Session<'c> {
         self.storage
     }
 
+    /// The operation that errors name.
+    pub(crate) const fn operation(&self) -> &'static str {
+        self.operation
+    }
+
     /// The time: of its beginning, or since the organization was locked.
     pub(crate) const fn now(&self) -> Timestamp {
         self.now

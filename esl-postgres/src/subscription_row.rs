@@ -46,9 +46,9 @@ const CHANGEABLE: [&str; 20] = [
 ];
 
 /// The bits of `sealed`.
-const SECRET: i16 = 1;
-const OLD_SECRET: i16 = 2;
-const HEADERS: i16 = 4;
+pub(crate) const SECRET: i16 = 1;
+pub(crate) const OLD_SECRET: i16 = 2;
+pub(crate) const HEADERS: i16 = 4;
 
 fn values(
     subscription: &Subscription,

@@ -5,12 +5,13 @@ use std::{io, sync::Arc};
 
 use anyhow::{Context, bail};
 use esl_core::SystemClock;
+use esl_postgres::PostgresStorage;
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 
 use crate::{
     bootstrap::Bootstrapped,
-    config::{Config, Unknown},
+    config::{Config, DatabaseUrl, Unknown},
     database::{self, Opened},
     open_files::Shares,
     output,
@@ -24,7 +25,8 @@ pub(crate) async fn run(config: &Config, as_json: bool) -> anyhow::Result<()> {
     let shares = Shares::of_this_process();
     let Found { transport, blobs, database, client } =
         Found::look(config, &shares, Arc::new(SystemClock::new())).await;
-    let findings = [
+    let listening = look_at_listening(config, &database).await;
+    let mut findings = vec![
         ("listen", look_at_address(config).await),
         ("delivery", transport.map(|_| format!("{} at once", shares.sends))),
         ("blobs", blobs.map(|blobs| about_blobs(config, blobs.is_some()))),
@@ -32,6 +34,9 @@ pub(crate) async fn run(config: &Config, as_json: bool) -> anyhow::Result<()> {
         ("database", about_database(config, database).await),
         ("client", client.map(|client| about_client(config, client).to_owned())),
     ];
+    // The server starts without it.
+    let would_start = findings.iter().all(|(_, finding)| finding.is_ok());
+    findings.extend(listening.map(|listening| ("listening", listening)));
     if as_json {
         output::write(&as_json_text(config, &warnings, &findings))?;
     } else {
@@ -39,6 +44,7 @@ pub(crate) async fn run(config: &Config, as_json: bool) -> anyhow::Result<()> {
     }
     match findings.iter().all(|(_, finding)| finding.is_ok()) {
         true => Ok(()),
+        false if would_start => bail!("the server would start, but not do all that it is to do"),
         false => bail!("the server would not start"),
     }
 }
@@ -111,6 +117,29 @@ async fn about_database(
         None => "secrets are stored in plain text (ESL_ENCRYPTION_KEY)".to_owned(),
     };
     Ok(format!("{shown} opens; organizations: {organizations}; {secrets}"))
+}
+
+/// Whether what other nodes change comes by way of `ESL_DATABASE_LISTEN_URL`, if it is set.
+async fn look_at_listening(
+    config: &Config,
+    database: &anyhow::Result<Option<Opened>>,
+) -> Option<anyhow::Result<String>> {
+    let listen = config.database_listen.as_ref()?;
+    let (DatabaseUrl::Postgres(url), DatabaseUrl::Postgres(_)) = (listen, &config.database) else {
+        return Some(Ok("ESL_DATABASE_LISTEN_URL is of no use to a file".to_owned()));
+    };
+    let storage = match database {
+        Ok(Some(Opened::Postgres(storage))) => Some(storage),
+        Ok(_) | Err(_) => None,
+    };
+    let options = PostgresStorage::options().schema(&config.database_schema).listen_on(url);
+    Some(match options.try_listening(storage).await {
+        Ok(()) => Ok(format!("by way of {listen}")),
+        Err(error) => Err(anyhow::Error::new(error).context(format!(
+            "{listen} (ESL_DATABASE_LISTEN_URL) cannot be used; a server starts without it, and asks the \
+             database what other nodes change"
+        ))),
+    })
 }
 
 /// What is said of secrets that a key was given for and that are not encrypted with it.

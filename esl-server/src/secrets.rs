@@ -5,9 +5,8 @@ use std::{error::Error, sync::Arc};
 use anyhow::{anyhow, bail};
 use esl_core::{
     KeyId, Keyring, SystemClock,
-    storage::{StorageError, StorageErrorKind},
+    storage::{Reencrypted, SecretForm, StorageError, StorageErrorKind},
 };
-use esl_sqlite::{Reencrypted, SecretForm};
 use serde_json::json;
 
 use crate::{
@@ -25,13 +24,13 @@ pub(crate) async fn run(config: &Config, command: SecretsCommand) -> anyhow::Res
              encrypted; `openssl rand -base64 32` makes one"
         );
     };
-    let Opened::Sqlite(storage) =
-        database::open_existing(config, Arc::new(SystemClock::new())).await?
-    else {
-        bail!("the secrets in a Postgres database cannot be rewritten yet");
-    };
+    let storage = database::open_existing(config, Arc::new(SystemClock::new())).await?;
     let form = if plain { SecretForm::Plain } else { SecretForm::Encrypted };
-    let done = storage.reencrypt(form).await.map_err(|error| not_done(config, error))?;
+    let done = match &storage {
+        Opened::Sqlite(storage) => storage.reencrypt(form).await,
+        Opened::Postgres(storage) => storage.reencrypt(form).await,
+    };
+    let done = done.map_err(|error| not_done(config, error))?;
     let unused = keyring.ids().filter(|id| !done.keys_in_use.contains(id));
     // The first one is about to be used, whether anything is there yet or not.
     let unused: Vec<_> = unused.filter(|id| plain || *id != keyring.first()).collect();
@@ -43,7 +42,7 @@ pub(crate) async fn run(config: &Config, command: SecretsCommand) -> anyhow::Res
         "keys_unused": texts(&unused),
     });
     print(json, &said, || text(&done, keyring, &unused, plain))?;
-    warn(&done, plain);
+    warn(&done, &storage, plain);
     Ok(())
 }
 
@@ -51,14 +50,14 @@ pub(crate) async fn run(config: &Config, command: SecretsCommand) -> anyhow::Res
 pub(crate) async fn stale(storage: &Opened) -> anyhow::Result<u64> {
     Ok(match storage {
         Opened::Sqlite(storage) => storage.secrets_to_reencrypt().await?,
-        Opened::Postgres(_) => 0,
+        Opened::Postgres(storage) => storage.secrets_to_reencrypt().await?,
     })
 }
 
 fn not_done(config: &Config, error: StorageError) -> anyhow::Error {
     match (error.kind(), error.source()) {
         (StorageErrorKind::KeyMissing, Some(cause)) => anyhow!(
-            "the server on {} has to be able to read what is written: {cause}; restart it with this \
+            "every server on {} has to be able to read what is written: {cause}; restart it with this \
              ESL_ENCRYPTION_KEY, and give the command again",
             config.database
         ),
@@ -86,21 +85,25 @@ fn text(done: &Reencrypted, keyring: &Keyring, unused: &[KeyId], plain: bool) ->
 }
 
 /// On the standard error, beside an answer in JSON, too.
-fn warn(done: &Reencrypted, plain: bool) {
-    if let Some(id) = done.engine_key {
-        let then =
-            if plain { "without ESL_ENCRYPTION_KEY" } else { "with this ESL_ENCRYPTION_KEY" };
+fn warn(done: &Reencrypted, storage: &Opened, plain: bool) {
+    let then = if plain { "without ESL_ENCRYPTION_KEY" } else { "with this ESL_ENCRYPTION_KEY" };
+    for id in &done.engine_keys {
         tracing::warn!(
-            "the running server encrypts with the key {id}, and needs it: restart it {then}, and give \
-             the command again, before you give up that key"
+            "a running server encrypts with the key {id}, and needs it: restart it {then}, and give the \
+             command again, before you give up that key"
         );
     }
-    if !done.is_clean {
-        tracing::warn!(
+    match storage {
+        _ if done.is_clean => {}
+        Opened::Sqlite(_) => tracing::warn!(
             "somebody reads the database for long, a backup perhaps: what stood there before is still \
              in the write-ahead log until that is over, and a running server has emptied it or this \
              command was given once more"
-        );
+        ),
+        Opened::Postgres(_) => tracing::warn!(
+            "the tables `subscriptions` and `link_keys` could not be vacuumed, which their owner may: what \
+             stood there before is still in them until the server does it by itself"
+        ),
     }
 }
 

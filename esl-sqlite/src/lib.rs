@@ -105,9 +105,6 @@ pub use rusqlite;
 #[cfg(feature = "seen")]
 pub use seen::SqliteSeen;
 #[cfg(feature = "storage")]
-pub use storage::{
-    Backup, Export, Receipt, Reencrypted, SecretForm, SqliteOptions, SqliteStorage, Turn,
-    publish_in,
-};
+pub use storage::{Backup, Export, Receipt, SqliteOptions, SqliteStorage, Turn, publish_in};
 #[cfg(feature = "seen")]
 pub use taken::take_in;

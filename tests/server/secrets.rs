@@ -128,9 +128,15 @@ async fn secrets_are_re_encrypted_beside_a_running_server() {
     let api = Api::new(&server.base).await;
     delivers(&api, &receiver, 1).await;
     assert!(is_there("my-secret-123").await, "what is plain is read as it is");
+    let counted = async |said: &str| {
+        let checked = folder.run(&["check"], &old).await;
+        assert!(checked.stdout.contains(said), "{checked:?}");
+    };
+    counted("2 secrets are in plain text or encrypted with another key than the key ").await;
     let said = json_of(&reencrypt(&old).await);
     assert_eq!((&said["subscriptions"], &said["damaged"]), (&json!(1), &json!(0)));
     assert!(!is_there("my-secret-123").await && !is_there(CREDENTIAL).await);
+    counted("secrets are encrypted with the key ").await;
     delivers(&api, &receiver, 2).await;
     server.stop().await;
 

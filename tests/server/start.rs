@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Api, CLIENT, Folder, SECRET, WITH_CLIENT, shell};
+use crate::support::{Api, CLIENT, Folder, SECRET, WITH_CLIENT, postgres_url, shell};
 
 #[tokio::test]
 async fn the_lines_printed_at_the_first_start_work_as_they_are() {
@@ -159,4 +159,47 @@ async fn check_fails_wherever_serve_does_not_start_and_both_say_the_same() {
     let files = std::fs::read_dir(fresh.database().with_file_name(".")).expect("a folder");
     assert_eq!(files.count(), 0);
     fresh.start(&WITH_CLIENT).await.stop().await;
+}
+
+#[tokio::test]
+async fn check_tries_where_a_node_is_to_listen() {
+    let folder = Folder::new();
+    let check = async |url: &str| {
+        let ended = folder.run(&["check", "--json"], &[("ESL_DATABASE_LISTEN_URL", url)]).await;
+        let findings: Value = serde_json::from_str(&ended.stdout).expect("JSON");
+        (ended, findings)
+    };
+    let nowhere = "postgres://esl:hunter2@127.0.0.1:1/app?sslmode=disable";
+    let Some(database) = postgres_url() else {
+        // A file has nobody to listen to.
+        let (ended, findings) = check(nowhere).await;
+        assert_eq!((ended.code, &findings["listening"]["ok"]), (Some(0), &json!(true)));
+        return;
+    };
+    // Before the first start, and after it.
+    for is_there in [false, true] {
+        if is_there {
+            folder.start(&[]).await.stop().await;
+        }
+        let (ended, findings) = check(&database).await;
+        assert_eq!(
+            (ended.code, &findings["listening"]["ok"]),
+            (Some(0), &json!(true)),
+            "{ended:?}"
+        );
+        let (ended, findings) = check(nowhere).await;
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert_eq!(
+            (&findings["listening"]["ok"], &findings["database"]["ok"]),
+            (&json!(false), &json!(true))
+        );
+        let said = findings["listening"]["detail"].as_str().expect("a detail");
+        assert!(said.contains("(ESL_DATABASE_LISTEN_URL) cannot be used"), "{said}");
+        assert!(ended.stderr.contains("would start, but not do all"), "{ended:?}");
+        assert!(!format!("{ended:?}").contains("hunter2"), "{ended:?}");
+        // It is no reason not to start.
+        if is_there {
+            folder.start(&[("ESL_DATABASE_LISTEN_URL", nowhere)]).await.stop().await;
+        }
+    }
 }

@@ -17,6 +17,7 @@ mod error;
 mod feed;
 mod lanes;
 mod records;
+mod reencryption;
 mod removal;
 mod replays;
 mod schedule;
@@ -40,6 +41,7 @@ pub use lanes::{
     Worker,
 };
 pub use records::{Health, Page, PageOf, Records, RouteTable, Subscriptions, Tenancy};
+pub use reencryption::{Reencrypted, Resealing, SecretForm};
 pub use removal::{Erased, Removal, Removed};
 pub use replays::{Candidates, ReplayStep, Replays};
 pub use schedule::{SCHEDULED_MAX, Schedule, ScheduleNumber, Scheduled};

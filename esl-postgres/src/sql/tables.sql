@@ -16,6 +16,8 @@ CREATE TABLE esl.settings (
     payload_bytes_max int NOT NULL DEFAULT 262144,
     erasures_begun bigint NOT NULL DEFAULT 0,
     erasures_cleaned bigint NOT NULL DEFAULT 0,
+    -- How often somebody has begun to re-encrypt: of several at once, the last one retires keys.
+    reencryptions_begun bigint NOT NULL DEFAULT 0,
     -- Up to here rows of `changes` are gone.
     changes_removed_to bigint NOT NULL DEFAULT 0
 );

@@ -18,6 +18,7 @@ mod outbox;
 mod pooled;
 mod publishing;
 mod reading;
+mod reencryption;
 mod removing;
 mod tls;
 mod world;

@@ -1,6 +1,7 @@
 //! Through pgbouncer in transaction mode: each transaction may have another connection to the server.
 
 use std::{
+    error::Error as _,
     fs,
     net::TcpStream,
     os::unix::fs::PermissionsExt,
@@ -12,7 +13,10 @@ use std::{
 use async_trait::async_trait;
 use esl_core::{
     Actor, Clock, LaneId, Organization, OrganizationId, Seq, Timestamp, Wake,
-    storage::{Change, Lanes, Outcome, Settle, Settlement, Storage, Tenancy, Tenure, Unit, Want},
+    storage::{
+        Change, Lanes, Outcome, Settle, Settlement, Storage, StorageErrorKind, Tenancy, Tenure,
+        Unit, Want,
+    },
     testing::{
         Engines, Harness,
         suite::{cases, run},
@@ -133,6 +137,37 @@ async fn through_a_pooler_changes_are_heard_and_past_it_hints_are_too() {
     };
     let heard = timeout(Duration::from_secs(30), heard).await.expect("it is told");
     assert_eq!(heard[0], lanes[0]);
+}
+
+#[tokio::test]
+async fn what_is_to_be_listened_on_can_be_tried() {
+    let Some(url) = pooler() else { return };
+    let schema = cluster::new_schema();
+    let options = || PostgresStorage::options().schema(&schema).may_lose_everything();
+    let nowhere = "postgres://esl:hunter2@127.0.0.1:1/app?sslmode=disable";
+    let unmade = options().listen_on(nowhere).try_listening(None).await.unwrap_err();
+    assert_eq!(unmade.kind(), StorageErrorKind::Unavailable);
+    options().listen_on(cluster::url()).try_listening(None).await.unwrap();
+
+    let storage = options().open(url).await.unwrap();
+    options().try_listening(Some(&storage)).await.unwrap();
+    options().listen_on(cluster::url()).try_listening(Some(&storage)).await.unwrap();
+    let elsewhere = cluster::new_database().await;
+    for (wrong, kind, said) in [
+        (nowhere, StorageErrorKind::Unavailable, "error connecting to server"),
+        (url, StorageErrorKind::Unavailable, "notifications do not come through"),
+        (&elsewhere, StorageErrorKind::Unsupported, "it leads to another database"),
+        ("mysql://esl:hunter2@db/app", StorageErrorKind::Unsupported, "expected a URL like"),
+    ] {
+        let error = options().listen_on(wrong).try_listening(Some(&storage)).await.unwrap_err();
+        let why = error.source().expect("a cause").to_string();
+        assert_eq!(error.kind(), kind, "{why}");
+        assert!(why.contains(said) && !format!("{error:?}").contains("hunter2"), "{error:?}");
+    }
+    // Where ESL is, too, it is another one.
+    options().open(&elsewhere).await.unwrap();
+    let error = options().listen_on(elsewhere).try_listening(Some(&storage)).await.unwrap_err();
+    assert_eq!(error.kind(), StorageErrorKind::Unsupported);
 }
 
 /// A schema of its own, behind the pooler.

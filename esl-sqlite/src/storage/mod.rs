@@ -71,6 +71,5 @@ pub use self::{
     export::Export,
     handle::SqliteStorage,
     outbox::{Receipt, publish_in},
-    reencryption::{Reencrypted, SecretForm},
     turn::Turn,
 };

@@ -5,11 +5,9 @@
 //! with one from then on marks it as used again, and a key that is still unmarked at the end is of no
 //! row, unless it is of one that could not be read.
 
-use std::collections::BTreeSet;
-
 use esl_core::{
-    KeyId, OrganizationId, SealedPlace, SecretField, SubscriptionId,
-    storage::{StorageError, StorageErrorKind},
+    KeyId, LinkKey, OrganizationId, SealedPlace, SecretField, SubscriptionId,
+    storage::{Reencrypted, Resealing, SecretForm, StorageError},
 };
 use rusqlite::{
     Row,
@@ -17,42 +15,9 @@ use rusqlite::{
 };
 
 use crate::storage::{
-    SqliteStorage, cleaning, encryption_keys,
-    error::{Stop, is_damaged_value},
-    readers::Snapshot,
-    secrets::{Holder, Secrets},
+    SqliteStorage, cleaning, encryption_keys, error::Stop, readers::Snapshot, secrets::Holder,
     session::Session,
 };
-
-/// In what form secrets are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SecretForm {
-    /// Encrypted with the first key of the [keyring](crate::storage::SqliteOptions::keyring).
-    Encrypted,
-    /// As they are.
-    Plain,
-}
-
-/// What [`SqliteStorage::reencrypt`] has done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Reencrypted {
-    /// Subscriptions whose secrets were rewritten, deleted ones included.
-    pub subscriptions: u64,
-    /// Keys of links that were rewritten.
-    pub link_keys: u64,
-    /// Secrets that were left as they are, since they are not what ESL writes there.
-    pub damaged: u64,
-    /// Whether nothing of what stood there before is left in the files. If not, the engine's chores
-    /// empty the rest, or another call.
-    pub is_clean: bool,
-    /// The keys that secrets are still encrypted with. All others can be given up.
-    pub keys_in_use: Vec<KeyId>,
-    /// The key that an engine which runs on the database encrypts with, if it is another than this
-    /// handle's first one: what it writes from now on needs that key.
-    pub engine_key: Option<KeyId>,
-}
 
 const REENCRYPT: &str = "re-encrypt the secrets";
 
@@ -75,8 +40,8 @@ impl SqliteStorage {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let folder = tempfile::tempdir()?;
     /// # let path = folder.path().join("esl.db");
-    /// use esl_core::{EncryptionKey, Keyring};
-    /// use esl_sqlite::{SecretForm, SqliteStorage};
+    /// use esl_core::{EncryptionKey, Keyring, storage::SecretForm};
+    /// use esl_sqlite::SqliteStorage;
     /// let keyring = Keyring::new([EncryptionKey::from_bytes(&[7; 32])])?;
     /// let storage = SqliteStorage::options().keyring(keyring).open(path)?;
     /// let done = storage.reencrypt(SecretForm::Encrypted).await?;
@@ -85,19 +50,20 @@ impl SqliteStorage {
     /// # }
     /// ```
     pub async fn reencrypt(&self, form: SecretForm) -> Result<Reencrypted, StorageError> {
-        self.writer().run(REENCRYPT, 1, move |session| begin(session, form)).await?;
-        let mut progress = Progress::default();
+        let begun = self.writer().run(REENCRYPT, 1, move |session| begin(session, form));
+        let mut progress = Progress::new(begun.await?);
         loop {
-            let work = move |session: &mut Session<'_>| slice(session, form, progress);
+            let work = move |session: &mut Session<'_>| slice(session, progress);
             let is_last;
             (progress, is_last) = self.writer().run(REENCRYPT, SLICE, work).await?;
             if is_last {
                 break;
             }
         }
-        let work = move |session: &mut Session<'_>| finish(session, form, &progress);
-        let done = self.writer().run(REENCRYPT, 1, work).await?;
-        Ok(Reencrypted { is_clean: self.clean_up().await?, ..done })
+        let work = move |session: &mut Session<'_>| finish(session, &progress);
+        let mut done = self.writer().run(REENCRYPT, 1, work).await?;
+        done.is_clean = self.clean_up().await?;
+        Ok(done)
     }
 }
 
@@ -134,45 +100,40 @@ fn stale_sql() -> String {
     )
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Progress {
+    resealing: Resealing,
     after_lane: i64,
     subscriptions: u64,
     link_keys: u64,
-    damaged: u64,
-    /// Of what could not be read.
-    keys_left: BTreeSet<KeyId>,
 }
 
-fn begin(session: &mut Session<'_>, form: SecretForm) -> Result<(), Stop> {
-    let Some(keyring) = &session.secrets.keyring else {
-        let error = StorageError::new(StorageErrorKind::KeyMissing, REENCRYPT);
-        return Err(error.with_source("no key was given").into());
-    };
-    let kept = match form {
-        SecretForm::Encrypted => Some(keyring.first().to_bytes()),
-        SecretForm::Plain => None,
-    };
-    if form == SecretForm::Encrypted {
+impl Progress {
+    fn new(resealing: Resealing) -> Self {
+        Self { resealing, after_lane: 0, subscriptions: 0, link_keys: 0 }
+    }
+}
+
+fn begin(session: &mut Session<'_>, form: SecretForm) -> Result<Resealing, Stop> {
+    let resealing = Resealing::new(session.secrets.keyring.as_ref(), form)?;
+    let kept = resealing.key();
+    if kept.is_some() {
         encryption_keys::demand_known(session, REENCRYPT)?;
     }
     let unmark = "UPDATE esl_encryption_keys SET is_used = 0 WHERE id IS NOT ?1";
+    let kept = kept.map(KeyId::to_bytes);
     session.connection.prepare_cached(unmark)?.execute([kept])?;
     // As other handles do, which notice this commit.
     session.is_key_noted = false;
-    Ok(())
+    Ok(resealing)
 }
 
 /// Some subscriptions more; at the end of them, the keys of links. Says whether that was all.
-fn slice(
-    session: &mut Session<'_>,
-    form: SecretForm,
-    mut progress: Progress,
-) -> Result<(Progress, bool), Stop> {
-    if form == SecretForm::Encrypted {
+fn slice(session: &mut Session<'_>, mut progress: Progress) -> Result<(Progress, bool), Stop> {
+    let seals = progress.resealing.key().is_some();
+    if seals {
         encryption_keys::demand_known(session, REENCRYPT)?;
     }
-    let mut resealing = Resealing::new(&session.secrets, form);
     let mut select = session.connection.prepare_cached(SUBSCRIPTIONS)?;
     let limit = i64::try_from(SLICE).expect("it is small");
     let mut rows = select.query((progress.after_lane, limit))?;
@@ -180,24 +141,19 @@ fn slice(
     while let Some(row) = rows.next()? {
         progress.after_lane = row.get(0)?;
         read += 1;
-        if let Some(secrets) = resealing.subscription(row)? {
+        if let Some(secrets) = resealed(&mut progress.resealing, row)? {
             changed.push((progress.after_lane, secrets));
         }
     }
     let is_last = read < SLICE;
-    let link_keys = if is_last { resealing.link_keys(session)? } else { Vec::new() };
-    progress.damaged += resealing.damaged;
-    progress.keys_left.append(&mut resealing.keys_left);
+    let link_keys = if is_last { link_keys(&mut progress.resealing, session)? } else { Vec::new() };
     if changed.is_empty() && link_keys.is_empty() {
         return Ok((progress, is_last));
     }
-    match form {
-        SecretForm::Encrypted => {
-            encryption_keys::note(session)?;
-            // What is overwritten may be elsewhere in the files, too.
-            cleaning::demand(session)?;
-        }
-        SecretForm::Plain => {}
+    if seals {
+        encryption_keys::note(session)?;
+        // What is overwritten may be elsewhere in the files, too.
+        cleaning::demand(session)?;
     }
     progress.subscriptions += changed.len() as u64;
     progress.link_keys += link_keys.len() as u64;
@@ -213,134 +169,80 @@ fn slice(
     Ok((progress, is_last))
 }
 
-fn finish(
-    session: &mut Session<'_>,
-    form: SecretForm,
-    progress: &Progress,
-) -> Result<Reencrypted, Stop> {
+fn finish(session: &mut Session<'_>, progress: &Progress) -> Result<Reencrypted, Stop> {
     let connection = session.connection;
+    let resealing = &progress.resealing;
     let unused = "DELETE FROM esl_encryption_keys WHERE id = ?1 AND is_used = 0";
     let mut unused = connection.prepare_cached(unused)?;
     for id in encryption_keys::all(connection)? {
-        if !progress.keys_left.contains(&id) {
+        if !resealing.keys_left().contains(&id) {
             unused.execute([id.to_bytes()])?;
         }
     }
     session.is_key_noted = false;
-    let first = match form {
-        SecretForm::Encrypted => session.secrets.keyring.as_ref().map(|keyring| keyring.first()),
-        SecretForm::Plain => None,
-    };
     let engine_key = encryption_keys::of_engine(session)?.and_then(|ids| ids.first().copied());
-    Ok(Reencrypted {
-        subscriptions: progress.subscriptions,
-        link_keys: progress.link_keys,
-        damaged: progress.damaged,
-        is_clean: false,
-        keys_in_use: encryption_keys::all(connection)?,
-        engine_key: engine_key.filter(|id| Some(*id) != first),
-    })
+    let mut done = Reencrypted::default();
+    done.subscriptions = progress.subscriptions;
+    done.link_keys = progress.link_keys;
+    done.damaged = resealing.damaged();
+    done.keys_in_use = encryption_keys::all(connection)?;
+    done.engine_keys.extend(engine_key.filter(|id| Some(*id) != resealing.key()));
+    Ok(done)
 }
 
-struct Resealing<'s> {
-    /// What reads.
-    all: &'s Secrets,
-    /// What writes.
-    target: Secrets,
-    damaged: u64,
-    keys_left: BTreeSet<KeyId>,
-}
-
-impl<'s> Resealing<'s> {
-    fn new(all: &'s Secrets, form: SecretForm) -> Self {
-        let target = match form {
-            SecretForm::Encrypted => all.clone(),
-            SecretForm::Plain => Secrets::default(),
-        };
-        Self { all, target, damaged: 0, keys_left: BTreeSet::new() }
-    }
-
-    /// Those secrets of a row of [`SUBSCRIPTIONS`] that are not as they should be, anew; `None` if all
-    /// are.
-    fn subscription(&mut self, row: &Row<'_>) -> rusqlite::Result<Option<[Option<Value>; 3]>> {
-        // The organization of a deleted one has another id since, so nothing opens; nor is it read.
-        let is_of_nobody: bool = row.get(3)?;
-        let holder = Holder {
-            organization: OrganizationId::from_bytes(row.get(2)?),
-            subscription: SubscriptionId::from_bytes(row.get(1)?),
-        };
-        let fields = [SecretField::Current, SecretField::Retiring, SecretField::Headers];
-        let mut secrets = [const { None }; 3];
-        for ((index, field), secret) in (4..).zip(fields).zip(&mut secrets) {
-            let (old, place) = (row.get_ref(index)?, holder.place(field));
-            *secret = match old {
-                ValueRef::Null | ValueRef::Text(b"") => None,
-                _ if is_of_nobody => Some(Value::from(String::new())),
-                _ if self.is_right(old) => None,
-                _ => {
-                    let target = &self.target;
-                    let seal = |text: &str| target.text(text, place);
-                    let new = self.all.read_text(row, index, place, seal);
-                    self.unless_damaged(old, new)?.flatten()
-                }
-            };
-        }
-        Ok(secrets.iter().any(Option::is_some).then_some(secrets))
-    }
-
-    /// The keys of links that are not as they should be, anew.
-    fn link_keys(&mut self, session: &Session<'_>) -> rusqlite::Result<Vec<(i64, Value)>> {
-        let mut select =
-            session.connection.prepare_cached("SELECT number, key FROM esl_link_keys")?;
-        let mut rows = select.query([])?;
-        let mut changed = Vec::new();
-        while let Some(row) = rows.next()? {
-            let number: i64 = row.get(0)?;
-            let place = SealedPlace::LinkKey(number);
-            let old = row.get_ref(1)?;
-            let is_right = match old {
-                ValueRef::Blob(bytes) if bytes.len() == LINK_KEY_BYTES => {
-                    self.target.keyring.is_none()
-                }
-                _ => self.is_right(old),
-            };
-            if is_right {
+/// Those secrets of a row of [`SUBSCRIPTIONS`] that are not as they should be, anew; `None` if all are.
+fn resealed(resealing: &mut Resealing, row: &Row<'_>) -> Result<Option<[Option<Value>; 3]>, Stop> {
+    // The organization of a deleted one has another id since, so nothing opens; nor is it read.
+    let is_of_nobody: bool = row.get(3)?;
+    let holder = Holder {
+        organization: OrganizationId::from_bytes(row.get(2)?),
+        subscription: SubscriptionId::from_bytes(row.get(1)?),
+    };
+    let fields = [SecretField::Current, SecretField::Retiring, SecretField::Headers];
+    let mut secrets = [const { None }; 3];
+    for ((index, field), secret) in (4..).zip(fields).zip(&mut secrets) {
+        let place = holder.place(field);
+        let (stored, is_sealed) = match row.get_ref(index)? {
+            ValueRef::Null | ValueRef::Text(b"") => continue,
+            _ if is_of_nobody => {
+                *secret = Some(Value::from(String::new()));
                 continue;
             }
-            let read = self.all.read_bytes::<LINK_KEY_BYTES>(row, 1, place);
-            let new = read.and_then(|key| self.target.bytes(&key, place));
-            changed.extend(self.unless_damaged(old, new)?.map(|new| (number, new)));
-        }
-        Ok(changed)
-    }
-
-    /// Whether a secret has the form, and the key, that is wanted.
-    fn is_right(&self, value: ValueRef<'_>) -> bool {
-        match (&self.target.keyring, value) {
-            (Some(keyring), ValueRef::Blob(sealed)) => {
-                KeyId::of_sealed(sealed) == Some(keyring.first())
+            ValueRef::Blob(sealed) => (sealed, true),
+            ValueRef::Text(text) => (text, false),
+            ValueRef::Integer(_) | ValueRef::Real(_) => {
+                resealing.note_damaged(&[]);
+                continue;
             }
-            (None, ValueRef::Text(_)) => true,
-            _ => false,
-        }
+        };
+        *secret = resealing.reseal(stored, is_sealed, place)?.map(|new| match resealing.key() {
+            Some(_) => Value::from(new),
+            None => Value::from(String::from_utf8(new).expect("what is made plain is a text")),
+        });
     }
+    Ok(secrets.iter().any(Option::is_some).then_some(secrets))
+}
 
-    fn unless_damaged<T>(
-        &mut self,
-        old: ValueRef<'_>,
-        read: rusqlite::Result<T>,
-    ) -> rusqlite::Result<Option<T>> {
-        match read {
-            Err(error) if is_damaged_value(&error) => {
-                self.damaged += 1;
-                if let ValueRef::Blob(sealed) = old {
-                    self.keys_left.extend(KeyId::of_sealed(sealed));
-                }
-                Ok(None)
-            }
-            read => read.map(Some),
-        }
+/// The keys of links that are not as they should be, anew.
+fn link_keys(
+    resealing: &mut Resealing,
+    session: &Session<'_>,
+) -> Result<Vec<(i64, Vec<u8>)>, Stop> {
+    let mut select = session.connection.prepare_cached("SELECT number, key FROM esl_link_keys")?;
+    let mut rows = select.query([])?;
+    let mut changed = Vec::new();
+    while let Some(row) = rows.next()? {
+        let number: i64 = row.get(0)?;
+        let ValueRef::Blob(stored) = row.get_ref(1)? else {
+            resealing.note_damaged(&[]);
+            continue;
+        };
+        // One in plain is shorter than any that is sealed.
+        let is_sealed = stored.len() != LinkKey::BYTES;
+        let key = resealing.reseal(stored, is_sealed, SealedPlace::LinkKey(number))?;
+        changed.extend(key.map(|key| (number, key)));
     }
+    Ok(changed)
 }
 
 const SUBSCRIPTIONS: &str = "
@@ -352,8 +254,6 @@ const UPDATE_SUBSCRIPTION: &str = "
 UPDATE esl_subscriptions SET secret = coalesce(?2, secret), old_secret = coalesce(?3, old_secret),
     headers = coalesce(?4, headers)
 WHERE lane = ?1";
-
-const LINK_KEY_BYTES: usize = 32;
 
 /// Subscriptions of a slice: a few milliseconds.
 const SLICE: usize = 250;

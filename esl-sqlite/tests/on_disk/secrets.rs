@@ -3,9 +3,12 @@
 use esl_core::{
     Action, Actor, CustomHeaders, EncryptionKey, Keyring, LaneId, LinkKey, OrganizationId, Secret,
     SecretChange, Subscription, SubscriptionId, SubscriptionUpdate, Tiers, Timestamp,
-    storage::{Lanes, Page, Records, Removal, StorageErrorKind, Subscriptions, Tenure},
+    storage::{
+        Lanes, Page, Records, Reencrypted, Removal, SecretForm, StorageErrorKind, Subscriptions,
+        Tenure,
+    },
 };
-use esl_sqlite::{Reencrypted, SecretForm, SqliteStorage};
+use esl_sqlite::SqliteStorage;
 
 use crate::{World, subscription, text, ulid, worker_id};
 
@@ -297,7 +300,7 @@ async fn a_key_that_an_engine_goes_on_encrypting_with_is_needed_again() {
     let beside = open(&world, &[2, 1]).unwrap();
     let done = reencrypt(&beside).await;
     assert_eq!(done.keys_in_use, [keyring(&[2]).first()]);
-    assert_eq!(done.engine_key, Some(keyring(&[1]).first()));
+    assert_eq!(done.engine_keys, [keyring(&[1]).first()]);
     open(&world, &[2]).unwrap();
     world.subscribe(3).await;
     world.refusal(&[2]);

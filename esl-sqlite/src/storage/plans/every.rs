@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use esl_core::{
     Actor, CallbackUrl, Clock, EncryptionKey, Keyring, LinkKey, NewSubscription, Organization,
     OrganizationId, Secret, Subscription, SubscriptionId, Tiers, Timestamp, WorkerId,
-    storage::{Lanes, Removal, Storage, Subscriptions, Tenancy, Tenure},
+    storage::{Lanes, Removal, SecretForm, Storage, Subscriptions, Tenancy, Tenure},
     testing::{
         Engines, Harness, ManualClock,
         suite::{cases, run},
@@ -25,7 +25,7 @@ use tempfile::TempDir;
 use ulid::Ulid;
 
 use super::{source, steps, watch};
-use crate::storage::{SecretForm, SqliteStorage, connection::keep_plans, schema::migrate};
+use crate::storage::{SqliteStorage, connection::keep_plans, schema::migrate};
 
 #[test]
 fn no_statement_reads_more_the_more_there_is() {
