@@ -142,11 +142,8 @@ impl Acknowledged {
     }
 
     async fn reach(&self, count: usize) {
-        in_time("enough acknowledgements", async {
-            while self.count() < count {
-                self.more.notified().await;
-            }
-        })
-        .await;
+        while self.count() < count {
+            in_time("another acknowledgement", self.more.notified()).await;
+        }
     }
 }

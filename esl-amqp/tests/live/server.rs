@@ -157,4 +157,4 @@ rm -rf "$HOME"
 kill -KILL 0
 "#;
 
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(300);

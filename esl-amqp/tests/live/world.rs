@@ -94,7 +94,7 @@ pub(crate) async fn connected(link: &BrokerLink) {
 
 /// Does not wait for ever for what never comes.
 pub(crate) async fn soon<T>(work: impl Future<Output = T>) -> T {
-    timeout(Duration::from_secs(60), work).await.expect("it comes soon")
+    timeout(Duration::from_secs(300), work).await.expect("it comes soon")
 }
 
 /// Somebody else.

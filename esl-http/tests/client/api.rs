@@ -190,7 +190,7 @@ async fn until(client: &Client, id: SubscriptionId, state: DeliveryState) -> esl
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), wait).await.unwrap()
+    tokio::time::timeout(Duration::from_secs(300), wait).await.unwrap()
 }
 
 #[tokio::test]

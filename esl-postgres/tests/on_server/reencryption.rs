@@ -89,7 +89,7 @@ impl World {
         tokio::select! {
             biased;
             ended = call => panic!("it ended too early: {ended:?}"),
-            looked = timeout(Duration::from_secs(30), looking) => looked.expect("it becomes so"),
+            looked = timeout(Duration::from_secs(300), looking) => looked.expect("it becomes so"),
         }
     }
 
@@ -481,7 +481,7 @@ async fn the_tables_are_vacuumed_by_whoever_may() {
     );
     // Before PostgreSQL 15 the statistics come a moment later.
     let looking = async { while world.number(&vacuumed).await < 2 {} };
-    timeout(Duration::from_secs(30), looking).await.expect("both were vacuumed");
+    timeout(Duration::from_secs(300), looking).await.expect("both were vacuumed");
 
     // Somebody to whom everything was granted, but who owns nothing.
     let role = format!("{}_user", world.schema);

@@ -271,7 +271,7 @@ async fn a_secret_that_is_not_there_is_told_by_its_place() {
         ("--secret-file", "\nhunter2"),
         ("--client-secret-file", "  \nhunter2"),
     ] {
-        std::fs::write(folder.path().join("secret.txt"), text).unwrap();
+        fs::write(folder.path().join("secret.txt"), text).unwrap();
         let arguments = [&to[..], &[option, "secret.txt"]].concat();
         let ended = folder.run(&arguments, &variables(base)).await;
         assert_eq!(ended.code, Some(1), "{option} {text:?}: {ended:?}");

@@ -111,23 +111,21 @@ impl Receiver {
         self.address
     }
 
-    /// Waits until `is_enough`, which is shown every request once, in order.
+    /// Waits until `is_enough`, which is shown every request once, in order. However many it takes, none may keep
+    /// waiting for too long.
     pub(crate) async fn until(&self, what: &str, mut is_enough: impl FnMut(&Received) -> bool) {
         let mut receiver = self.received.subscribe();
         let mut seen = 0;
-        let wait = async {
-            loop {
-                {
-                    let received = receiver.borrow_and_update();
-                    if received[seen..].iter().any(&mut is_enough) {
-                        return;
-                    }
-                    seen = received.len();
+        loop {
+            {
+                let received = receiver.borrow_and_update();
+                if received[seen..].iter().any(&mut is_enough) {
+                    return;
                 }
-                receiver.changed().await.expect("the receiver runs");
+                seen = received.len();
             }
-        };
-        in_time(what, wait).await;
+            in_time(what, receiver.changed()).await.expect("the receiver runs");
+        }
     }
 
     /// Waits for the first request.

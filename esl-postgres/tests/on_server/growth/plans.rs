@@ -80,8 +80,8 @@ impl Watch {
             let message = String::from_utf8_lossy(message);
             match self.plan(&message) {
                 Ok(plan) => ran.extend(plan.map(Ran::new)),
-                // It is being written.
-                Err(error) if error.is_eof() && behind.is_empty() => break,
+                // It is being written: what may follow is the beginning of one of its lines.
+                Err(error) if error.is_eof() && !behind.contains(&b'\n') => break,
                 Err(error) => panic!("{error}: {message}"),
             }
             whole += length;
