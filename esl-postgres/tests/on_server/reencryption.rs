@@ -417,7 +417,7 @@ async fn of_two_that_re_encrypt_at_once_the_first_retires_no_key() {
     let behind = subscribe(&storage, 2).await.unwrap().lane.get();
     hold(&hands[1], behind).await;
     let mut other = Box::pin(second.reencrypt(SecretForm::Encrypted));
-    let begun = "SELECT reencryptions_begun = 2 FROM esl.settings";
+    let begun = "SELECT last_value = 2 FROM esl.reencryptions";
     world.until(begun, &mut other).await;
     let unmarked =
         format!(r"SELECT NOT is_used FROM esl.encryption_keys WHERE id = '\x{}'", key(1));
