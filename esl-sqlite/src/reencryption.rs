@@ -29,7 +29,7 @@ impl SqliteStorage {
     /// that is encrypted with; it may encrypt with another one itself.
     ///
     /// # Errors
-    /// [`KeyMissing`](StorageErrorKind::KeyMissing) if there is no keyring, or if an engine runs without
+    /// [`KeyMissing`](esl_core::storage::StorageErrorKind::KeyMissing) if there is no keyring, or if an engine runs without
     /// the key.
     ///
     /// # Cancellation
