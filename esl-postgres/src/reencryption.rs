@@ -105,10 +105,9 @@ impl PostgresStorage {
 async fn begin(storage: &PostgresStorage, resealing: &Resealing) -> Result<i64, StorageError> {
     let mut lease = storage.database().lease(REENCRYPT).await?;
     let session = storage.begin(&mut lease, REENCRYPT).await?;
-    // Whoever begins an epoch locks this row first, too.
-    let row = session.query_one(BEGUN, &[]).await?;
-    let number = whole(REENCRYPT, get(&row, 0))?;
     encryption_keys::stop_sealing(&session).await?;
+    let row = session.query_one(NEXT, &[]).await?;
+    let number = whole(REENCRYPT, get(&row, 0))?;
     encryption_keys::demand_all_of(&session).await?;
     let kept = resealing.key();
     if kept.is_some() {
@@ -140,10 +139,11 @@ async fn finish(
     Ok(done)
 }
 
-const BEGUN: &str = "
-UPDATE esl.settings SET reencryptions_begun = reencryptions_begun + 1 RETURNING reencryptions_begun";
+const NEXT: &str = "SELECT nextval('esl.reencryptions')";
 
-const LAST: &str = "SELECT reencryptions_begun FROM esl.settings";
+/// After a crash of the server it may be higher than any that was drawn, and then nobody retires keys who has
+/// begun before.
+const LAST: &str = "SELECT last_value FROM esl.reencryptions";
 
 /// What a look at some subscriptions has found that is not as it should be.
 #[derive(Debug, Default)]

@@ -16,8 +16,6 @@ CREATE TABLE esl.settings (
     payload_bytes_max int NOT NULL DEFAULT 262144,
     erasures_begun bigint NOT NULL DEFAULT 0,
     erasures_cleaned bigint NOT NULL DEFAULT 0,
-    -- How often somebody has begun to re-encrypt: of several at once, the last one retires keys.
-    reencryptions_begun bigint NOT NULL DEFAULT 0,
     -- Up to here rows of `changes` are gone.
     changes_removed_to bigint NOT NULL DEFAULT 0
 );
@@ -424,6 +422,9 @@ CREATE TABLE esl.encryption_keys (
     id bytea PRIMARY KEY,
     is_used bool NOT NULL
 );
+-- Of those who re-encrypt at once, the last one to begin retires keys. A row of `settings` could say which it is,
+-- but renewals of epochs would wait for it.
+CREATE SEQUENCE esl.reencryptions;
 
 -- Feeds, and how far each organization's events were passed on in them.
 CREATE TABLE esl.feeds (

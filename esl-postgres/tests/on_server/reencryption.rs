@@ -417,7 +417,7 @@ async fn of_two_that_re_encrypt_at_once_the_first_retires_no_key() {
     let behind = subscribe(&storage, 2).await.unwrap().lane.get();
     hold(&hands[1], behind).await;
     let mut other = Box::pin(second.reencrypt(SecretForm::Encrypted));
-    let begun = "SELECT reencryptions_begun = 2 FROM esl.settings";
+    let begun = "SELECT last_value = 2 FROM esl.reencryptions";
     world.until(begun, &mut other).await;
     let unmarked =
         format!(r"SELECT NOT is_used FROM esl.encryption_keys WHERE id = '\x{}'", key(1));
@@ -487,20 +487,21 @@ async fn the_tables_are_vacuumed_by_whoever_may() {
     let role = format!("{}_user", world.schema);
     world
         .write(&format!(
-            "CREATE ROLE {role} LOGIN; GRANT USAGE ON SCHEMA {schema} TO {role};
+            "CREATE ROLE {role}; GRANT USAGE ON SCHEMA {schema} TO {role};
              GRANT ALL ON ALL TABLES IN SCHEMA {schema} TO {role};
              GRANT ALL ON ALL SEQUENCES IN SCHEMA {schema} TO {role}",
             schema = world.schema
         ))
         .await;
-    let with_maintain = world.number("SELECT current_setting('server_version_num')::bigint").await;
-    if with_maintain >= 170_000 {
+    let version = world.number("SELECT current_setting('server_version_num')::bigint").await;
+    if version >= 170_000 {
         world
             .write(&format!("REVOKE MAINTAIN ON ALL TABLES IN SCHEMA {} FROM {role}", world.schema))
             .await;
     }
     let options = PostgresStorage::options().schema(&world.schema).may_lose_everything();
-    let url = cluster::url().replace("postgres://postgres@", &format!("postgres://{role}@"));
+    let separator = if cluster::url().contains('?') { '&' } else { '?' };
+    let url = format!("{}{separator}options=-c%20role%3D{role}", cluster::url());
     let granted = options.keyring(keyring(&[2, 1])).open(&url).await.unwrap();
     let done = reencrypt(&granted).await;
     assert_eq!((done.subscriptions, done.is_clean), (1, false));

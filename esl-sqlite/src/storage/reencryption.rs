@@ -29,8 +29,8 @@ impl SqliteStorage {
     /// that is encrypted with; it may encrypt with another one itself.
     ///
     /// # Errors
-    /// [`KeyMissing`](StorageErrorKind::KeyMissing) if there is no keyring, or if an engine runs without
-    /// the key.
+    /// [`KeyMissing`](esl_core::storage::StorageErrorKind::KeyMissing) if there is no keyring, or if an
+    /// engine runs without the key.
     ///
     /// # Cancellation
     /// What was rewritten stays so; another call goes on.
