@@ -3,7 +3,8 @@
 //! It goes from row to row in slices, beside an engine or not. Which keys are in use afterwards is known
 //! without another look at the rows: when it begins, the other keys are marked as unused, whoever seals
 //! with one from then on marks it as used again, and a key that is still unmarked at the end is of no
-//! row, unless it is of one that could not be read.
+//! row, unless it is of one that could not be read. Of several who do this at once, the one that has begun
+//! last retires keys: the others' marks are gone.
 
 use esl_core::{
     KeyId, LinkKey, OrganizationId, SealedPlace, SecretField, SubscriptionId,
@@ -51,7 +52,7 @@ impl SqliteStorage {
     /// ```
     pub async fn reencrypt(&self, form: SecretForm) -> Result<Reencrypted, StorageError> {
         let begun = self.writer().run(REENCRYPT, 1, move |session| begin(session, form));
-        let mut progress = Progress::new(begun.await?);
+        let mut progress = begun.await?;
         loop {
             let work = move |session: &mut Session<'_>| slice(session, progress);
             let is_last;
@@ -102,19 +103,15 @@ fn stale_sql() -> String {
 
 #[derive(Debug)]
 struct Progress {
+    /// Of how many that were begun this is the last.
+    number: i64,
     resealing: Resealing,
     after_lane: i64,
     subscriptions: u64,
     link_keys: u64,
 }
 
-impl Progress {
-    fn new(resealing: Resealing) -> Self {
-        Self { resealing, after_lane: 0, subscriptions: 0, link_keys: 0 }
-    }
-}
-
-fn begin(session: &mut Session<'_>, form: SecretForm) -> Result<Resealing, Stop> {
+fn begin(session: &mut Session<'_>, form: SecretForm) -> Result<Progress, Stop> {
     let resealing = Resealing::new(session.secrets.keyring.as_ref(), form)?;
     let kept = resealing.key();
     if kept.is_some() {
@@ -125,8 +122,15 @@ fn begin(session: &mut Session<'_>, form: SecretForm) -> Result<Resealing, Stop>
     session.connection.prepare_cached(unmark)?.execute([kept])?;
     // As other handles do, which notice this commit.
     session.is_key_noted = false;
-    Ok(resealing)
+    let number = session.connection.prepare_cached(BEGUN)?.query_one([], |row| row.get(0))?;
+    Ok(Progress { number, resealing, after_lane: 0, subscriptions: 0, link_keys: 0 })
 }
+
+const BEGUN: &str = "
+UPDATE esl_engine SET reencryptions_begun = reencryptions_begun + 1 WHERE one = 1
+RETURNING reencryptions_begun";
+
+const LAST: &str = "SELECT reencryptions_begun FROM esl_engine WHERE one = 1";
 
 /// Some subscriptions more; at the end of them, the keys of links. Says whether that was all.
 fn slice(session: &mut Session<'_>, mut progress: Progress) -> Result<(Progress, bool), Stop> {
@@ -172,11 +176,14 @@ fn slice(session: &mut Session<'_>, mut progress: Progress) -> Result<(Progress,
 fn finish(session: &mut Session<'_>, progress: &Progress) -> Result<Reencrypted, Stop> {
     let connection = session.connection;
     let resealing = &progress.resealing;
-    let unused = "DELETE FROM esl_encryption_keys WHERE id = ?1 AND is_used = 0";
-    let mut unused = connection.prepare_cached(unused)?;
-    for id in encryption_keys::all(connection)? {
-        if !resealing.keys_left().contains(&id) {
-            unused.execute([id.to_bytes()])?;
+    let last: i64 = connection.prepare_cached(LAST)?.query_one([], |row| row.get(0))?;
+    if last == progress.number {
+        let unused = "DELETE FROM esl_encryption_keys WHERE id = ?1 AND is_used = 0";
+        let mut unused = connection.prepare_cached(unused)?;
+        for id in encryption_keys::all(connection)? {
+            if !resealing.keys_left().contains(&id) {
+                unused.execute([id.to_bytes()])?;
+            }
         }
     }
     session.is_key_noted = false;
@@ -260,7 +267,7 @@ const SLICE: usize = 250;
 
 #[cfg(test)]
 mod tests {
-    use esl_core::Timestamp;
+    use esl_core::{EncryptionKey, Keyring, Timestamp};
     use rusqlite::Connection;
 
     use super::*;
@@ -275,5 +282,31 @@ mod tests {
             "SEARCH o USING INTEGER PRIMARY KEY (rowid=?)",
         ];
         assert_plan(&connection, SUBSCRIPTIONS, &keys);
+    }
+
+    #[tokio::test]
+    async fn of_two_at_once_the_one_that_has_begun_last_retires_keys() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = |keys: [u8; 2]| {
+            let keyring = Keyring::new(keys.map(|byte| EncryptionKey::from_bytes(&[byte; 32])));
+            let options = SqliteStorage::options().keyring(keyring.unwrap());
+            options.open(folder.path().join("esl.db")).unwrap()
+        };
+        let run_begin = async |storage: &SqliteStorage| {
+            let work = |session: &mut Session<'_>| begin(session, SecretForm::Encrypted);
+            storage.writer().run(REENCRYPT, 1, work).await.unwrap()
+        };
+        let run_finish = async |storage: &SqliteStorage, progress: Progress| {
+            let work = move |session: &mut Session<'_>| finish(session, &progress);
+            storage.writer().run(REENCRYPT, 1, work).await.unwrap().keys_in_use
+        };
+        let (old, one, other) = (open([1, 2]), open([2, 1]), open([2, 1]));
+        let first = run_begin(&one).await;
+        // Sealed behind the first one's back, and marked as unused again by the second.
+        let note = |session: &mut Session<'_>| Ok(encryption_keys::note(session)?);
+        old.writer().run(REENCRYPT, 1, note).await.unwrap();
+        let second = run_begin(&other).await;
+        assert_eq!(run_finish(&one, first).await.len(), 1, "the second one has yet to look for it");
+        assert_eq!(run_finish(&other, second).await, []);
     }
 }

@@ -19,8 +19,9 @@
 //! esl_changes   what others than the engine have changed
 //! esl_encryption_keys  which keys secrets are sealed with
 //! esl_link_keys what links to large payloads are signed with
-//! esl_engine    one row: whose epoch it is, which installation this is, after how many erasures the
-//!               files were cleaned, and whether all is moved to another database
+//! esl_engine    one row: whose epoch it is, which installation this is, how often re-encrypting was begun,
+//!               after how many erasures the files were cleaned, and whether all is moved to another
+//!               database
 //! ```
 //!
 //! A delivery is a row in exactly one of `esl_open` and `esl_closed`. In `esl_open`, `due_at` is 0
@@ -359,6 +360,7 @@ CREATE TABLE esl_engine (
     installation BLOB,
     -- Of the encryption keys that the engine has, one after the other.
     key_ids BLOB,
+    reencryptions_begun INTEGER NOT NULL DEFAULT 0,
     erasures_begun INTEGER NOT NULL DEFAULT 0,
     erasures_cleaned INTEGER NOT NULL DEFAULT 0,
     erasures_washed INTEGER NOT NULL DEFAULT 0,
