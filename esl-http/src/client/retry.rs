@@ -75,7 +75,7 @@ impl RetryPolicy {
         let delay = self.first_delay.saturating_mul(1 << doublings).min(self.delay_max);
         let jitter = (delay / 2).mul_f64(draw);
         // Clients that are sent away together do not come back together.
-        Some(retry_after.map_or(delay / 2, |asked| asked.max(delay / 2)) + jitter)
+        Some(retry_after.unwrap_or_default().max(delay / 2).saturating_add(jitter))
     }
 }
 
@@ -131,6 +131,15 @@ mod tests {
                 "{asked:?}"
             );
         }
+    }
+
+    #[test]
+    fn what_the_server_asks_for_is_never_too_long_to_be_counted() {
+        let policy = RetryPolicy::default().with_patience(Duration::MAX);
+        let policy = policy.with_delays(Duration::from_secs(10), Duration::from_secs(10));
+        let kind = ClientErrorKind::Unavailable;
+        let wait = policy.wait(1, kind, Repeat::WhenInDoubt, Some(Duration::MAX), 1.0);
+        assert_eq!(wait, Some(Duration::MAX));
     }
 
     #[test]
