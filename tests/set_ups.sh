@@ -41,16 +41,12 @@ finish() {
 }
 trap finish EXIT
 
-free_port() {
-    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
-}
-
 start_postgres() {
     [ -z "${ESL_TEST_DATABASE_URL:-}" ] || return 0
     local port as=() socket
     openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost \
         -keyout "$scratch/key" -out "$scratch/certificate" 2>/dev/null
-    port=$(free_port)
+    port=$(python3 tests/ports.py)
     [ "$(id -u)" != 0 ] || as=(setpriv --reuid=postgres --regid=postgres --init-groups)
     mkfifo "$scratch/postgres-input" "$scratch/postgres-output"
     exec 8<>"$scratch/postgres-input"

@@ -51,6 +51,8 @@ mod memory;
 mod nodes;
 mod one_to_one;
 mod pause;
+#[path = "../../tests/ports.rs"]
+mod ports;
 mod postgres;
 mod rabbitmq;
 mod receiver;

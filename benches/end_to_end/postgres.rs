@@ -3,7 +3,6 @@
 use std::{
     env, fs,
     io::{BufRead, BufReader},
-    net::TcpListener,
     os::unix::process::CommandExt,
     path::Path,
     process::{Child, Command, Stdio},
@@ -15,7 +14,7 @@ use esl_postgres::PostgresStorage;
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, NoTls};
 
-use crate::cpu;
+use crate::{cpu, ports::free_port};
 
 /// Where the databases are.
 #[derive(Debug)]
@@ -34,7 +33,7 @@ impl Postgres {
         if let Ok(url) = env::var("ESL_BENCH_POSTGRES_URL") {
             return Ok(Some(Self { url, schema, process: None, _script: None }));
         }
-        let [port] = free_ports()?;
+        let port = free_port();
         // Its user goes through our folder to its own.
         fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
         let (script, line) = Script::run(include_str!("postgres.sh"), folder, &[port])?;
@@ -143,15 +142,4 @@ impl Drop for Script {
         // Whatever it came to, it is over.
         let _ended = self.0.wait();
     }
-}
-
-pub(crate) fn free_ports<const COUNT: usize>() -> anyhow::Result<[u16; COUNT]> {
-    let mut listeners = Vec::with_capacity(COUNT);
-    let mut ports = [0; COUNT];
-    for port in &mut ports {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
-        *port = listener.local_addr()?.port();
-        listeners.push(listener);
-    }
-    Ok(ports)
 }

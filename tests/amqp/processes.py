@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -12,17 +13,12 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from ports import free_ports
+
 PATIENCE_SECONDS = 90
 CLIENT, SECRET = "amqp", "0123456789abcdef-0123456789_abcdef"
-
-
-def free_ports(count):
-    """Ports that nobody listens to."""
-    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [listener.getsockname()[1] for listener in listeners]
-    for listener in listeners:
-        listener.close()
-    return ports
 
 
 def until(is_so, what):

@@ -21,7 +21,7 @@ python=${MOTO_DIR:-$scratch/moto}/bin/python
 [ -x "$python" ] || python3 -m venv "$(dirname "$(dirname "$python")")"
 "$python" -m pip install --quiet --disable-pip-version-check "moto[server]==$MOTO"
 
-port=$("$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+port=$("$python" "$root/tests/ports.py")
 "$(dirname "$python")/moto_server" -H 127.0.0.1 -p "$port" >"$scratch/log" 2>&1 &
 server=$!
 endpoint=http://127.0.0.1:$port

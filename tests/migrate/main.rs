@@ -7,6 +7,8 @@ mod check;
 mod cluster;
 mod interrupted;
 mod moving;
+#[path = "../ports.rs"]
+mod ports;
 mod refused;
 mod strange;
 #[path = "../server/support/mod.rs"]

@@ -9,7 +9,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "amqp"))
+tests = Path(__file__).parent.parent
+sys.path[:0] = [str(tests), str(tests / "amqp")]
 
 from processes import Broker
 

@@ -11,7 +11,8 @@ import time
 from glob import glob
 from pathlib import Path
 
-from processes import free_ports, until
+from ports import free_ports
+from processes import until
 
 NOBODY_ANSWERS_SECONDS = 60
 

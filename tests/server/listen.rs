@@ -4,10 +4,13 @@ mod troubles;
 
 use esl_core::{Algorithm, Secret, Verifier};
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, sync::watch};
+use tokio::sync::watch;
 
-use crate::support::{
-    Api, Behaviour, CLIENT, Folder, Received, Receiver, Running, SECRET, Server, WITH_CLIENT,
+use crate::{
+    ports::free_port,
+    support::{
+        Api, Behaviour, CLIENT, Folder, Received, Receiver, Running, SECRET, Server, WITH_CLIENT,
+    },
 };
 
 const SIGNED_WITH: &str = "my-webhook-secret-123";
@@ -21,6 +24,16 @@ async fn listen(folder: &Folder, server: &Server, to: &str, more: &[&str]) -> Ru
         .find("where it begins", |line| line.contains("forwarding").then_some(()))
         .await;
     listening
+}
+
+/// An address at which a server can be twice.
+fn address() -> String {
+    format!("127.0.0.1:{}", free_port())
+}
+
+/// The variables of a server with a client that is there.
+fn at(address: &str) -> [(&str, &str); 3] {
+    [WITH_CLIENT[0], WITH_CLIENT[1], ("ESL_LISTEN", address)]
 }
 
 fn variables(base: &str) -> [(&'static str, &str); 4] {
@@ -126,8 +139,9 @@ async fn however_many_come_between_two_looks_each_comes_once_and_in_order() {
 #[tokio::test]
 async fn a_server_that_is_away_is_waited_for_and_nothing_is_missed() {
     let folder = Folder::new();
-    let server = folder.start(&WITH_CLIENT).await;
-    let address = server.base.strip_prefix("http://").unwrap().to_owned();
+    let address = address();
+    let variables = at(&address);
+    let server = folder.start(&variables).await;
     let receiver = Receiver::start(Behaviour::Accept).await;
     let listening = listen(&folder, &server, &receiver.url("/"), &[]).await;
     let first = Api::new(&server.base).await.publish("person.updated", json!(1)).await;
@@ -138,8 +152,7 @@ async fn a_server_that_is_away_is_waited_for_and_nothing_is_missed() {
     };
     said("waiting for the server").await;
 
-    let again = [WITH_CLIENT[0], WITH_CLIENT[1], ("ESL_LISTEN", &address)];
-    let server = folder.start(&again).await;
+    let server = folder.start(&variables).await;
     let second = Api::new(&server.base).await.publish("person.updated", json!(2)).await;
     said("the server is back").await;
     line_of(&listening, &second).await;
@@ -155,10 +168,8 @@ async fn a_local_program_that_does_not_run_is_a_line_and_no_end() {
     let folder = Folder::new();
     let server = folder.start(&WITH_CLIENT).await;
     let api = Api::new(&server.base).await;
-    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = closed.local_addr().unwrap();
-    drop(closed);
-    let listening = listen(&folder, &server, &format!("http://{address}/"), &["--print"]).await;
+    let closed = format!("http://127.0.0.1:{}/", free_port());
+    let listening = listen(&folder, &server, &closed, &["--print"]).await;
     for number in 0..2 {
         let id = api.publish("person.updated", json!({ "number": number })).await;
         let words = line_of(&listening, &id).await;

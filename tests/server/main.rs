@@ -20,6 +20,8 @@ mod oauth;
 mod one_engine;
 mod operations;
 mod options;
+#[path = "../ports.rs"]
+mod ports;
 mod quick_start;
 mod replay;
 mod secrecy;

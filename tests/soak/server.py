@@ -5,17 +5,21 @@ import json
 import os
 import socket
 import subprocess
+import sys
 import threading
 import time
 import urllib.parse
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from ports import free_ports
 
 
 class Server:
     def __init__(self, binary, folder):
         self.binary, self.folder = binary, folder
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        [self.port] = free_ports(1)
         self.environment = {
             "ESL_LISTEN": f"127.0.0.1:{self.port}",
             "ESL_DATABASE_URL": f"sqlite://{folder}/esl.db",

@@ -11,6 +11,8 @@ mod faulty;
 mod ingest;
 mod out;
 mod outage;
+#[path = "../../../tests/ports.rs"]
+mod ports;
 mod proxy;
 mod server;
 mod wake;

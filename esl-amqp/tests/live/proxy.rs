@@ -1,7 +1,7 @@
 //! Something between ESL and the broker that can be cut.
 
 use std::{
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -10,6 +10,8 @@ use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,
 };
+
+use crate::ports::free_port;
 
 /// A port that leads to the broker while it is open.
 pub(crate) struct Proxy {
@@ -24,8 +26,7 @@ impl Proxy {
     pub(crate) async fn to(url: &str) -> Arc<Self> {
         let (before, rest) = url.split_once('@').unwrap();
         let (target, vhost) = rest.split_once('/').unwrap();
-        // A port that nobody listens to now, and that is ours from now on.
-        let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let url = format!("{before}@{address}/{vhost}");
         Arc::new(Self { address, url, target: target.to_owned(), way: Mutex::default() })
     }

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    net::{Ipv4Addr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -12,6 +12,8 @@ use std::{
     thread::sleep,
     time::{Duration, Instant},
 };
+
+use crate::ports::free_port;
 
 /// The URL of a virtual host in which nobody was before.
 pub(crate) fn fresh() -> String {
@@ -50,7 +52,7 @@ impl Server {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap().keep();
         let binary = binary();
-        let [port, dist_port, epmd_port] = free_ports();
+        let [port, dist_port, epmd_port] = [(); 3].map(|()| free_port());
         let file = |name: &str| folder.join(name);
         fs::write(file("rabbitmq.conf"), configuration(&file("definitions.json"))).unwrap();
         fs::write(file("definitions.json"), definitions()).unwrap();
@@ -101,11 +103,6 @@ fn binary() -> PathBuf {
     let known = ["/usr/lib/rabbitmq/bin/rabbitmq-server", "/usr/sbin/rabbitmq-server"];
     let known = known.map(PathBuf::from).into_iter().find(|path| path.exists());
     known.expect("RabbitMQ is installed (Debian's rabbitmq-server), or ESL_TEST_BROKER_URL is set")
-}
-
-fn free_ports() -> [u16; 3] {
-    let listeners = [(); 3].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().port())
 }
 
 fn configuration(definitions: &Path) -> String {

@@ -6,6 +6,8 @@ mod authority;
 mod connections;
 mod failures;
 mod http2;
+#[path = "../../../tests/ports.rs"]
+mod ports;
 mod proxy;
 mod receiver;
 mod refusals;

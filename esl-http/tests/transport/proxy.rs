@@ -21,6 +21,7 @@ use crate::{
     answer,
     authority::Authority,
     detail, error,
+    ports::free_port,
     receiver::{Receiver, has_visitor, listen, with_body},
     resolver::Fixed,
     send,
@@ -310,10 +311,8 @@ async fn a_proxy_that_does_not_let_us_in_is_no_fault_of_the_receiver() {
 
 #[tokio::test]
 async fn without_the_proxy_nothing_is_sent_and_one_that_says_nothing_connects_to_nobody() {
-    let closed = listen().await;
-    let address = closed.local_addr().unwrap();
-    drop(closed);
-    let transport = through(HttpTransport::builder(), &format!("http://{address}"));
+    let closed = format!("http://127.0.0.1:{}", free_port());
+    let transport = through(HttpTransport::builder(), &closed);
     let sent = send(&transport, "https://your-app.com/hook").await;
     assert_eq!(error(&sent), AttemptError::Unsent);
     assert_eq!(detail(&sent), "the egress proxy cannot be reached: connection refused");

@@ -3,7 +3,6 @@
 use std::{
     env, fs,
     io::{BufRead, BufReader},
-    net::TcpListener,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -123,7 +122,7 @@ impl Cluster {
         let certified = certified.expect("a certificate can be made");
         let certificate = folder.path().join("server.crt");
         fs::write(&certificate, certified.cert.pem()).expect("the folder can be written");
-        let port = free_port();
+        let port = crate::ports::free_port();
         let mut command = command();
         command
             .arg(include_str!("cluster.sh"))
@@ -159,11 +158,6 @@ pub(crate) fn command() -> Command {
     };
     command.current_dir("/").process_group(0).stdin(Stdio::piped());
     command
-}
-
-pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    listener.local_addr().expect("it is bound").port()
 }
 
 fn is_root() -> bool {

@@ -16,6 +16,8 @@ mod opening;
 mod outages;
 mod outbox;
 mod pooled;
+#[path = "../../../tests/ports.rs"]
+mod ports;
 mod publishing;
 mod reading;
 mod reencryption;

@@ -28,6 +28,7 @@ use tokio::time::timeout;
 
 use crate::{
     cluster::{self, Own},
+    ports,
     publishing::{Publisher, publish, worker_id},
 };
 
@@ -51,7 +52,7 @@ impl Pooler {
         // The pooler is another user's, too, who may read this.
         let everybody = fs::Permissions::from_mode(0o755);
         fs::set_permissions(folder.path(), everybody).expect("the folder is ours");
-        let port = cluster::free_port();
+        let port = ports::free_port();
         let file = folder.path().join("pgbouncer.ini");
         let settings = format!(
             "[databases]\npostgres = host={} port={} user=postgres\n\

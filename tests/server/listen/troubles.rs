@@ -21,7 +21,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 
-use super::{data, line_of, listen, variables};
+use super::{address, at, data, line_of, listen, variables};
 use crate::support::{
     Api, Authority, Behaviour, CLIENT, Folder, Receiver, Running, SECRET, Server, WITH_CLIENT,
     in_time,
@@ -168,8 +168,8 @@ async fn a_signal_ends_it_also_when_nobody_reads_what_it_prints() {
 #[tokio::test]
 async fn after_a_restored_backup_it_says_so_and_goes_on_with_what_is_new() {
     let folder = Folder::new();
-    let server = folder.start(&WITH_CLIENT).await;
-    let address = server.base.strip_prefix("http://").unwrap().to_owned();
+    let address = address();
+    let server = folder.start(&at(&address)).await;
     // What the server has after it: the beginning of the same history.
     let restored = Folder::new();
     let before = restored.start(&WITH_CLIENT).await;
@@ -184,7 +184,7 @@ async fn after_a_restored_backup_it_says_so_and_goes_on_with_what_is_new() {
     line_of(&listening, &lost).await;
     server.stop().await;
     said(&listening, "waiting for the server").await;
-    let server = restored.start(&[WITH_CLIENT[0], WITH_CLIENT[1], ("ESL_LISTEN", &address)]).await;
+    let server = restored.start(&at(&address)).await;
     said(&listening, "the server has another history").await;
     let new = Api::new(&server.base).await.publish("person.updated", json!("new")).await;
     line_of(&listening, &new).await;
@@ -198,8 +198,8 @@ async fn after_a_restored_backup_it_says_so_and_goes_on_with_what_is_new() {
 #[tokio::test]
 async fn what_is_new_in_an_empty_history_comes_from_its_first_event_on() {
     let folder = Folder::new();
-    let server = folder.start(&WITH_CLIENT).await;
-    let address = server.base.strip_prefix("http://").unwrap().to_owned();
+    let address = address();
+    let server = folder.start(&at(&address)).await;
     let receiver = Receiver::start(Behaviour::Accept).await;
     let listening = listen(&folder, &server, &receiver.url("/"), &[]).await;
     let api = Api::new(&server.base).await;
@@ -209,7 +209,7 @@ async fn what_is_new_in_an_empty_history_comes_from_its_first_event_on() {
     server.stop().await;
     said(&listening, "waiting for the server").await;
     let new = Folder::new();
-    let server = new.start(&[WITH_CLIENT[0], WITH_CLIENT[1], ("ESL_LISTEN", &address)]).await;
+    let server = new.start(&at(&address)).await;
     said(&listening, "the server is back").await;
     let first = Api::new(&server.base).await.publish("person.updated", json!("first")).await;
     line_of(&listening, &first).await;
