@@ -177,6 +177,15 @@ impl NewReplay {
 }
 
 impl Replay {
+    /// With its subscription, one that still runs is cancelled. To be called of what a storage reads, which
+    /// notes a deletion at the subscription alone.
+    pub const fn end_with_subscription(&mut self, deleted_at: Option<Timestamp>) {
+        if deleted_at.is_some() && matches!(self.state, ReplayState::Running) {
+            self.state = ReplayState::Cancelled;
+            self.finished_at = deleted_at;
+        }
+    }
+
     /// A replay as it is made. Storage gives it its number, its lane and the end of its range.
     #[must_use]
     pub const fn new(

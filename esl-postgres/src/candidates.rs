@@ -2,7 +2,7 @@
 
 use esl_core::{
     DeliveryState, EventType, Replay, ReplayOf, Timestamp,
-    storage::{Candidates, StorageError},
+    storage::{Candidates, StorageError, encoding::Ending},
 };
 use tokio_postgres::Row;
 
@@ -11,7 +11,7 @@ use crate::{
     error::Damage,
     id::Id16,
     parameters::parameters,
-    rows::{Ending, get, limit_number, parsed, seq, seq_number, whole},
+    rows::{get, limit_number, parsed, seq, seq_number, whole},
 };
 
 pub(crate) async fn candidates(
@@ -22,7 +22,7 @@ pub(crate) async fn candidates(
     let operation = "look for what a replay is of";
     let endings = [Ending::Exhausted, Ending::Expired, Ending::Delivered];
     let endings = endings.into_iter().filter(|ending| replay.of.includes(ending.state()));
-    let endings: Vec<i16> = endings.map(Ending::number).collect();
+    let endings: Vec<i16> = endings.map(|ending| ending.number().into()).collect();
     let values = parameters![
         Id16::from(replay.organization),
         Id16::from(replay.subscription),

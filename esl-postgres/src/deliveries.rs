@@ -5,9 +5,11 @@
 //! reads the subscription as of the same moment.
 
 use esl_core::{
-    Attempt, AttemptError, Delivery, DeliveryId, DeliveryState, EventId, EventType, LaneId,
-    OrganizationId, Seq, SubscriptionId, Timestamp,
-    storage::{Page, PageOf, StorageError, StorageErrorKind},
+    Attempt, Delivery, DeliveryId, DeliveryState, OrganizationId, Seq, SubscriptionId, Timestamp,
+    storage::{
+        Page, PageOf, StorageError, StorageErrorKind,
+        encoding::{DeliveryRow, Ending, EventHead, LaneHead, Standing},
+    },
 };
 use tokio_postgres::Row;
 
@@ -19,8 +21,8 @@ use crate::{
     pages::PageReader,
     parameters::parameters,
     rows::{
-        self, ATTEMPT, Ending, attempt, attempt_error, count, ending, get, id, lane_number,
-        optional_time, parsed, seq, seq_number, status, time, whole,
+        self, ATTEMPT, attempt, attempt_error, count, ending, get, id, lane_number, optional_time,
+        parsed, seq, seq_number, status, time, whole,
     },
 };
 
@@ -87,12 +89,12 @@ enum One {
 fn found(rows: &[Row], id: DeliveryId) -> Result<One, Damage> {
     let Some(first) = rows.first() else { return Ok(One::Unknown) };
     let lane = Lane::read(first)?;
-    if let Some(event) = Event::read(first)? {
+    if let Some(event) = event_head(first)? {
         if !id.is_of(event.id) {
             return Ok(One::Unknown);
         }
         if get::<Option<i64>>(first, DELIVERY_AT)?.is_some() {
-            let delivery = lane.delivery(&DeliveryRow::read(first)?, event);
+            let delivery = lane.head.delivery(&delivery_row(first)?, event);
             return Ok(One::Found(Box::new(delivery), attempts(rows)?));
         }
     }
@@ -110,41 +112,12 @@ fn attempts(rows: &[Row]) -> Result<Vec<Attempt>, Damage> {
     Ok(attempts)
 }
 
-/// The lane of a subscription, of a deleted one too.
+/// A lane, and what is known of its organization.
 struct Lane {
-    lane: LaneId,
-    subscription: SubscriptionId,
-    is_active: bool,
-    deleted_at: Option<Timestamp>,
-    /// Its receiver gets nothing before.
-    not_before: Option<Timestamp>,
+    head: LaneHead,
     /// The key of its organization.
     organization: i32,
     removed_to: Seq,
-}
-
-/// A row of `open` or `closed`.
-struct DeliveryRow {
-    seq: Seq,
-    attempts: u32,
-    created_at: Option<Timestamp>,
-    last_status: Option<u16>,
-    last_error: Option<AttemptError>,
-    standing: Standing,
-}
-
-#[derive(Clone, Copy)]
-enum Standing {
-    Untried,
-    RetryAt(Timestamp),
-    Closed(Ending, Timestamp),
-}
-
-/// What a delivery shows of its event.
-struct Event {
-    id: EventId,
-    event_type: EventType,
-    timestamp: Timestamp,
 }
 
 /// The columns that [`Lane::read`] reads, with which a row begins.
@@ -153,11 +126,13 @@ const LANE: &str = "s.lane, s.id, s.active, s.deleted_at, l.not_before, g.key, g
 impl Lane {
     fn read(row: &Row) -> Result<Self, Damage> {
         Ok(Self {
-            lane: rows::lane(row, 0)?,
-            subscription: id(row, 1)?,
-            is_active: get(row, 2)?,
-            deleted_at: optional_time(row, 3)?,
-            not_before: optional_time(row, 4)?,
+            head: LaneHead {
+                lane: rows::lane(row, 0)?,
+                subscription: id(row, 1)?,
+                is_active: get(row, 2)?,
+                deleted_at: optional_time(row, 3)?,
+                not_before: optional_time(row, 4)?,
+            },
             organization: get(row, 5)?,
             removed_to: seq(row, 6)?,
         })
@@ -166,10 +141,10 @@ impl Lane {
     /// What a list shows of a row: nothing if it is damaged, which is said.
     fn listed(&self, storage: &PostgresStorage, row: &Row) -> Option<Delivery> {
         let damages = storage.damages();
-        let lane = lane_number(self.lane);
+        let lane = lane_number(self.head.lane);
         let place = Place::Delivery { lane, seq: seq(row, DELIVERY_AT).ok() };
-        let found = damages.readable(place, DeliveryRow::read(row))?;
-        let event = match Event::read(row) {
+        let found = damages.readable(place, delivery_row(row))?;
+        let event = match event_head(row) {
             // Settled while the old events went; the next round removes it.
             Ok(None) if found.seq <= self.removed_to => return None,
             Ok(None) => Err(Damage::new(EVENT_AT, "a delivery of an event that is gone")),
@@ -178,68 +153,32 @@ impl Lane {
         };
         let place = Place::Event(self.organization, found.seq, id(row, EVENT_AT).ok());
         let event = damages.readable(place, event)?;
-        Some(self.delivery(&found, event))
-    }
-
-    /// What an open delivery is called.
-    const fn open_state(&self) -> DeliveryState {
-        match (self.deleted_at, self.is_active) {
-            (Some(_), _) => DeliveryState::Cancelled,
-            (None, true) => DeliveryState::Pending,
-            (None, false) => DeliveryState::Held,
-        }
-    }
-
-    fn delivery(&self, row: &DeliveryRow, event: Event) -> Delivery {
-        let created_at = row.created_at.unwrap_or(event.timestamp);
-        let (state, finished_at, due_at) = match row.standing {
-            Standing::Untried => (self.open_state(), self.deleted_at, Some(created_at)),
-            Standing::RetryAt(due_at) => (self.open_state(), self.deleted_at, Some(due_at)),
-            Standing::Closed(ending, at) => (ending.state(), Some(at), None),
-        };
-        Delivery {
-            id: DeliveryId::new(event.id, row.seq, self.lane),
-            event_id: event.id,
-            event_type: event.event_type,
-            subscription_id: self.subscription,
-            seq: row.seq,
-            state,
-            attempts: row.attempts,
-            created_at,
-            next_attempt_at: due_at
-                .max(self.not_before)
-                .filter(|_| state == DeliveryState::Pending),
-            finished_at,
-            last_status: row.last_status,
-            last_error: row.last_error,
-        }
+        Some(self.head.delivery(&found, event))
     }
 }
 
 /// Where the columns of a delivery begin.
 const DELIVERY_AT: usize = 7;
 
-/// The columns that [`DeliveryRow::read`] reads. `ended` is NULL for what is open.
+/// The columns that [`delivery_row`] reads. `ended` is NULL for what is open.
 const DELIVERY: &str = "
 d.seq, d.attempts, d.created_at, d.last_status, d.last_error, d.at, d.ended";
 
-impl DeliveryRow {
-    fn read(row: &Row) -> Result<Self, Damage> {
-        let (at, ended) = (DELIVERY_AT + 5, DELIVERY_AT + 6);
-        let standing = match (get::<Option<i16>>(row, ended)?, get::<i64>(row, at)?) {
-            (None, 0) => Standing::Untried,
-            (None, due_at) => Standing::RetryAt(Timestamp::from_millis(due_at)),
-            (Some(_), _) => Standing::Closed(ending(row, ended)?, time(row, at)?),
-        };
-        Ok(Self {
-            seq: seq(row, DELIVERY_AT)?,
-            attempts: count(row, DELIVERY_AT + 1)?,
-            created_at: optional_time(row, DELIVERY_AT + 2)?,
-            last_status: status(row, DELIVERY_AT + 3)?,
-            last_error: attempt_error(row, DELIVERY_AT + 4)?,
-            standing,
-        })
-    }
+fn delivery_row(row: &Row) -> Result<DeliveryRow, Damage> {
+    let (at, ended) = (DELIVERY_AT + 5, DELIVERY_AT + 6);
+    let standing = match (get::<Option<i16>>(row, ended)?, get::<i64>(row, at)?) {
+        (None, 0) => Standing::Untried,
+        (None, due_at) => Standing::RetryAt(Timestamp::from_millis(due_at)),
+        (Some(_), _) => Standing::Closed(ending(row, ended)?, time(row, at)?),
+    };
+    Ok(DeliveryRow {
+        seq: seq(row, DELIVERY_AT)?,
+        attempts: count(row, DELIVERY_AT + 1)?,
+        created_at: optional_time(row, DELIVERY_AT + 2)?,
+        last_status: status(row, DELIVERY_AT + 3)?,
+        last_error: attempt_error(row, DELIVERY_AT + 4)?,
+        standing,
+    })
 }
 
 /// Where the columns of its event begin.
@@ -247,33 +186,20 @@ const EVENT_AT: usize = DELIVERY_AT + 7;
 
 const EVENT: &str = "e.id, e.event_type, e.timestamp";
 
-impl Event {
-    /// Reads [`EVENT`]; `None` if there is none.
-    fn read(row: &Row) -> Result<Option<Self>, Damage> {
-        if get::<Option<Id16>>(row, EVENT_AT)?.is_none() {
-            return Ok(None);
-        }
-        Ok(Some(Self {
-            id: id(row, EVENT_AT)?,
-            event_type: parsed(row, EVENT_AT + 1)?,
-            timestamp: time(row, EVENT_AT + 2)?,
-        }))
+/// Reads [`EVENT`]; `None` if there is none.
+fn event_head(row: &Row) -> Result<Option<EventHead>, Damage> {
+    if get::<Option<Id16>>(row, EVENT_AT)?.is_none() {
+        return Ok(None);
     }
+    Ok(Some(EventHead {
+        id: id(row, EVENT_AT)?,
+        event_type: parsed(row, EVENT_AT + 1)?,
+        timestamp: time(row, EVENT_AT + 2)?,
+    }))
 }
 
 /// Where the columns of an attempt begin.
 const ATTEMPT_AT: usize = EVENT_AT + 3;
-
-impl Ending {
-    pub(crate) const fn state(self) -> DeliveryState {
-        match self {
-            Self::Delivered => DeliveryState::Delivered,
-            Self::Exhausted => DeliveryState::Exhausted,
-            Self::Expired => DeliveryState::Expired,
-            Self::Cancelled => DeliveryState::Cancelled,
-        }
-    }
-}
 
 /// The deliveries in a state below a seq, newest first. A row for each, and one without if there is none.
 fn list_sql(state: Option<DeliveryState>) -> String {

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use esl_core::{
     OrganizationId, Seq,
-    storage::{Fed, Feed, FeedBatch, FeedStep, StorageError, StoredEvent, Worker},
+    storage::{Fed, Feed, FeedBatch, FeedRoom, FeedStep, StorageError, Worker},
 };
 use tokio_postgres::Row;
 
@@ -32,7 +32,7 @@ impl Feed for PostgresStorage {
         limit: usize,
         bytes_max: usize,
     ) -> Result<Fed, StorageError> {
-        let room = Room { events: limit, bytes: bytes_max, is_empty: true };
+        let room = FeedRoom::new(limit, bytes_max);
         read(self, name, after, room).await
     }
 
@@ -56,33 +56,11 @@ impl Feed for PostgresStorage {
 
 const READ: &str = "read a feed";
 
-/// How much there is room for in an answer.
-#[derive(Clone, Copy)]
-struct Room {
-    events: usize,
-    bytes: usize,
-    is_empty: bool,
-}
-
-impl Room {
-    /// Takes an event in; false if it is too much.
-    fn takes(&mut self, event: &StoredEvent) -> bool {
-        let bytes = event.body.len();
-        if self.events == 0 || (bytes > self.bytes && !self.is_empty) {
-            return false;
-        }
-        self.events -= 1;
-        self.bytes = self.bytes.saturating_sub(bytes);
-        self.is_empty = false;
-        true
-    }
-}
-
 async fn read(
     storage: &PostgresStorage,
     name: &str,
     after: Option<OrganizationId>,
-    mut room: Room,
+    mut room: FeedRoom,
 ) -> Result<Fed, StorageError> {
     let mut fed = Fed::default();
     let values = parameters![name, after.map(Id16::from), LOOKED_AT];
@@ -128,7 +106,7 @@ impl Cursor {
     async fn batch(
         &self,
         storage: &PostgresStorage,
-        room: &mut Room,
+        room: &mut FeedRoom,
     ) -> Result<(FeedBatch, bool), StorageError> {
         let (organization, from) = (self.organization, self.seq);
         let mut batch = FeedBatch { organization, from, to: self.last_seq, events: Vec::new() };

@@ -10,18 +10,16 @@ mod tests;
 use std::collections::HashMap;
 
 use esl_core::{
-    Attempt, EntityKey, EventId, LaneId, Limit, Seq, Threshold,
+    Attempt, AttemptError, EntityKey, EventId, LaneId, Limit, Seq, Threshold,
     storage::{
         Audience, Expand, FAN_OUT_ABOVE, Idempotency, IntakeRow, LaneState, Metering, Outcome,
-        Publish, Routed, Settle, Settlement, Unit, Worker,
+        Publish, Routed, Settle, Settlement, Unit, Worker, encoding,
     },
 };
 
 use crate::{
     id::Id16,
-    rows::{
-        attempt_error_number, audience_number, duration_number, lane_number, saturated, seq_number,
-    },
+    rows::{lane_number, saturated, seq_number},
 };
 
 pub(crate) use self::{
@@ -188,7 +186,7 @@ impl<'u> Flattening<'u> {
         events.body.push(&event.body);
         events.changes.push(event.changes.as_deref());
         events.deliveries.push(saturated(routed.lanes.len() as u64));
-        events.audience.push(audience_number(routed.audience));
+        events.audience.push(encoding::audience_number(routed.audience));
         events.last_lane.push(routed.lanes.last().copied().map(lane_number));
         events.large.push(is_large);
         events.same.push(self.events.insert((org, event.id), place));
@@ -256,7 +254,7 @@ impl<'u> Flattening<'u> {
         settlements.charged.push(settlement.charged.into());
         settlements.at.push(settlement.at.as_millis());
         settlements.status.push(settlement.status.map(i32::from));
-        settlements.error.push(settlement.error.map(attempt_error_number));
+        settlements.error.push(settlement.error.map(attempt_error));
         settlements.before.push(settlement.attempts_before().into());
         settlements.wave.push(*wave);
         let place = count(&settlements.unit);
@@ -271,15 +269,15 @@ impl<'u> Flattening<'u> {
         attempts.number.push(attempt.number.into());
         attempts.started_at.push(attempt.started_at.as_millis());
         attempts.status.push(attempt.status.map(i32::from));
-        attempts.error.push(attempt.error.map(attempt_error_number));
+        attempts.error.push(attempt.error.map(attempt_error));
         attempts.detail.push(attempt.detail.as_deref().map(str::as_bytes));
         attempts.probe.push(attempt.probe);
         attempts.charged.push(attempt.charged);
-        attempts.resolve_ns.push(timings.resolve.map(duration_number));
-        attempts.connect_ns.push(timings.connect.map(duration_number));
-        attempts.tls_ns.push(timings.tls.map(duration_number));
-        attempts.first_byte_ns.push(timings.first_byte.map(duration_number));
-        attempts.total_ns.push(duration_number(timings.total));
+        attempts.resolve_ns.push(timings.resolve.map(encoding::duration_number));
+        attempts.connect_ns.push(timings.connect.map(encoding::duration_number));
+        attempts.tls_ns.push(timings.tls.map(encoding::duration_number));
+        attempts.first_byte_ns.push(timings.first_byte.map(encoding::duration_number));
+        attempts.total_ns.push(encoding::duration_number(timings.total));
     }
 
     fn lane_state(&mut self, lane: LaneId, state: &LaneState, unit: i32) {
@@ -303,6 +301,10 @@ pub(crate) fn epoch_number(worker: &Worker) -> i32 {
 }
 
 /// The place of what comes at an index.
+fn attempt_error(error: AttemptError) -> i16 {
+    encoding::attempt_error_number(error).into()
+}
+
 fn place_of(index: usize) -> i32 {
     i32::try_from(index + 1).expect("a group is bounded")
 }

@@ -2,14 +2,14 @@
 
 use esl_core::{
     LaneId, OrganizationId, Seq,
-    storage::{StorageError, StorageErrorKind},
+    storage::{StorageError, StorageErrorKind, encoding::Ending},
 };
 
 use crate::{
     PostgresStorage,
     changes::News,
     parameters::parameters,
-    rows::{Ending, ending, get, lane_number, retry_time, seq_number, whole},
+    rows::{ending, get, lane_number, retry_time, seq_number, whole},
 };
 
 /// Opens it, if it is exhausted or has expired, and its event is kept.

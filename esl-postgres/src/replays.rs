@@ -4,10 +4,11 @@ use std::num::NonZeroU32;
 
 use async_trait::async_trait;
 use esl_core::{
-    NewReplay, OrganizationId, Replay, ReplayId, ReplayNumber, ReplayOf, ReplayRange, ReplayState,
+    NewReplay, OrganizationId, Replay, ReplayId, ReplayNumber, ReplayRange, ReplayState,
     SubscriptionId, Timestamp,
     storage::{
         Candidates, Page, PageOf, ReplayStep, Replays, StorageError, StorageErrorKind, Worker,
+        encoding,
     },
 };
 use tokio_postgres::Row;
@@ -21,8 +22,8 @@ use crate::{
     pages::PageReader,
     parameters::parameters,
     rows::{
-        count, get, id, lane, lane_number, limit_number, optional_time, saturated, seq, seq_number,
-        time, whole,
+        self, count, get, id, lane, lane_number, limit_number, optional_time, saturated, seq,
+        seq_number, time, whole,
     },
 };
 
@@ -101,7 +102,7 @@ async fn create(storage: &PostgresStorage, mut new: Replay) -> Result<Replay, St
     let values = parameters![
         Id16::from(new.id),
         lane_number(new.lane),
-        kind_number(&new.of),
+        i16::from(encoding::replay_of_number(&new.of)),
         seq_number(new.range.from),
         seq_number(new.range.to),
         new.range.since.map(Timestamp::as_millis),
@@ -199,7 +200,7 @@ r.max_per_second, r.state, r.position, r.opened, r.created_at, r.finished_at, s.
 
 fn replay(row: &Row) -> Result<Replay, Damage> {
     let per_second = NonZeroU32::new(count(row, 10)?);
-    let mut new = NewReplay::new(kind(row, 5)?);
+    let mut new = NewReplay::new(rows::replay_of(row, 5)?);
     new.max_per_second = per_second.ok_or_else(|| Damage::new(10, "nothing in a second"))?;
     new.range = ReplayRange {
         from: seq(row, 6)?,
@@ -215,50 +216,13 @@ fn replay(row: &Row) -> Result<Replay, Damage> {
     replay.position = seq(row, 12)?;
     replay.opened = get::<i64>(row, 13)?.cast_unsigned();
     replay.finished_at = optional_time(row, 15)?;
-    // With its subscription, a replay is cancelled.
     let deleted_at = optional_time(row, 16)?;
-    if replay.state == ReplayState::Running && deleted_at.is_some() {
-        replay.state = ReplayState::Cancelled;
-        replay.finished_at = deleted_at;
-    }
+    replay.end_with_subscription(deleted_at);
     Ok(replay)
 }
 
 fn number(row: &Row, column: usize) -> Result<ReplayNumber, Damage> {
     get::<i64>(row, column).map(|number| ReplayNumber(number.cast_unsigned()))
-}
-
-/// Bits of `replays.kind`, which `esl.advance_replay_1` knows, too. They are never given anew.
-const EXHAUSTED: i16 = 1;
-const EXPIRED: i16 = 2;
-const DELIVERED: i16 = 4;
-const MISSING: i16 = 8;
-
-fn kind_number(of: &ReplayOf) -> i16 {
-    match *of {
-        ReplayOf::Missing => MISSING,
-        ReplayOf::Deliveries { exhausted, expired, delivered } => {
-            let bits = [(exhausted, EXHAUSTED), (expired, EXPIRED), (delivered, DELIVERED)];
-            bits.into_iter().filter(|(is_chosen, _)| *is_chosen).map(|(_, bit)| bit).sum()
-        }
-        _ => unreachable!("a kind of replay that this storage was not built for"),
-    }
-}
-
-fn kind(row: &Row, column: usize) -> Result<ReplayOf, Damage> {
-    let bits: i16 = get(row, column)?;
-    if bits == MISSING {
-        return Ok(ReplayOf::Missing);
-    }
-    if bits & !(EXHAUSTED | EXPIRED | DELIVERED) != 0 {
-        return Err(Damage::new(column, "not a kind of replay"));
-    }
-    let has = |bit| bits & bit != 0;
-    Ok(ReplayOf::Deliveries {
-        exhausted: has(EXHAUSTED),
-        expired: has(EXPIRED),
-        delivered: has(DELIVERED),
-    })
 }
 
 const FIND_LANE: &str = "
@@ -330,22 +294,4 @@ fn advance_sql() -> String {
          JOIN esl.subscriptions s ON s.lane = r.lane
          JOIN esl.organizations g ON g.key = s.organization"
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_kind_has_a_number_of_its_own() {
-        let of = |exhausted, expired, delivered| {
-            kind_number(&ReplayOf::Deliveries { exhausted, expired, delivered })
-        };
-        assert_eq!(kind_number(&ReplayOf::Missing), 8);
-        assert_eq!(
-            [of(true, false, false), of(false, true, false), of(false, false, true)],
-            [1, 2, 4]
-        );
-        assert_eq!([of(false, false, false), of(true, true, true)], [0, 7]);
-    }
 }

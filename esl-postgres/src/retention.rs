@@ -14,7 +14,10 @@ use std::{
     time::Duration,
 };
 
-use esl_core::{Seq, Timestamp, storage::StorageError};
+use esl_core::{
+    Seq, Timestamp,
+    storage::{AgeLimit, StorageError},
+};
 use tokio_postgres::Row;
 
 use crate::{
@@ -54,7 +57,7 @@ pub(crate) async fn remove(
     age: Duration,
     slice: &mut Slice,
 ) -> Result<bool, StorageError> {
-    let limits = Limits::new(slice.now, age);
+    let limits = AgeLimit::new(slice.now, age);
     remove_records(storage, &limits, slice).await?;
     while slice.left > 0 {
         let next = match next_organization(storage, round.after, &limits, slice).await? {
@@ -88,7 +91,7 @@ pub(crate) async fn remove(
 /// Removes replays that have been over for as long as events are kept, and what is as old in the trail.
 async fn remove_records(
     storage: &PostgresStorage,
-    limits: &Limits,
+    limits: &AgeLimit,
     slice: &mut Slice,
 ) -> Result<(), StorageError> {
     let values = parameters![storage.suite_time(), limits.old.as_millis(), slice.limit()];
@@ -103,31 +106,6 @@ async fn remove_records(
 
 const REMOVE_RECORDS: &str = "SELECT replays, audit FROM esl.remove_records_1($1, $2, $3)";
 
-/// Which times are old, and which cannot be true.
-struct Limits {
-    old: Timestamp,
-    possible: Timestamp,
-}
-
-impl Limits {
-    fn new(now: Timestamp, age: Duration) -> Self {
-        Self { old: now - age, possible: now + AHEAD_MAX }
-    }
-
-    fn is_old(&self, time: Timestamp) -> bool {
-        time <= self.old
-    }
-
-    /// Whether a machine may have sealed an event then whose clock is about right.
-    fn is_possible(&self, time: Timestamp) -> bool {
-        time <= self.possible
-    }
-}
-
-/// By how much a clock may be ahead of the storage's. An event from further in the future says nothing
-/// of its neighbours' age: it would hold up what comes after it until then.
-const AHEAD_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-
 /// What the next organizations have.
 enum Next {
     Found(Place),
@@ -139,10 +117,10 @@ enum Next {
 async fn next_organization(
     storage: &PostgresStorage,
     after: i32,
-    limits: &Limits,
+    limits: &AgeLimit,
     slice: &mut Slice,
 ) -> Result<Next, StorageError> {
-    let Limits { old, possible } = limits;
+    let AgeLimit { old, possible } = limits;
     let now = storage.suite_time();
     let values = parameters![now, after, slice.limit(), old.as_millis(), possible.as_millis()];
     let row = storage.database().query_one(OPERATION, NEXT, values).await?;
@@ -174,7 +152,7 @@ impl Place {
     async fn go_on(
         &mut self,
         storage: &PostgresStorage,
-        limits: &Limits,
+        limits: &AgeLimit,
         slice: &mut Slice,
     ) -> Result<bool, StorageError> {
         while slice.left > 0 {
@@ -221,7 +199,7 @@ impl Place {
     async fn remove_events(
         &mut self,
         storage: &PostgresStorage,
-        limits: &Limits,
+        limits: &AgeLimit,
         slice: &mut Slice,
     ) -> Result<bool, StorageError> {
         let (after, to) = (seq_number(self.after_seq), seq_number(self.to));

@@ -4,50 +4,16 @@ use std::{error::Error, str::FromStr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use esl_core::{
-    Attempt, AttemptError, EventPattern, LaneId, OrganizationId, SealedEvent, Seq, Timestamp,
-    Timings,
-    storage::{Audience, LaneState, StorageError, StoredEvent},
+    Attempt, AttemptError, EventPattern, LaneId, OrganizationId, ReplayOf, SealedEvent, Seq,
+    Timestamp, Timings, TokenKind,
+    storage::{
+        LaneState, StorageError, StoredEvent,
+        encoding::{self, Ending},
+    },
 };
 use tokio_postgres::{Row, types::FromSql};
 
 use crate::{error::Damage, id::Id16};
-
-/// How a closed delivery ended, as `closed.state` says it. Numbers are never given anew.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Ending {
-    Delivered = 0,
-    Exhausted = 1,
-    Expired = 2,
-    Cancelled = 3,
-}
-
-impl Ending {
-    const ALL: [Self; 4] = [Self::Delivered, Self::Exhausted, Self::Expired, Self::Cancelled];
-
-    pub(crate) const fn number(self) -> i16 {
-        self as i16
-    }
-}
-
-/// The numbers that stand for [`AttemptError`]s in rows. They are never given anew.
-const ATTEMPT_ERRORS: [(i16, AttemptError); 10] = [
-    (1, AttemptError::Status),
-    (2, AttemptError::RefusedAddress),
-    (3, AttemptError::Dns),
-    (4, AttemptError::Connect),
-    (5, AttemptError::Tls),
-    (6, AttemptError::Timeout),
-    (7, AttemptError::Reset),
-    (8, AttemptError::StaleConnection),
-    (9, AttemptError::TooLarge),
-    (10, AttemptError::Unsent),
-];
-
-pub(crate) fn attempt_error_number(error: AttemptError) -> i16 {
-    let known = ATTEMPT_ERRORS.iter().find(|(_, known)| *known == error);
-    known.expect("a test holds the table against AttemptError::ALL").0
-}
 
 pub(crate) const fn lane_number(lane: LaneId) -> i64 {
     lane.get().cast_signed()
@@ -55,16 +21,6 @@ pub(crate) const fn lane_number(lane: LaneId) -> i64 {
 
 pub(crate) const fn seq_number(seq: Seq) -> i64 {
     seq.get().cast_signed()
-}
-
-/// As `events.audience` says it: nothing for all, a lane for all but that one, and the lane below zero for
-/// that one alone.
-pub(crate) const fn audience_number(audience: Audience) -> Option<i64> {
-    match audience {
-        Audience::Matching => None,
-        Audience::Except(lane) => Some(lane_number(lane)),
-        Audience::Only(lane) => Some(-lane_number(lane)),
-    }
 }
 
 /// A number that may be larger than the database's largest, which then stands for it.
@@ -75,11 +31,6 @@ pub(crate) fn saturated(number: u64) -> i64 {
 /// How many rows to ask for.
 pub(crate) fn limit_number(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
-}
-
-/// In nanoseconds; 292 years at most.
-pub(crate) fn duration_number(duration: Duration) -> i64 {
-    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
 }
 
 /// A due time as `open` says it, where 0 means that there was no attempt yet.
@@ -200,18 +151,37 @@ fn exactly<const LENGTH: usize>(bytes: &[u8], column: usize) -> Result<[u8; LENG
     bytes.try_into().map_err(|error| Damage::new(column, error))
 }
 
+/// Reads a number that stands for something.
+fn numbered<T>(
+    number: i16,
+    column: usize,
+    read: impl FnOnce(u8) -> Option<T>,
+    what: &'static str,
+) -> Result<T, Damage> {
+    let known = u8::try_from(number).ok().and_then(read);
+    known.ok_or_else(|| Damage::new(column, what))
+}
+
+/// How a delivery has ended, as `closed.state` says it.
 pub(crate) fn ending(row: &Row, column: usize) -> Result<Ending, Damage> {
-    let number: i16 = get(row, column)?;
-    let known = Ending::ALL.into_iter().find(|ending| ending.number() == number);
-    known.ok_or_else(|| Damage::new(column, "not a state of a closed delivery"))
+    numbered(get(row, column)?, column, Ending::from_number, "not a state of a closed delivery")
 }
 
 pub(crate) fn attempt_error(row: &Row, column: usize) -> Result<Option<AttemptError>, Damage> {
-    let Some(number) = get::<Option<i16>>(row, column)? else { return Ok(None) };
-    let known = ATTEMPT_ERRORS.iter().find(|(known, _)| *known == number);
-    known
-        .map(|(_, error)| Some(*error))
-        .ok_or_else(|| Damage::new(column, "not an error of an attempt"))
+    let number: Option<i16> = get(row, column)?;
+    let read =
+        |number| numbered(number, column, encoding::attempt_error, "not an error of an attempt");
+    number.map(read).transpose()
+}
+
+/// A token's kind, as `tokens.kind` says it.
+pub(crate) fn token_kind(row: &Row, column: usize) -> Result<TokenKind, Damage> {
+    numbered(get(row, column)?, column, encoding::token_kind, "not a kind of token")
+}
+
+/// What a replay is of, as `replays.kind` says it.
+pub(crate) fn replay_of(row: &Row, column: usize) -> Result<ReplayOf, Damage> {
+    numbered(get(row, column)?, column, encoding::replay_of, "not a kind of replay")
 }
 
 /// The columns that [`sealed_event`] reads after the organization.
@@ -279,19 +249,12 @@ pub(crate) fn stored_event(row: &Row) -> Result<StoredEvent, Damage> {
     })
 }
 
-/// Patterns hold no spaces, so a space keeps them apart.
-pub(crate) fn patterns_text(patterns: &[EventPattern]) -> String {
-    let patterns: Vec<_> = patterns.iter().map(ToString::to_string).collect();
-    patterns.join(" ")
-}
-
 pub(crate) fn patterns(row: &Row, column: usize) -> Result<Vec<EventPattern>, Damage> {
     patterns_from(get(row, column)?, column)
 }
 
 pub(crate) fn patterns_from(text: &str, column: usize) -> Result<Vec<EventPattern>, Damage> {
-    let patterns: Result<_, _> = text.split_ascii_whitespace().map(str::parse).collect();
-    patterns.map_err(|error: <EventPattern as FromStr>::Err| Damage::new(column, error))
+    encoding::patterns(text).map_err(|error| Damage::new(column, error))
 }
 
 /// The columns that [`lane_state`] reads.
@@ -346,23 +309,6 @@ fn duration(row: &Row, column: usize) -> Result<Option<Duration>, Damage> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_error_has_a_number_of_its_own() {
-        let mut numbers: Vec<_> = AttemptError::ALL.map(attempt_error_number).to_vec();
-        numbers.dedup();
-        assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
-        for (number, ending) in (0..).zip(Ending::ALL) {
-            assert_eq!(ending.number(), number);
-        }
-    }
-
-    #[test]
-    fn patterns_come_back_as_they_were() {
-        let all: Vec<EventPattern> =
-            ["*", "a.*", "a.b"].map(|pattern| pattern.parse().unwrap()).to_vec();
-        assert_eq!(patterns_from(&patterns_text(&all), 0).unwrap(), all);
-    }
 
     #[test]
     fn what_is_no_seq_is_damage() {

@@ -1,11 +1,11 @@
 //! A subscription as a row of `subscriptions`, and back.
 
-use std::{fmt::Write as _, num::NonZeroU32, sync::LazyLock, time::Duration};
+use std::{num::NonZeroU32, sync::LazyLock, time::Duration};
 
 use esl_core::{
-    CallbackUrl, CustomHeaders, DisabledReason, LaneId, NoRandomness, OnExhausted, OrganizationId,
-    RetiringSecret, Secret, SecretField, SendOrder, Subscription, SubscriptionId,
-    SubscriptionOptions, Timestamp, storage::StorageError,
+    CallbackUrl, DisabledReason, LaneId, NoRandomness, OnExhausted, OrganizationId, RetiringSecret,
+    Secret, SecretField, SendOrder, Subscription, SubscriptionId, SubscriptionOptions, Timestamp,
+    storage::{StorageError, encoding},
 };
 use tokio_postgres::Row;
 
@@ -15,7 +15,7 @@ use crate::{
     parameters::{Value, borrowed, value},
     rows::{
         self, get, lane_number, optional_count, optional_strangers_text, optional_time, patterns,
-        patterns_text, time,
+        time,
     },
     secrets::{Holder, Secrets},
     session::Session,
@@ -58,14 +58,14 @@ fn values(
     let retiring = subscription.retiring.as_ref();
     let holder = Holder { organization: subscription.organization, subscription: subscription.id };
     let seal = |text: &str, field| secrets.bytes(text.as_bytes(), holder.place(field));
-    let headers = headers_text(&options.headers);
+    let headers = encoding::headers_text(&options.headers);
     let old_secret = retiring
         .map(|retiring| seal(retiring.secret.expose(), SecretField::Retiring))
         .transpose()?;
     let schedule = options.retry_schedule.as_deref();
     Ok([
         value(subscription.callback_url.as_str().as_bytes().to_vec()),
-        value(patterns_text(&subscription.events)),
+        value(encoding::patterns_text(&subscription.events)),
         value(seal(subscription.secret.expose(), SecretField::Current)?),
         value(old_secret),
         value(millis(retiring.map(|retiring| retiring.until))),
@@ -77,7 +77,7 @@ fn values(
         value(options.description.as_deref().map(|text| text.as_bytes().to_vec())),
         value(options.metadata.as_ref().map(|metadata| metadata.as_str().as_bytes().to_vec())),
         value(headers.map(|headers| seal(&headers, SecretField::Headers)).transpose()?),
-        value(schedule.map(schedule_text)),
+        value(schedule.map(encoding::delays_text)),
         value(options.timeout.map(millis_of)),
         value(options.max_per_second.map(number)),
         value(options.max_in_flight.map(number)),
@@ -176,11 +176,11 @@ pub(crate) fn subscription(
         .map(|text| text.parse().map_err(|_| not_ours(14)))
         .transpose()?;
     if let Some(bytes) = get::<Option<&[u8]>>(row, 15)? {
-        let read = |text: &str| headers(text).ok_or_else(|| not_ours(15));
+        let read = |text: &str| encoding::headers(text).ok_or_else(|| not_ours(15));
         let place = (15, holder.place(SecretField::Headers));
         options.headers = secrets.read_text(bytes, sealed & HEADERS != 0, place, read)?;
     }
-    options.retry_schedule = optional(row, 16, schedule)?;
+    options.retry_schedule = optional(row, 16, encoding::delays)?;
     options.timeout = optional_count(row, 17)?.map(|ms| Duration::from_millis(ms.into()));
     options.max_per_second = optional_count(row, 18)?.and_then(NonZeroU32::new);
     options.max_in_flight = optional_count(row, 19)?.and_then(NonZeroU32::new);
@@ -224,34 +224,6 @@ fn optional<T>(
 
 fn not_ours(column: usize) -> Damage {
     Damage::new(column, "not what ESL writes there")
-}
-
-/// A line for each header: neither names nor values hold line feeds.
-fn headers_text(headers: &CustomHeaders) -> Option<String> {
-    if headers.is_empty() {
-        return None;
-    }
-    let mut text = String::new();
-    for (name, value) in headers.expose() {
-        writeln!(text, "{name}:{value}").expect("a String takes all");
-    }
-    Some(text)
-}
-
-fn headers(text: &str) -> Option<CustomHeaders> {
-    let lines: Option<Vec<_>> = text.lines().map(|line| line.split_once(':')).collect();
-    CustomHeaders::new(lines?).ok()
-}
-
-/// Milliseconds with spaces between them.
-fn schedule_text(delays: &[Duration]) -> String {
-    let delays: Vec<_> = delays.iter().map(|delay| millis_of(*delay).to_string()).collect();
-    delays.join(" ")
-}
-
-fn schedule(text: &str) -> Option<Vec<Duration>> {
-    let delays = text.split_ascii_whitespace().map(|delay| delay.parse().ok());
-    delays.map(|delay| delay.map(Duration::from_millis)).collect()
 }
 
 fn millis_of(duration: Duration) -> i64 {

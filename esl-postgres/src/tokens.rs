@@ -2,7 +2,7 @@
 
 use esl_core::{
     Digest, OrganizationId, Revoked, Rotated, Rotation, Scopes, Token, TokenFamily, TokenKind,
-    storage::{StorageError, StorageErrorKind},
+    storage::{StorageError, StorageErrorKind, encoding},
 };
 use tokio_postgres::Row;
 
@@ -41,7 +41,8 @@ pub(crate) async fn store(
     }
     let each = || tokens.iter();
     let digests: Vec<&[u8]> = each().map(|token| &token.digest.as_bytes()[..]).collect();
-    let kinds: Vec<i16> = each().map(|token| kind_number(token.kind)).collect();
+    let kinds: Vec<i16> =
+        each().map(|token| i16::from(encoding::token_kind_number(token.kind))).collect();
     let clients: Vec<&[u8]> = each().map(|token| token.client.as_bytes()).collect();
     let organizations: Vec<Id16> = each().map(|token| token.organization.into()).collect();
     let families: Vec<&[u8]> = each().map(|token| &token.family.as_bytes()[..]).collect();
@@ -125,7 +126,7 @@ async fn insert(
 ) -> Result<(), StorageError> {
     let values = parameters![
         &token.digest.as_bytes()[..],
-        kind_number(token.kind),
+        i16::from(encoding::token_kind_number(token.kind)),
         token.client.as_bytes(),
         organization,
         &token.family.as_bytes()[..],
@@ -154,7 +155,7 @@ pub(crate) async fn revoke(
         Id16::from(organization),
         client.as_bytes(),
         &digest.as_bytes()[..],
-        kind_number(TokenKind::Refresh),
+        i16::from(encoding::token_kind_number(TokenKind::Refresh)),
     ];
     let row = storage.database().query_one(REVOKE, REVOKE_TOKEN, values).await?;
     Ok(match whole(REVOKE, get::<i32>(&row, 0))? {
@@ -177,7 +178,7 @@ struct Found {
 fn found(row: &Row) -> Result<Found, Damage> {
     let token = Token {
         digest: Digest::from_bytes(rows::bytes(row, 0)?),
-        kind: kind(row, 1)?,
+        kind: rows::token_kind(row, 1)?,
         client: strangers_text(row, 2)?,
         organization: rows::id(row, 3)?,
         family: TokenFamily::from_bytes(rows::bytes(row, 4)?),
@@ -192,17 +193,3 @@ SELECT t.digest, t.kind, t.client, g.id, t.family, t.scopes, t.expires_at,
     t.used_at IS NOT NULL, t.organization
 FROM esl.tokens t JOIN esl.organizations g ON g.key = t.organization
 WHERE t.digest = $1 AND t.expires_at > esl.now_1($2) AND g.deleted_at IS NULL";
-
-/// Numbers are never given anew.
-const KINDS: [(i16, TokenKind); 2] = [(1, TokenKind::Access), (2, TokenKind::Refresh)];
-
-fn kind_number(kind: TokenKind) -> i16 {
-    let known = KINDS.iter().find(|(_, known)| *known == kind);
-    known.expect("every kind has a number").0
-}
-
-fn kind(row: &Row, column: usize) -> Result<TokenKind, Damage> {
-    let number: i16 = get(row, column)?;
-    let known = KINDS.iter().find(|(known, _)| *known == number);
-    known.map(|(_, kind)| *kind).ok_or_else(|| Damage::new(column, "not a kind of token"))
-}

@@ -5,13 +5,14 @@ use async_trait::async_trait;
 use super::{
     MemoryStorage, State,
     changes::HandleId,
-    rows::{Ending, EventRow, FanOutRow, IdempotencyRow, OrganizationRow, Standing},
+    rows::{EventRow, FanOutRow, IdempotencyRow, OrganizationRow},
 };
 use crate::{
     Action, Actor, Crossed, EventId, LaneId, SealedEvent, Seq, Subscription, Timestamp, Usage,
     storage::{
         Accepted, Audience, Change, Commit, Committed, Expand, Outcome, Publish, Refused, Routed,
         Settle, Settlement, StorageError, SwitchOff, Unit,
+        encoding::{Ending, Standing},
     },
 };
 

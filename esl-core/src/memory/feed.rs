@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use super::{MemoryStorage, records::stored};
 use crate::{
     OrganizationId, Seq,
-    storage::{Fed, Feed, FeedBatch, FeedStep, StorageError, Worker},
+    storage::{Fed, Feed, FeedBatch, FeedRoom, FeedStep, StorageError, Worker},
 };
 
 #[async_trait]
@@ -31,7 +31,7 @@ impl Feed for MemoryStorage {
         let state = self.state();
         let mut fed = Fed::default();
         let Some(cursors) = state.feeds.get(name) else { return Ok(fed) };
-        let (mut left, mut bytes) = (limit, 0);
+        let mut room = FeedRoom::new(limit, bytes_max);
         let after = after.map_or(Bound::Unbounded, Bound::Excluded);
         for (organization, row) in state.organizations.range((after, Bound::Unbounded)) {
             let from = cursors.get(organization).copied().unwrap_or(Seq::ZERO);
@@ -46,14 +46,13 @@ impl Feed for MemoryStorage {
             };
             let mut is_full = false;
             for (seq, event) in row.events.range((Bound::Excluded(from), Bound::Unbounded)) {
-                bytes += event.event.body.len();
-                is_full = left == 0 || (bytes > bytes_max && left < limit);
+                let event = stored(*seq, event);
+                is_full = !room.takes(&event);
                 if is_full {
                     batch.to = batch.events.last().map_or(from, |last| last.seq);
                     break;
                 }
-                left -= 1;
-                batch.events.push(stored(*seq, event));
+                batch.events.push(event);
             }
             if batch.to > from {
                 fed.after = Some(*organization);

@@ -4,13 +4,14 @@ use async_trait::async_trait;
 
 use super::{
     MemoryStorage, State, conflict, not_found,
-    rows::{Ending, FanOutRow, LaneRow, Standing, WorkerRow},
+    rows::{FanOutRow, LaneRow, WorkerRow},
 };
 use crate::{
     LaneId, OrganizationId, SealedEvent, Seq, Timestamp, WorkerId,
     storage::{
         Change, Claimed, Due, EPOCH, FanOut, IntakeRow, Lanes, Renewed, StorageError,
         StorageErrorKind, Swept, Taken, Tenure, Waiting, Want, Worker, due_time,
+        encoding::{Ending, Standing},
     },
 };
 

@@ -4,12 +4,15 @@ use async_trait::async_trait;
 
 use super::{
     MemoryStorage, State, not_found,
-    rows::{Ending, LaneRow, OrganizationRow, Standing},
+    rows::{LaneRow, OrganizationRow},
 };
 use crate::{
     Action, Actor, BlobKey, EventId, InstallationId, LinkKey, OrganizationId, SealedEvent, Seq,
     Timestamp, erased,
-    storage::{Change, Erased, Removal, Removed, StorageError, Worker},
+    storage::{
+        AgeLimit, Change, Erased, Removal, Removed, StorageError, Worker,
+        encoding::{Ending, Standing},
+    },
 };
 
 #[async_trait]
@@ -34,8 +37,8 @@ impl Removal for MemoryStorage {
         let first = state.removals % organizations.len().max(1);
         organizations.rotate_left(first);
         for organization in organizations {
-            let old = Old { before: now - age, possible: now + AHEAD_MAX };
-            state.remove_old_of(organization, &old, limit, &mut removed);
+            let ages = AgeLimit::new(now, age);
+            state.remove_old_of(organization, &ages, limit, &mut removed);
         }
         Ok(removed)
     }
@@ -188,12 +191,12 @@ impl State {
     fn remove_old_of(
         &mut self,
         organization: OrganizationId,
-        old: &Old,
+        ages: &AgeLimit,
         limit: usize,
         removed: &mut Removed,
     ) {
         let row = self.organizations.get_mut(&organization).expect("the caller has listed it");
-        row.removed_to = row.removed_to.max(row.old_to(old));
+        row.removed_to = row.removed_to.max(row.old_to(ages));
         let to = row.removed_to;
         let mut lanes: Vec<&mut LaneRow> = self
             .lanes
@@ -227,25 +230,16 @@ fn bytes_of(event: &SealedEvent) -> u64 {
 
 impl OrganizationRow {
     /// Up to where all events are old, and expanded.
-    fn old_to(&self, old: &Old) -> Seq {
+    fn old_to(&self, ages: &AgeLimit) -> Seq {
         let first_fan_out = self.fan_outs.first_key_value().map(|(seq, _)| *seq);
         let expanded = self.events.iter();
         let expanded =
             expanded.take_while(|(seq, _)| first_fan_out.is_none_or(|first| **seq < first));
-        let possible = expanded.filter(|(_, row)| row.event.timestamp <= old.possible);
-        let old = possible.take_while(|(_, row)| row.event.timestamp <= old.before);
+        let possible = expanded.filter(|(_, row)| ages.is_possible(row.event.timestamp));
+        let old = possible.take_while(|(_, row)| ages.is_old(row.event.timestamp));
         old.last().map_or(Seq::ZERO, |(seq, _)| *seq)
     }
 }
-
-/// Which times are old, and which cannot be true.
-struct Old {
-    before: Timestamp,
-    possible: Timestamp,
-}
-
-/// By how much a clock may be ahead of this one.
-const AHEAD_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl LaneRow {
     fn remove_closed(&mut self, to: Seq, limit: usize, removed: &mut Removed) {

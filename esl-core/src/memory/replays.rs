@@ -1,14 +1,13 @@
 use async_trait::async_trait;
 
-use super::{
-    MemoryStorage, State, conflict, not_found,
-    rows::{Ending, LaneRow, Standing},
-    subscriptions::page_of,
-};
+use super::{MemoryStorage, State, conflict, not_found, rows::LaneRow, subscriptions::page_of};
 use crate::{
-    DeliveryState, OrganizationId, Replay, ReplayId, ReplayNumber, ReplayOf, ReplayState, Seq,
-    SubscriptionId, Timestamp,
-    storage::{Candidates, Change, Page, PageOf, ReplayStep, Replays, StorageError, Worker},
+    OrganizationId, Replay, ReplayId, ReplayNumber, ReplayOf, ReplayState, Seq, SubscriptionId,
+    Timestamp,
+    storage::{
+        Candidates, Change, Page, PageOf, ReplayStep, Replays, StorageError, Worker,
+        encoding::Standing,
+    },
 };
 
 /// Rows that are looked at in one call.
@@ -156,12 +155,7 @@ impl State {
     /// A replay to a subscription that was deleted is cancelled.
     pub(super) fn as_it_stands(&self, replay: &Replay) -> Replay {
         let mut replay = replay.clone();
-        if let Some(deleted_at) =
-            self.lanes[&replay.lane].deleted_at.filter(|_| is_running(&replay))
-        {
-            replay.state = ReplayState::Cancelled;
-            replay.finished_at = Some(deleted_at);
-        }
+        replay.end_with_subscription(self.lanes[&replay.lane].deleted_at);
         replay
     }
 
@@ -192,12 +186,8 @@ impl LaneRow {
             (ReplayOf::Missing, delivery) => delivery.is_none(),
             (ReplayOf::Deliveries { .. }, None) => false,
             (ReplayOf::Deliveries { .. }, Some(delivery)) => match delivery.standing {
-                Standing::Closed(Ending::Exhausted, _) => of.includes(DeliveryState::Exhausted),
-                Standing::Closed(Ending::Expired, _) => of.includes(DeliveryState::Expired),
-                Standing::Closed(Ending::Delivered, _) => of.includes(DeliveryState::Delivered),
-                Standing::Closed(Ending::Cancelled, _)
-                | Standing::Untried
-                | Standing::RetryAt(_) => false,
+                Standing::Closed(ending, _) => of.includes(ending.state()),
+                Standing::Untried | Standing::RetryAt(_) => false,
             },
         }
     }

@@ -7,9 +7,12 @@ use std::{
 
 use super::{changes::HandleId, entities::EntityRows};
 use crate::{
-    Attempt, AttemptError, Delivery, DeliveryId, DeliveryState, EventId, LaneId, Organization,
-    OrganizationId, SealedEvent, Seq, Subscription, Timestamp, Token, Usage,
-    storage::{Accepted, Audience, IntakeRow, LaneState, RouteVersion, Tenure, Worker},
+    Attempt, AttemptError, Delivery, DeliveryState, EventId, LaneId, Organization, OrganizationId,
+    SealedEvent, Seq, Subscription, Timestamp, Token, Usage,
+    storage::{
+        Accepted, Audience, IntakeRow, LaneState, RouteVersion, Tenure, Worker,
+        encoding::{self, EventHead, LaneHead, Standing},
+    },
 };
 
 pub(super) struct OrganizationRow {
@@ -125,26 +128,6 @@ pub(super) struct DeliveryRow {
     pub(super) log: Vec<Attempt>,
 }
 
-/// Where a delivery stands, before one looks at its subscription.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
-    /// Open, and due at once.
-    Untried,
-    /// Open, and due then: after a failure, or because it was opened again.
-    RetryAt(Timestamp),
-    /// Closed, since when.
-    Closed(Ending, Timestamp),
-}
-
-/// How a closed delivery ended.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ending {
-    Delivered,
-    Exhausted,
-    Expired,
-    Cancelled,
-}
-
 impl OrganizationRow {
     pub(super) fn is_erased(&self, seq: Seq) -> bool {
         self.events.get(&seq).is_some_and(|event| event.erased_at.is_some())
@@ -213,48 +196,30 @@ impl LaneRow {
 
     /// A delivery as its organization sees it.
     pub(super) fn delivery(&self, seq: Seq, row: &DeliveryRow, event: &SealedEvent) -> Delivery {
-        let state = self.delivery_state(row);
-        let finished_at = match row.standing {
-            Standing::Closed(_, at) => Some(at),
-            Standing::Untried | Standing::RetryAt(_) => self.deleted_at,
-        };
-        let due_at = match row.standing {
-            Standing::Untried => Some(row.created_at),
-            Standing::RetryAt(due_at) => Some(due_at),
-            Standing::Closed(..) => None,
-        };
-        Delivery {
-            id: DeliveryId::new(event.id, seq, self.subscription.lane),
-            event_id: event.id,
-            event_type: event.event_type.clone(),
-            subscription_id: self.subscription.id,
+        let row = encoding::DeliveryRow {
             seq,
-            state,
             attempts: row.attempts,
-            created_at: row.created_at,
-            next_attempt_at: due_at
-                .max(self.state.not_before)
-                .filter(|_| state == DeliveryState::Pending),
-            finished_at,
+            created_at: Some(row.created_at),
             last_status: row.last_status,
             last_error: row.last_error,
-        }
+            standing: row.standing,
+        };
+        let event_type = event.event_type.clone();
+        let event = EventHead { id: event.id, event_type, timestamp: event.timestamp };
+        self.head().delivery(&row, event)
     }
 
-    /// What an open delivery is called follows from its subscription.
     pub(super) const fn delivery_state(&self, row: &DeliveryRow) -> DeliveryState {
-        match row.standing {
-            Standing::Closed(Ending::Delivered, _) => DeliveryState::Delivered,
-            Standing::Closed(Ending::Exhausted, _) => DeliveryState::Exhausted,
-            Standing::Closed(Ending::Expired, _) => DeliveryState::Expired,
-            Standing::Closed(Ending::Cancelled, _) => DeliveryState::Cancelled,
-            Standing::Untried | Standing::RetryAt(_) if self.is_deleted() => {
-                DeliveryState::Cancelled
-            }
-            Standing::Untried | Standing::RetryAt(_) if self.subscription.active => {
-                DeliveryState::Pending
-            }
-            Standing::Untried | Standing::RetryAt(_) => DeliveryState::Held,
+        self.head().state(row.standing)
+    }
+
+    const fn head(&self) -> LaneHead {
+        LaneHead {
+            lane: self.subscription.lane,
+            subscription: self.subscription.id,
+            is_active: self.subscription.active,
+            deleted_at: self.deleted_at,
+            not_before: self.state.not_before,
         }
     }
 }

@@ -57,6 +57,36 @@ pub struct Fed {
     pub after: Option<OrganizationId>,
 }
 
+/// How much there is room for in a part of a [`Feed`].
+#[derive(Debug, Clone, Copy)]
+pub struct FeedRoom {
+    /// How many events fit in yet.
+    pub events: usize,
+    /// How many bytes of bodies.
+    pub bytes: usize,
+    is_empty: bool,
+}
+
+impl FeedRoom {
+    /// For so many events, and so many bytes of bodies.
+    #[must_use]
+    pub const fn new(events: usize, bytes: usize) -> Self {
+        Self { events, bytes, is_empty: true }
+    }
+
+    /// Takes an event in; false if it is too much. The first one may have more bytes than there is room for.
+    pub fn takes(&mut self, event: &StoredEvent) -> bool {
+        let bytes = event.body.len();
+        if self.events == 0 || (bytes > self.bytes && !self.is_empty) {
+            return false;
+        }
+        self.events -= 1;
+        self.bytes = self.bytes.saturating_sub(bytes);
+        self.is_empty = false;
+        true
+    }
+}
+
 /// What comes next in an organization.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FeedBatch {

@@ -12,6 +12,7 @@
 //!   which never runs backwards: set back, it goes on from where it was ([`StorageTime`]).
 
 mod commit;
+pub mod encoding;
 mod entities;
 mod error;
 mod feed;
@@ -35,14 +36,14 @@ pub use entities::{
     References, StoredEntity,
 };
 pub use error::{StorageError, StorageErrorKind};
-pub use feed::{Fed, Feed, FeedBatch, FeedStep};
+pub use feed::{Fed, Feed, FeedBatch, FeedRoom, FeedStep};
 pub use lanes::{
     Change, Claimed, Due, EPOCH, LaneState, Lanes, Renewed, Swept, Taken, Tenure, Waiting, Want,
     Worker,
 };
 pub use records::{Health, Page, PageOf, Records, RouteTable, Subscriptions, Tenancy};
 pub use reencryption::{Reencrypted, Resealing, SecretForm};
-pub use removal::{Erased, Removal, Removed};
+pub use removal::{AgeLimit, Erased, Removal, Removed};
 pub use replays::{Candidates, ReplayStep, Replays};
 pub use schedule::{SCHEDULED_MAX, Schedule, ScheduleNumber, Scheduled};
 pub use time::{StorageTime, due_time};

@@ -3,7 +3,7 @@ use std::{fmt, time::Duration};
 use async_trait::async_trait;
 
 use super::{StorageError, Worker};
-use crate::{Actor, BlobKey, EventId, InstallationId, LinkKey, OrganizationId};
+use crate::{Actor, BlobKey, EventId, InstallationId, LinkKey, OrganizationId, Timestamp};
 
 /// Letting go of what is old, of what must not be kept, and of whole organizations.
 #[async_trait]
@@ -130,4 +130,37 @@ pub struct Erased {
     pub before: bool,
     /// The blobs that it named, also in the intake.
     pub blobs: Vec<BlobKey>,
+}
+
+/// Which times are old, and which cannot be true.
+#[derive(Debug, Clone, Copy)]
+pub struct AgeLimit {
+    /// What was sealed then, or before, is old.
+    pub old: Timestamp,
+    /// Nobody whose clock is about right seals something later than that.
+    pub possible: Timestamp,
+}
+
+impl AgeLimit {
+    /// By how much a clock may be ahead of the storage's. An event from further in the future says nothing
+    /// of its neighbours' age: it would hold up what comes after it until then.
+    const AHEAD_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+    /// For what is kept for so long.
+    #[must_use]
+    pub fn new(now: Timestamp, age: Duration) -> Self {
+        Self { old: now - age, possible: now + Self::AHEAD_MAX }
+    }
+
+    /// Whether what was sealed then is old.
+    #[must_use]
+    pub fn is_old(&self, time: Timestamp) -> bool {
+        time <= self.old
+    }
+
+    /// Whether a machine may have sealed an event then whose clock is about right.
+    #[must_use]
+    pub fn is_possible(&self, time: Timestamp) -> bool {
+        time <= self.possible
+    }
 }

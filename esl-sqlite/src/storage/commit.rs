@@ -7,7 +7,7 @@ use esl_core::{
     Crossed, EventId, SealedEvent, Seq, Timestamp, Usage,
     storage::{
         Accepted, Audience, Commit, Committed, FAN_OUT_ABOVE, Idempotency, IntakeRow, Publish,
-        Refused, Routed, StorageError, Unit,
+        Refused, Routed, StorageError, Unit, encoding,
     },
 };
 use rusqlite::{OptionalExtension, Row};
@@ -18,7 +18,7 @@ use crate::storage::{
     entity_writes,
     error::Stop,
     fan_out,
-    rows::{self, EventKey, lane_number, seq_number},
+    rows::{EventKey, lane_number, seq_number},
     session::{OrganizationRow, Session},
     settle::{self, retry_time},
 };
@@ -357,7 +357,7 @@ fn insert(
         event.timestamp.as_millis(),
         event.digest,
         deliveries(routed),
-        rows::audience_number(routed.audience),
+        encoding::audience_number(routed.audience),
         &*event.body,
         event.changes.as_deref(),
     ))?;

@@ -4,16 +4,19 @@
 //! rows. A list is a merge of the places where deliveries are, each in the order of seqs already.
 
 use esl_core::{
-    AttemptError, Delivery, DeliveryId, DeliveryState, EventId, EventType, LaneId, OrganizationId,
-    Seq, SubscriptionId, Timestamp,
-    storage::{Page, PageOf},
+    Delivery, DeliveryId, DeliveryState, EventId, LaneId, OrganizationId, Seq, SubscriptionId,
+    Timestamp,
+    storage::{
+        Page, PageOf,
+        encoding::{DeliveryRow, Ending, EventHead, LaneHead, Standing},
+    },
 };
 use rusqlite::{OptionalExtension, Params, Row};
 
 use crate::storage::{
     damage::Place,
     readers::Snapshot,
-    rows::{self, Ending, EventKey, lane_number, seq_number},
+    rows::{self, EventKey, lane_number, seq_number},
     session::{OrganizationRow, read_organization},
 };
 
@@ -32,7 +35,7 @@ pub(crate) fn list(
     let mut items = Vec::new();
     loop {
         let wanted = page.limit - items.len();
-        let at = At { lane: lane_number(lane.lane), below, limit: wanted.saturating_add(1) };
+        let at = At { lane: lane_number(lane.head.lane), below, limit: wanted.saturating_add(1) };
         let mut found = lane.in_state(&at, state)?;
         found.sort_unstable_by_key(|row| std::cmp::Reverse(row.seq));
         let more = found.len() > wanted;
@@ -47,7 +50,7 @@ pub(crate) fn list(
                 event => event,
             };
             let event = snapshot.readable(Place::Event(key, None), event)?.flatten();
-            items.extend(event.map(|event| lane.delivery(row, event)));
+            items.extend(event.map(|event| lane.head.delivery(row, event)));
         }
         if !more || items.len() == page.limit {
             return Ok(Some(PageOf { items, more }));
@@ -78,47 +81,18 @@ pub(crate) fn one(
             return Ok(One::Unknown);
         }
         if let Some(row) = lane.one(id.seq())? {
-            return Ok(One::Found(lane.delivery(&row, event)));
+            return Ok(One::Found(lane.head.delivery(&row, event)));
         }
     }
     let is_removed = id.seq() > Seq::ZERO && id.seq() <= lane.organization.removed_to;
     Ok(if is_removed { One::Removed } else { One::Unknown })
 }
 
-/// The lane of a subscription, of a deleted one too.
+/// A lane, where it is read.
 struct Lane<'c> {
     snapshot: &'c Snapshot<'c>,
     organization: OrganizationRow,
-    lane: LaneId,
-    subscription: SubscriptionId,
-    is_active: bool,
-    deleted_at: Option<Timestamp>,
-    /// Its receiver gets nothing before.
-    not_before: Option<Timestamp>,
-}
-
-/// A row of `esl_open` or `esl_closed`.
-struct DeliveryRow {
-    seq: Seq,
-    attempts: u32,
-    created_at: Option<Timestamp>,
-    last_status: Option<u16>,
-    last_error: Option<AttemptError>,
-    standing: Standing,
-}
-
-#[derive(Clone, Copy)]
-enum Standing {
-    Untried,
-    RetryAt(Timestamp),
-    Closed(Ending, Timestamp),
-}
-
-/// What a delivery shows of its event.
-struct Event {
-    id: EventId,
-    event_type: EventType,
-    timestamp: Timestamp,
+    head: LaneHead,
 }
 
 /// Which part of a lane is listed.
@@ -165,23 +139,16 @@ impl<'c> Lane<'c> {
             Ok(Self {
                 snapshot,
                 organization,
-                lane: rows::lane(row, 0)?,
-                subscription: SubscriptionId::from_bytes(row.get(1)?),
-                is_active: row.get(2)?,
-                deleted_at: rows::optional_time(row, 3)?,
-                not_before: rows::optional_time(row, 4)?,
+                head: LaneHead {
+                    lane: rows::lane(row, 0)?,
+                    subscription: SubscriptionId::from_bytes(row.get(1)?),
+                    is_active: row.get(2)?,
+                    deleted_at: rows::optional_time(row, 3)?,
+                    not_before: rows::optional_time(row, 4)?,
+                },
             })
         });
         lane.optional()
-    }
-
-    /// What an open delivery is called.
-    const fn open_state(&self) -> DeliveryState {
-        match (self.deleted_at, self.is_active) {
-            (Some(_), _) => DeliveryState::Cancelled,
-            (None, true) => DeliveryState::Pending,
-            (None, false) => DeliveryState::Held,
-        }
     }
 
     /// What has that state, of each place where some is: not in order.
@@ -201,12 +168,12 @@ impl<'c> Lane<'c> {
             Some(DeliveryState::Expired) => self.closed_as(at, Ending::Expired)?,
             Some(DeliveryState::Cancelled) => {
                 let mut found = self.closed_as(at, Ending::Cancelled)?;
-                if self.open_state() == DeliveryState::Cancelled {
+                if self.head.open_state() == DeliveryState::Cancelled {
                     found.extend(self.open(at)?);
                 }
                 found
             }
-            Some(open) if open == self.open_state() => self.open(at)?,
+            Some(open) if open == self.head.open_state() => self.open(at)?,
             Some(_) => Vec::new(),
         })
     }
@@ -233,7 +200,7 @@ impl<'c> Lane<'c> {
     }
 
     fn one(&self, seq: Seq) -> rusqlite::Result<Option<DeliveryRow>> {
-        let parameters = (lane_number(self.lane), seq_number(seq));
+        let parameters = (lane_number(self.head.lane), seq_number(seq));
         let mut found = self.rows(ONE_UNTRIED, parameters, 1, open_row)?;
         found.extend(self.rows(ONE_TRIED, parameters, 1, open_row)?);
         found.extend(self.rows(ONE_CLOSED, parameters, 1, closed_row)?);
@@ -254,17 +221,17 @@ impl<'c> Lane<'c> {
         while found.len() < limit
             && let Some(row) = rows.next()?
         {
-            let place = Place::Delivery { lane: lane_number(self.lane), seq: row.get(0).ok() };
+            let place = Place::Delivery { lane: lane_number(self.head.lane), seq: row.get(0).ok() };
             found.extend(self.snapshot.readable(place, read(row))?);
         }
         Ok(found)
     }
 
-    fn event(&self, seq: Seq) -> rusqlite::Result<Option<Event>> {
+    fn event(&self, seq: Seq) -> rusqlite::Result<Option<EventHead>> {
         let sql = "SELECT id, event_type, timestamp FROM esl_events WHERE key = ?1";
         let EventKey(key) = self.organization.event_key(seq);
         let event = self.snapshot.connection.prepare_cached(sql)?.query_row([key], |row| {
-            Ok(Event {
+            Ok(EventHead {
                 id: EventId::from_bytes(row.get(0)?),
                 event_type: rows::parsed(row, 1)?,
                 timestamp: rows::time(row, 2)?,
@@ -272,47 +239,11 @@ impl<'c> Lane<'c> {
         });
         event.optional()
     }
-
-    fn delivery(&self, row: &DeliveryRow, event: Event) -> Delivery {
-        let created_at = row.created_at.unwrap_or(event.timestamp);
-        let (state, finished_at, due_at) = match row.standing {
-            Standing::Untried => (self.open_state(), self.deleted_at, Some(created_at)),
-            Standing::RetryAt(due_at) => (self.open_state(), self.deleted_at, Some(due_at)),
-            Standing::Closed(ending, at) => (ending.state(), Some(at), None),
-        };
-        Delivery {
-            id: DeliveryId::new(event.id, row.seq, self.lane),
-            event_id: event.id,
-            event_type: event.event_type,
-            subscription_id: self.subscription,
-            seq: row.seq,
-            state,
-            attempts: row.attempts,
-            created_at,
-            next_attempt_at: due_at
-                .max(self.not_before)
-                .filter(|_| state == DeliveryState::Pending),
-            finished_at,
-            last_status: row.last_status,
-            last_error: row.last_error,
-        }
-    }
 }
 
 impl At {
     const fn parameters(&self) -> (i64, i64) {
         (self.lane, self.below)
-    }
-}
-
-impl Ending {
-    pub(crate) const fn state(self) -> DeliveryState {
-        match self {
-            Self::Delivered => DeliveryState::Delivered,
-            Self::Exhausted => DeliveryState::Exhausted,
-            Self::Expired => DeliveryState::Expired,
-            Self::Cancelled => DeliveryState::Cancelled,
-        }
     }
 }
 

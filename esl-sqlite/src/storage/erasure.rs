@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use esl_core::{
     BlobKey, EventId, OrganizationId, SealedEvent, Timestamp, erased,
-    storage::{Change, Erased, StorageError, StorageErrorKind},
+    storage::{Change, Erased, StorageError, StorageErrorKind, encoding::Ending},
 };
 use rusqlite::{Connection, OptionalExtension, Row};
 use tokio::sync::oneshot;
@@ -14,7 +14,7 @@ use crate::storage::{
     cleaning,
     error::Stop,
     removal::Slice,
-    rows::{self, Ending, EventKey, SEALED_EVENT, seq_number},
+    rows::{self, EventKey, SEALED_EVENT, seq_number},
     session::Session,
     washing,
 };

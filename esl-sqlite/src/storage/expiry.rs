@@ -3,11 +3,14 @@
 //! The lanes that may have something to expire are gone through in turn, some at each call, so that
 //! very many paused subscriptions cost a call no more than few.
 
-use esl_core::{LaneId, Timestamp, expires_until, storage::Swept};
+use esl_core::{
+    LaneId, Timestamp, expires_until,
+    storage::{Swept, encoding::Ending},
+};
 use rusqlite::OptionalExtension;
 
 use crate::storage::{
-    rows::{self, Ending, lane_number},
+    rows::{self, lane_number},
     session::Session,
 };
 

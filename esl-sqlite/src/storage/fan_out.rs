@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use esl_core::{
     LaneId, OrganizationId, Seq,
-    storage::{Audience, Expand, FAN_OUT_ABOVE, FanOut, Refused, Routed},
+    storage::{Audience, Expand, FAN_OUT_ABOVE, FanOut, Refused, Routed, encoding::Ending},
 };
 use rusqlite::OptionalExtension;
 
@@ -13,7 +13,7 @@ use crate::storage::{
     commit::Declined,
     damage::Place,
     readers::Snapshot,
-    rows::{self, Ending, EventKey, SEALED_EVENT, lane_number, seq_number},
+    rows::{self, EventKey, SEALED_EVENT, lane_number, seq_number},
     session::{OrganizationRow, Session},
 };
 

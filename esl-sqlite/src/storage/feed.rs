@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use esl_core::{
     OrganizationId, Seq,
-    storage::{Fed, Feed, FeedBatch, FeedStep, StorageError, StoredEvent, Worker},
+    storage::{Fed, Feed, FeedBatch, FeedRoom, FeedStep, StorageError, Worker},
 };
 use rusqlite::{OptionalExtension, Row};
 
@@ -32,7 +32,7 @@ impl Feed for SqliteStorage {
         bytes_max: usize,
     ) -> Result<Fed, StorageError> {
         let name = name.to_owned();
-        let room = Room { events: limit, bytes: bytes_max, is_empty: true };
+        let room = FeedRoom::new(limit, bytes_max);
         let work = move |snapshot: &Snapshot<'_>| Ok(read(snapshot, &name, after, room)?);
         self.readers().run("read a feed", work).await
     }
@@ -64,33 +64,11 @@ fn begin(session: &mut Session<'_>, worker: &Worker, name: &str) -> Result<(), S
     Ok(())
 }
 
-/// How much there is room for in an answer.
-#[derive(Clone, Copy)]
-struct Room {
-    events: usize,
-    bytes: usize,
-    is_empty: bool,
-}
-
-impl Room {
-    /// Takes an event in; false if it is too much.
-    fn takes(&mut self, event: &StoredEvent) -> bool {
-        let bytes = event.body.len();
-        if self.events == 0 || (bytes > self.bytes && !self.is_empty) {
-            return false;
-        }
-        self.events -= 1;
-        self.bytes = self.bytes.saturating_sub(bytes);
-        self.is_empty = false;
-        true
-    }
-}
-
 fn read(
     snapshot: &Snapshot<'_>,
     name: &str,
     after: Option<OrganizationId>,
-    mut room: Room,
+    mut room: FeedRoom,
 ) -> rusqlite::Result<Fed> {
     let connection = snapshot.connection;
     let mut fed = Fed::default();
@@ -149,7 +127,7 @@ impl Cursor {
     fn batch(
         &self,
         snapshot: &Snapshot<'_>,
-        room: &mut Room,
+        room: &mut FeedRoom,
     ) -> rusqlite::Result<(FeedBatch, bool)> {
         let (organization, from) = (self.organization, self.seq);
         let mut batch = FeedBatch { organization, from, to: self.last_seq, events: Vec::new() };

@@ -7,7 +7,7 @@ use esl_core::{
     LaneId, OrganizationId, SealedEvent, Seq, Timestamp, WorkerId,
     storage::{
         Change, Claimed, EPOCH, FanOut, IntakeRow, Lanes, Renewed, StorageError, StorageErrorKind,
-        Swept, Taken, Tenure, Waiting, Want, Worker, due_time,
+        Swept, Taken, Tenure, Waiting, Want, Worker, due_time, encoding::Ending,
     },
 };
 use rusqlite::OptionalExtension;
@@ -24,7 +24,7 @@ use crate::storage::{
     fan_out, intake, leaving, outbox,
     plan::{PLAN, plan},
     readers::Snapshot,
-    rows::{self, Ending, EventKey, LANE_STATE, LANE_STATE_COLUMNS, lane_number, seq_number},
+    rows::{self, EventKey, LANE_STATE, LANE_STATE_COLUMNS, lane_number, seq_number},
     secrets::is_key_missing,
     session::Session,
     set_back,

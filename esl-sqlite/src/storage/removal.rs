@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use esl_core::{
     Actor, BlobKey, EventId, InstallationId, LinkKey, OrganizationId, Seq,
-    storage::{Erased, Removal, Removed, StorageError, Worker},
+    storage::{Erased, Removal, Removed, StorageError, Worker, encoding::Ending},
 };
 use rusqlite::{Connection, Row};
 
@@ -17,7 +17,7 @@ use crate::storage::{
     SqliteStorage, blobs, deletion, erasure, link_keys,
     readers::Snapshot,
     retention,
-    rows::{self, Ending, seq_number},
+    rows::{self, seq_number},
     session::Session,
     strays::Strays,
 };

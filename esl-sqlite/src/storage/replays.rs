@@ -8,6 +8,7 @@ use esl_core::{
     ReplayState, Seq, SubscriptionId, Timestamp,
     storage::{
         Candidates, Page, PageOf, ReplayStep, Replays, StorageError, StorageErrorKind, Worker,
+        encoding::{self, Ending},
     },
 };
 use rusqlite::{Connection, OptionalExtension, Row, types::Type};
@@ -17,7 +18,7 @@ use crate::storage::{
     changes::News,
     error::Stop,
     readers::Snapshot,
-    rows::{self, Ending, EventKey, damaged, lane_number, seq_number},
+    rows::{self, EventKey, damaged, lane_number, seq_number},
     session::{OrganizationRow, Session, read_organization},
     settle::retry_time,
     subscriptions::page_of,
@@ -123,7 +124,7 @@ fn create(session: &mut Session<'_>, mut replay: Replay) -> Result<Replay, Stop>
     let parameters = (
         replay.id.to_bytes(),
         lane_number(replay.lane),
-        kind_number(&replay.of),
+        encoding::replay_of_number(&replay.of),
         seq_number(replay.range.from),
         seq_number(replay.range.to),
         replay.range.since.map(Timestamp::as_millis),
@@ -440,46 +441,15 @@ fn replay(row: &Row<'_>) -> rusqlite::Result<Replay> {
     replay.position = rows::seq(row, 12)?;
     replay.opened = row.get::<_, i64>(13)?.cast_unsigned();
     replay.finished_at = rows::optional_time(row, 15)?;
-    // With its subscription, a replay is cancelled.
     let deleted_at = rows::optional_time(row, 16)?;
-    if replay.state == ReplayState::Running && deleted_at.is_some() {
-        replay.state = ReplayState::Cancelled;
-        replay.finished_at = deleted_at;
-    }
+    replay.end_with_subscription(deleted_at);
     Ok(replay)
 }
 
-/// Bits of `esl_replays.kind`. They are never given anew.
-const EXHAUSTED: u8 = 1;
-const EXPIRED: u8 = 2;
-const DELIVERED: u8 = 4;
-const MISSING: u8 = 8;
-
-fn kind_number(of: &ReplayOf) -> u8 {
-    match *of {
-        ReplayOf::Missing => MISSING,
-        ReplayOf::Deliveries { exhausted, expired, delivered } => {
-            let bits = [(exhausted, EXHAUSTED), (expired, EXPIRED), (delivered, DELIVERED)];
-            bits.into_iter().filter(|(is_chosen, _)| *is_chosen).map(|(_, bit)| bit).sum()
-        }
-        _ => unreachable!("a kind of replay that this storage was not built for"),
-    }
-}
-
+/// Reads `esl_replays.kind`.
 fn kind(row: &Row<'_>, index: usize) -> rusqlite::Result<ReplayOf> {
-    let bits: u8 = row.get(index)?;
-    if bits == MISSING {
-        return Ok(ReplayOf::Missing);
-    }
-    if bits & !(EXHAUSTED | EXPIRED | DELIVERED) != 0 {
-        return Err(damaged(index, Type::Integer, "not a kind of replay"));
-    }
-    let has = |bit| bits & bit != 0;
-    Ok(ReplayOf::Deliveries {
-        exhausted: has(EXHAUSTED),
-        expired: has(EXPIRED),
-        delivered: has(DELIVERED),
-    })
+    let kind = encoding::replay_of(row.get(index)?);
+    kind.ok_or_else(|| damaged(index, Type::Integer, "not a kind of replay"))
 }
 
 /// Rows that are looked at in one call: some milliseconds' worth.

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use esl_core::{OrganizationId, Seq, Timestamp};
+use esl_core::{OrganizationId, Seq, storage::AgeLimit};
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::storage::{
@@ -53,7 +53,7 @@ pub(crate) fn remove(
     age: Duration,
     slice: &mut Slice,
 ) -> rusqlite::Result<bool> {
-    let limits = Limits::new(session.now, age);
+    let limits = AgeLimit::new(session.now, age);
     remove_replays(session.connection, &limits, slice)?;
     audit::remove(session.connection, limits.old, slice)?;
     let mut round = std::mem::take(&mut session.removal.round);
@@ -81,7 +81,7 @@ pub(crate) fn remove(
 /// Removes replays that have been over for as long as events are kept.
 fn remove_replays(
     connection: &Connection,
-    limits: &Limits,
+    limits: &AgeLimit,
     slice: &mut Slice,
 ) -> rusqlite::Result<()> {
     let mut remove = connection.prepare_cached(FINISHED_REPLAYS)?;
@@ -90,31 +90,6 @@ fn remove_replays(
     slice.use_up(replays);
     Ok(())
 }
-
-/// Which times are old, and which cannot be true.
-struct Limits {
-    old: Timestamp,
-    possible: Timestamp,
-}
-
-impl Limits {
-    fn new(now: Timestamp, age: Duration) -> Self {
-        Self { old: now - age, possible: now + AHEAD_MAX }
-    }
-
-    fn is_old(&self, time: Timestamp) -> bool {
-        time <= self.old
-    }
-
-    /// Whether a machine may have sealed an event then whose clock is about right.
-    fn is_possible(&self, time: Timestamp) -> bool {
-        time <= self.possible
-    }
-}
-
-/// By how much a clock may be ahead of the storage's. An event from further in the future says nothing
-/// of its neighbours' age: it would hold up what comes after it until then.
-const AHEAD_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 fn next_organization(
     connection: &Connection,
@@ -132,7 +107,7 @@ fn begin(
     session: &mut Session<'_>,
     key: i64,
     id: OrganizationId,
-    limits: &Limits,
+    limits: &AgeLimit,
     slice: &mut Slice,
 ) -> rusqlite::Result<Option<Place>> {
     let connection = session.connection;
@@ -159,7 +134,7 @@ fn old_to(
     connection: &Connection,
     organization: i64,
     last: Seq,
-    limits: &Limits,
+    limits: &AgeLimit,
     slice: &mut Slice,
 ) -> rusqlite::Result<Option<Seq>> {
     let mut select = connection.prepare_cached(FIRST_FROM)?;
@@ -202,7 +177,7 @@ impl Place {
     fn go_on(
         &mut self,
         session: &mut Session<'_>,
-        limits: &Limits,
+        limits: &AgeLimit,
         slice: &mut Slice,
     ) -> rusqlite::Result<bool> {
         // Deleted meanwhile, it is no more retention's; its number may be another one's by now.
@@ -248,7 +223,7 @@ impl Place {
     fn remove_events(
         &mut self,
         connection: &Connection,
-        limits: &Limits,
+        limits: &AgeLimit,
         slice: &mut Slice,
     ) -> rusqlite::Result<bool> {
         let mut select = connection.prepare_cached(EVENTS)?;
@@ -402,6 +377,8 @@ WHERE lane = ?1 AND seq >= ?2 AND seq <= ?3 AND due_at > 0 ORDER BY seq LIMIT 1"
 
 #[cfg(test)]
 mod tests {
+    use esl_core::Timestamp;
+
     use super::*;
     use crate::storage::plans::assert_plan;
 

@@ -6,49 +6,15 @@ use bytes::Bytes;
 use esl_core::{
     Attempt, AttemptError, EventId, EventPattern, LaneId, OrganizationId, SealedEvent, Seq,
     Timestamp, Timings,
-    storage::{Audience, LaneState, StoredEvent},
+    storage::{
+        Audience, LaneState, StoredEvent,
+        encoding::{self, Ending},
+    },
 };
 use rusqlite::{
     Row,
     types::{FromSqlError, Type},
 };
-
-/// How a closed delivery ended, as `esl_closed.state` says it. Numbers are never given anew.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Ending {
-    Delivered = 0,
-    Exhausted = 1,
-    Expired = 2,
-    Cancelled = 3,
-}
-
-impl Ending {
-    const ALL: [Self; 4] = [Self::Delivered, Self::Exhausted, Self::Expired, Self::Cancelled];
-
-    pub(crate) const fn number(self) -> u8 {
-        self as u8
-    }
-}
-
-/// The numbers that stand for [`AttemptError`]s in rows. They are never given anew.
-const ATTEMPT_ERRORS: [(u8, AttemptError); 10] = [
-    (1, AttemptError::Status),
-    (2, AttemptError::RefusedAddress),
-    (3, AttemptError::Dns),
-    (4, AttemptError::Connect),
-    (5, AttemptError::Tls),
-    (6, AttemptError::Timeout),
-    (7, AttemptError::Reset),
-    (8, AttemptError::StaleConnection),
-    (9, AttemptError::TooLarge),
-    (10, AttemptError::Unsent),
-];
-
-pub(crate) fn attempt_error_number(error: AttemptError) -> u8 {
-    let known = ATTEMPT_ERRORS.iter().find(|(_, known)| *known == error);
-    known.expect("a test holds the table against AttemptError::ALL").0
-}
 
 /// The place of an event among the events of all organizations: one key, so that neither the events
 /// of an organization nor a delivery's event need an index of their own.
@@ -75,25 +41,9 @@ pub(crate) const fn lane_number(lane: LaneId) -> i64 {
     lane.get().cast_signed()
 }
 
-/// As `esl_events.audience` says it: nothing for all, a lane for all but that one, and the lane below
-/// zero for that one alone.
-pub(crate) fn audience_number(audience: Audience) -> Option<i64> {
-    match audience {
-        Audience::Matching => None,
-        Audience::Except(lane) => Some(lane_number(lane)),
-        Audience::Only(lane) => Some(-lane_number(lane)),
-    }
-}
-
+/// As `esl_events.audience` says it.
 pub(crate) fn audience(row: &Row<'_>, index: usize) -> rusqlite::Result<Audience> {
-    let number: Option<i64> = row.get(index)?;
-    Ok(match number {
-        None => Audience::Matching,
-        Some(number) => {
-            let lane = LaneId::new(number.unsigned_abs());
-            if number < 0 { Audience::Only(lane) } else { Audience::Except(lane) }
-        }
-    })
+    row.get(index).map(encoding::audience)
 }
 
 pub(crate) const fn seq_number(seq: Seq) -> i64 {
@@ -153,18 +103,16 @@ fn changes(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<Bytes>> {
     Ok(bytes.map(Bytes::copy_from_slice))
 }
 
+/// How a delivery has ended, as `esl_closed.state` says it.
 pub(crate) fn ending(row: &Row<'_>, index: usize) -> rusqlite::Result<Ending> {
-    let number: u8 = row.get(index)?;
-    let known = Ending::ALL.into_iter().find(|ending| ending.number() == number);
+    let known = Ending::from_number(row.get(index)?);
     known.ok_or_else(|| damaged(index, Type::Integer, "not a state of a closed delivery"))
 }
 
 pub(crate) fn attempt_error(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<AttemptError>> {
-    let Some(number) = row.get::<_, Option<u8>>(index)? else { return Ok(None) };
-    let known = ATTEMPT_ERRORS.iter().find(|(known, _)| *known == number);
-    known
-        .map(|(_, error)| Some(*error))
-        .ok_or_else(|| damaged(index, Type::Integer, "not an error of an attempt"))
+    let Some(number) = row.get(index)? else { return Ok(None) };
+    let known = encoding::attempt_error(number);
+    known.map(Some).ok_or_else(|| damaged(index, Type::Integer, "not an error of an attempt"))
 }
 
 /// The columns that [`sealed_event`] reads after the organization.
@@ -204,22 +152,9 @@ pub(crate) fn stored_event(row: &Row<'_>) -> rusqlite::Result<StoredEvent> {
     })
 }
 
-/// Patterns hold no spaces, so a space keeps them apart.
-pub(crate) fn patterns_text(patterns: &[EventPattern]) -> String {
-    let mut text = String::new();
-    for pattern in patterns {
-        if !text.is_empty() {
-            text.push(' ');
-        }
-        text.push_str(&pattern.to_string());
-    }
-    text
-}
-
 pub(crate) fn patterns(row: &Row<'_>, index: usize) -> rusqlite::Result<Vec<EventPattern>> {
     let text = row.get_ref(index)?.as_str().map_err(|error| mistyped(index, error))?;
-    let patterns: Result<_, _> = text.split_ascii_whitespace().map(str::parse).collect();
-    patterns.map_err(|error| damaged(index, Type::Text, error))
+    encoding::patterns(text).map_err(|error| damaged(index, Type::Text, error))
 }
 
 /// The columns that [`lane_state`] reads.
@@ -265,11 +200,6 @@ pub(crate) fn attempt(row: &Row<'_>) -> rusqlite::Result<Attempt> {
     })
 }
 
-/// In nanoseconds; 292 years at most.
-pub(crate) fn duration_number(duration: Duration) -> i64 {
-    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
-}
-
 fn duration(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<Duration>> {
     let nanos: Option<i64> = row.get(index)?;
     Ok(nanos.map(|nanos| Duration::from_nanos(nanos.unsigned_abs())))
@@ -293,32 +223,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_error_has_a_number_of_its_own() {
-        let mut numbers: Vec<_> = AttemptError::ALL.map(attempt_error_number).to_vec();
-        numbers.dedup();
-        assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
-        for (number, ending) in (0..).zip(Ending::ALL) {
-            assert_eq!(ending.number(), number);
-        }
-    }
-
-    #[test]
     fn a_key_holds_organization_and_seq() {
         for (organization, seq) in [(1, 1), (1, Seq::MAX.get()), ((1 << 23) - 1, 77)] {
             let key = EventKey::new(organization, Seq::new(seq));
             assert!(key.0 > 0);
             assert_eq!((key.organization(), key.seq().get()), (organization, seq));
         }
-    }
-
-    #[test]
-    fn patterns_come_back_as_they_were() {
-        let connection = rusqlite::Connection::open_in_memory().unwrap();
-        let all: Vec<EventPattern> =
-            ["*", "a.*", "a.b"].map(|pattern| pattern.parse().unwrap()).to_vec();
-        let back = connection
-            .query_row("SELECT ?1", [patterns_text(&all)], |row| patterns(row, 0))
-            .unwrap();
-        assert_eq!(back, all);
     }
 }

@@ -2,13 +2,16 @@
 
 use esl_core::{
     Action, Actor, Attempt, LaneId, Timestamp,
-    storage::{LaneState, Outcome, Settle, Settlement, SwitchOff},
+    storage::{
+        LaneState, Outcome, Settle, Settlement, SwitchOff,
+        encoding::{Ending, attempt_error_number, duration_number},
+    },
 };
 
 use crate::storage::{
     audit,
     changes::News,
-    rows::{Ending, attempt_error_number, duration_number, lane_number, seq_number},
+    rows::{lane_number, seq_number},
     session::Session,
     statements::ByKind,
     subscription_row,

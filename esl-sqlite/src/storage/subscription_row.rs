@@ -1,10 +1,10 @@
 //! A subscription as a row of `esl_subscriptions`, and back.
 
-use std::{fmt::Write as _, num::NonZeroU32, sync::LazyLock, time::Duration};
+use std::{num::NonZeroU32, sync::LazyLock, time::Duration};
 
 use esl_core::{
-    CallbackUrl, CustomHeaders, DisabledReason, OnExhausted, OrganizationId, RetiringSecret,
-    Secret, SecretField, SendOrder, Subscription, SubscriptionId, SubscriptionOptions, Timestamp,
+    CallbackUrl, DisabledReason, OnExhausted, OrganizationId, RetiringSecret, Secret, SecretField,
+    SendOrder, Subscription, SubscriptionId, SubscriptionOptions, Timestamp, storage::encoding,
 };
 use rusqlite::{
     OptionalExtension, Row,
@@ -13,7 +13,7 @@ use rusqlite::{
 
 use crate::storage::{
     encryption_keys,
-    rows::{self, damaged, lane_number, mistyped, optional_time, patterns, patterns_text},
+    rows::{self, damaged, lane_number, mistyped, optional_time, patterns},
     secrets::{Holder, Secrets},
     session::Session,
 };
@@ -51,7 +51,7 @@ fn values(
     let seal = |text: &str, field| secrets.text(text, holder.place(field));
     Ok([
         text(subscription.callback_url.as_str()),
-        text(&patterns_text(&subscription.events)),
+        text(&encoding::patterns_text(&subscription.events)),
         seal(subscription.secret.expose(), SecretField::Current)?,
         match retiring {
             Some(retiring) => seal(retiring.secret.expose(), SecretField::Retiring)?,
@@ -64,14 +64,14 @@ fn values(
         time(subscription.expiring),
         options.description.as_deref().map_or(Value::Null, text),
         options.metadata.as_ref().map_or(Value::Null, |metadata| text(metadata.as_str())),
-        match headers_text(&options.headers) {
+        match encoding::headers_text(&options.headers) {
             Some(headers) => seal(&headers, SecretField::Headers)?,
             None => Value::Null,
         },
         options
             .retry_schedule
             .as_deref()
-            .map_or(Value::Null, |delays| text(&schedule_text(delays))),
+            .map_or(Value::Null, |delays| text(&encoding::delays_text(delays))),
         options.timeout.map_or(Value::Null, |timeout| Value::from(millis(timeout))),
         count(options.max_per_second),
         count(options.max_in_flight),
@@ -168,11 +168,11 @@ pub(crate) fn subscription(
     let mut options = SubscriptionOptions::default();
     options.description = row.get(12)?;
     options.metadata = optional(row, 13, |text| text.parse().ok())?;
-    let read_headers = |text: &str| headers(text).ok_or_else(|| not_ours(14));
+    let read_headers = |text: &str| encoding::headers(text).ok_or_else(|| not_ours(14));
     options.headers = secrets
         .read_text(row, 14, holder.place(SecretField::Headers), read_headers)?
         .unwrap_or_default();
-    options.retry_schedule = optional(row, 15, schedule)?;
+    options.retry_schedule = optional(row, 15, encoding::delays)?;
     options.timeout = row.get::<_, Option<u32>>(16)?.map(|ms| Duration::from_millis(ms.into()));
     options.max_per_second = row.get::<_, Option<u32>>(17)?.and_then(NonZeroU32::new);
     options.max_in_flight = row.get::<_, Option<u32>>(18)?.and_then(NonZeroU32::new);
@@ -240,34 +240,6 @@ fn optional<T>(
 
 fn not_ours(index: usize) -> rusqlite::Error {
     damaged(index, Type::Text, "not what ESL writes there")
-}
-
-/// A line for each header: neither names nor values hold line feeds.
-fn headers_text(headers: &CustomHeaders) -> Option<String> {
-    if headers.is_empty() {
-        return None;
-    }
-    let mut text = String::new();
-    for (name, value) in headers.expose() {
-        writeln!(text, "{name}:{value}").expect("a String takes all");
-    }
-    Some(text)
-}
-
-fn headers(text: &str) -> Option<CustomHeaders> {
-    let lines: Option<Vec<_>> = text.lines().map(|line| line.split_once(':')).collect();
-    CustomHeaders::new(lines?).ok()
-}
-
-/// Milliseconds with spaces between them.
-fn schedule_text(delays: &[Duration]) -> String {
-    let delays: Vec<_> = delays.iter().map(|delay| millis(*delay).to_string()).collect();
-    delays.join(" ")
-}
-
-fn schedule(text: &str) -> Option<Vec<Duration>> {
-    let delays = text.split_ascii_whitespace().map(|delay| delay.parse().ok());
-    delays.map(|delay| delay.map(Duration::from_millis)).collect()
 }
 
 fn millis(duration: Duration) -> i64 {

@@ -1,8 +1,8 @@
 //! Chores, a slice at a time.
 
-use esl_core::storage::Swept;
+use esl_core::storage::{Swept, encoding::Ending};
 
-use crate::storage::{commit::expired_idempotency, expiry, rows::Ending, session::Session};
+use crate::storage::{commit::expired_idempotency, expiry, session::Session};
 
 /// Does at most `limit` rows' worth of chores.
 pub(crate) fn sweep(session: &mut Session<'_>, limit: usize) -> rusqlite::Result<Swept> {

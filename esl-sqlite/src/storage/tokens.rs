@@ -2,7 +2,8 @@
 
 use esl_core::{
     Digest, OrganizationId, Revoked, Rotated, Rotation, Scopes, Timestamp, Token, TokenFamily,
-    TokenKind, storage::StorageErrorKind,
+    TokenKind,
+    storage::{StorageErrorKind, encoding},
 };
 use rusqlite::{Connection, OptionalExtension, Row, types::Type};
 
@@ -123,7 +124,7 @@ fn insert(connection: &Connection, organization: i64, token: &Token) -> rusqlite
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
     connection.prepare_cached(sql)?.execute((
         token.digest.as_bytes(),
-        kind_number(token.kind),
+        encoding::token_kind_number(token.kind),
         &token.client,
         organization,
         token.family.as_bytes(),
@@ -163,18 +164,10 @@ fn found(row: &Row<'_>) -> rusqlite::Result<Found> {
     Ok(Found { token, is_used: row.get(7)?, organization: row.get(8)? })
 }
 
-/// Numbers are never given anew.
-const KINDS: [(u8, TokenKind); 2] = [(1, TokenKind::Access), (2, TokenKind::Refresh)];
-
-fn kind_number(kind: TokenKind) -> u8 {
-    let known = KINDS.iter().find(|(_, known)| *known == kind);
-    known.expect("every kind has a number").0
-}
-
+/// Reads `esl_tokens.kind`.
 fn kind(row: &Row<'_>, index: usize) -> rusqlite::Result<TokenKind> {
-    let number: u8 = row.get(index)?;
-    let known = KINDS.iter().find(|(known, _)| *known == number);
-    known.map(|(_, kind)| *kind).ok_or_else(|| damaged(index, Type::Integer, "not a kind of token"))
+    let kind = encoding::token_kind(row.get(index)?);
+    kind.ok_or_else(|| damaged(index, Type::Integer, "not a kind of token"))
 }
 
 const TOKEN: &str = "
