@@ -41,8 +41,8 @@ use super::{Fetch, once};
 ///   each with a subscription of its own, need a receiver each ([`with_seen`](Self::with_seen)).
 /// - **A handler that hangs keeps its event under way**, and each further delivery of it is answered
 ///   409, until the process ends. Give it an end *inside* the layer: a timeout within the handler, or
-///   a layer that is added before this one, `post(handle).layer(timeout).layer(receiver)`. One that is
-///   added after it gives up the waiting alone, and not the handler.
+///   a layer that is added before this one: `router.layer(timeout).layer(receiver)`. One that is added
+///   after it gives up the waiting alone, and not the handler.
 ///
 /// A clone shares everything. The runtime it is used on must have time enabled.
 #[derive(Clone)]

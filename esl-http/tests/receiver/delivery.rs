@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode, header::CONTENT_TYPE};
 use http_body_util::BodyExt as _;
 use tower::ServiceExt as _;
 
-const SECRET: &str = "your-webhook-secret-for-signature-verification";
+pub(crate) const SECRET: &str = "your-webhook-secret-for-signature-verification";
 
 pub(crate) const EVENT: &str = "evt_01J00000000000000000000000";
 

@@ -4,6 +4,9 @@
 mod data;
 mod delivery;
 mod fetch;
+#[path = "../api/log.rs"]
+mod log;
+mod logging;
 mod once;
 mod refusals;
 mod service;

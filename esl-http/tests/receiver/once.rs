@@ -1,16 +1,29 @@
 //! Taking an event once.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    future::pending,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use async_trait::async_trait;
-use axum::{Router, routing::post};
+use axum::{
+    Router,
+    extract::Request,
+    middleware::{Next, from_fn},
+    response::IntoResponse as _,
+    routing::post,
+};
 use esl_core::{Begun, Clock as _, EventKey, MemorySeen, Seen, SeenError, SystemClock};
 use esl_http::receiver::Receiver;
 use http::StatusCode;
-use tokio::sync::{Notify, mpsc};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::timeout,
+};
 
 use crate::delivery::{EVENT, headers_at, number, send, signed, status, verifier, with_headers};
 
@@ -86,6 +99,27 @@ async fn a_handler_that_has_panicked_runs_again() {
         (StatusCode::INTERNAL_SERVER_ERROR, "the handler has failed")
     );
     assert_eq!(send(&router, signed(number(EVENT))).await.0, StatusCode::NO_CONTENT);
+    assert_eq!(runs.load(Ordering::SeqCst), 2);
+}
+
+/// A handler that never comes to an end, and a layer inside the receiver that ends it.
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_is_timed_out_inside_the_layer_has_failed_and_runs_again() {
+    let runs = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&runs);
+    let handler = move || async move {
+        if counter.fetch_add(1, Ordering::SeqCst) == 0 {
+            pending::<()>().await;
+        }
+    };
+    let timed = from_fn(|request: Request, next: Next| async {
+        let answer = timeout(Duration::from_secs(10), next.run(request)).await;
+        answer.unwrap_or_else(|_| StatusCode::GATEWAY_TIMEOUT.into_response())
+    });
+    let router = Router::new().route("/", post(handler)).layer(timed).layer(remembering());
+    for expected in [504, 200, 200] {
+        assert_eq!(status(&router, signed(number(EVENT))).await, expected);
+    }
     assert_eq!(runs.load(Ordering::SeqCst), 2);
 }
 

@@ -1,6 +1,7 @@
 //! Fetching data that was too large to be sent, from servers on real sockets.
 
 mod guard;
+mod http2;
 mod server;
 mod verified;
 

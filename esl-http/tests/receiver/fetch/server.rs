@@ -40,17 +40,8 @@ impl Server {
     pub(super) async fn start_tls(
         answers: impl Fn(&str) -> String + Send + Sync + 'static,
     ) -> Self {
-        let certified = generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-        let certificate = certified.cert.der().clone();
-        let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
-        let config = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into())
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.clone()], key)
-            .unwrap();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
-        Self::listen(Some(acceptor), certificate.to_vec(), Arc::new(answers)).await
+        let (acceptor, certificate) = acceptor(&[]);
+        Self::listen(Some(acceptor), certificate, Arc::new(answers)).await
     }
 
     async fn listen(
@@ -103,6 +94,21 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// Takes connections to 127.0.0.1 by one of these protocols, with a certificate (DER) of its own.
+pub(super) fn acceptor(protocols: &[&str]) -> (TlsAcceptor, Vec<u8>) {
+    let certified = generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let certificate = certified.cert.der().clone();
+    let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
+    let mut config = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.clone()], key)
+        .unwrap();
+    config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+    (TlsAcceptor::from(Arc::new(config)), certificate.to_vec())
 }
 
 /// `None` when the other side has hung up.
