@@ -5,8 +5,11 @@ use std::{future::Future, net::SocketAddr, sync::Arc};
 use anyhow::Context;
 use esl_amqp::{Broker, BrokerLink};
 use esl_core::{Clock, Esl, Role, SystemClock};
-use esl_http::api::{self, ApiConfig, BrokerPresence, ServerLimits};
-use tokio::{net::TcpListener, time::timeout};
+use esl_http::api::{self, ApiConfig, HealthCheck, ServerLimits};
+use tokio::{
+    net::TcpListener,
+    time::{sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -183,7 +186,7 @@ struct Joined {
     broker: Option<Arc<BrokerLink>>,
 }
 
-/// Serves until `stop`; then lets requests finish, then deliveries, and frees the database.
+/// Serves until `stop`, and for the time in which others are to see that; then lets requests finish, then deliveries, and frees the database.
 async fn serve(
     config: &Config,
     shares: &Shares,
@@ -194,10 +197,14 @@ async fn serve(
     let mut api_config = ApiConfig::default()
         .with_token_lifetimes(config.access_token_lifetime, config.refresh_token_lifetime)
         .with_blob_redirect(config.blob_redirect)
-        .with_trusted_proxies(config.trusted_proxies.clone());
+        .with_trusted_proxies(config.trusted_proxies.clone())
+        .with_readiness(HealthCheck::new({
+            let stop = stop.clone();
+            move || !stop.is_cancelled()
+        }));
     if let Some(broker) = broker.clone() {
         let is_there = move || broker.state().connected_since.is_some();
-        api_config = api_config.with_broker(BrokerPresence::new(is_there));
+        api_config = api_config.with_broker(HealthCheck::new(is_there));
     }
     let limits = ServerLimits::default()
         .with_connections_max(shares.clients)
@@ -206,15 +213,24 @@ async fn serve(
         Role::Worker => api::health_router(esl.clone(), api_config),
         _ => api::router(esl.clone(), api_config),
     };
+    let close = CancellationToken::new();
+    let leave = async {
+        stop.cancelled().await;
+        if !config.shutdown_delay.is_zero() {
+            tracing::info!(delay = ?config.shutdown_delay, "not ready; going on until others have seen it");
+            sleep(config.shutdown_delay).await;
+        }
+        close.cancel();
+    };
     // What comes from the broker is a request, too, and has as long.
     let part = async {
-        stop.cancelled().await;
+        close.cancelled().await;
         if let Some(broker) = broker {
             // What is cut off comes again.
             _ = timeout(config.shutdown_grace / 4, broker.shutdown()).await;
         }
     };
-    tokio::join!(api::serve(listener, router, stop.cancelled(), limits), part);
+    tokio::join!(leave, api::serve(listener, router, close.cancelled(), limits), part);
     tracing::info!(sends = esl.in_flight(), "requests are answered; finishing deliveries");
     esl.shutdown().await;
     tracing::info!("stopped");

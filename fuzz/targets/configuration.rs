@@ -160,6 +160,7 @@ fn is_documented(name: &str, value: &[u8]) -> Option<bool> {
             let mut delays = text.split(',');
             delays.clone().count() <= 100 && delays.all(|delay| is_duration(delay.trim(), 0, HOUR))
         }
+        "ESL_SHUTDOWN_DELAY" => is_duration(text, 0, 600_000),
         "ESL_SHUTDOWN_GRACE" => is_duration(text, 1_000, 600_000),
         "ESL_SIGNATURE_ALGORITHM" => matches!(text, "sha256" | "sha384" | "sha512"),
         "ESL_WORKER_THREADS" => is_whole(text, 1, 1024),

@@ -32,6 +32,33 @@ async fn sigterm_lets_what_is_being_sent_arrive_and_exits_with_0() {
 }
 
 #[tokio::test]
+async fn with_a_delay_it_is_not_ready_and_goes_on_until_others_have_seen_that() {
+    let folder = Folder::new();
+    let with = |delay| [WITH_CLIENT[0], WITH_CLIENT[1], ("ESL_SHUTDOWN_DELAY", delay)];
+    let server = folder.start(&with("10m")).await;
+    let receiver = Receiver::start(Behaviour::Accept).await;
+    let api = Api::new(&server.base).await;
+    api.subscribe(&receiver.url("/"), &["*"]).await;
+    assert_eq!(api.get("/health/ready").await.0, 200);
+    server.signal("TERM").await;
+    server.logs("not ready; going on until others have seen it").await;
+    let (status, ready) = api.get("/health/ready").await;
+    assert_eq!((status, &ready["status"]), (503, &"not ready".into()), "{ready}");
+    assert_eq!(api.get("/health").await.0, 200, "it works as before");
+    let event = api.publish("person.updated", 1.into()).await;
+    assert_eq!(receiver.first().await.event()["id"], event);
+    // Who has no time for that says so once more.
+    server.signal("TERM").await;
+    assert_eq!(server.ended().await.code, Some(143));
+
+    let server = folder.start(&with("100ms")).await;
+    server.signal("TERM").await;
+    let ended = server.ended().await;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(ended.stderr.contains("not ready; going on"), "{}", ended.stderr);
+}
+
+#[tokio::test]
 async fn sigint_stops_it_just_so() {
     let folder = Folder::new();
     let server = folder.start(&WITH_CLIENT).await;

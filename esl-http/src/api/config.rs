@@ -25,28 +25,31 @@ pub struct ApiConfig {
     pub trusted_proxies: TrustedProxies,
     /// The message broker that the engine is joined to, of which `/health` says whether it is there.
     /// Defaults to none, and then nothing is said of one.
-    pub broker: Option<BrokerPresence>,
+    pub broker: Option<HealthCheck>,
+    /// Whether the process wants to be given work; while it does not, `/health/ready` is 503. Defaults to
+    /// none, and then it does as long as it can. For a process that is about to stop.
+    pub readiness: Option<HealthCheck>,
 }
 
-/// Whether a message broker is there.
+/// Something that `/health` or `/health/ready` asks of the process around it.
 #[derive(Clone)]
-pub struct BrokerPresence(Arc<dyn Fn() -> bool + Send + Sync>);
+pub struct HealthCheck(Arc<dyn Fn() -> bool + Send + Sync>);
 
-impl BrokerPresence {
-    /// By a function that knows it, and does not wait for it.
+impl HealthCheck {
+    /// By a function that knows the answer, and does not wait for it.
     #[must_use]
-    pub fn new(is_there: impl Fn() -> bool + Send + Sync + 'static) -> Self {
-        Self(Arc::new(is_there))
+    pub fn new(is_well: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(is_well))
     }
 
-    pub(super) fn is_there(&self) -> bool {
+    pub(super) fn is_well(&self) -> bool {
         (self.0)()
     }
 }
 
-impl fmt::Debug for BrokerPresence {
+impl fmt::Debug for HealthCheck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("BrokerPresence").field(&self.is_there()).finish()
+        f.debug_tuple("HealthCheck").field(&self.is_well()).finish()
     }
 }
 
@@ -60,6 +63,7 @@ impl Default for ApiConfig {
             blob_redirect: false,
             trusted_proxies: TrustedProxies::default(),
             broker: None,
+            readiness: None,
         }
     }
 }
@@ -89,8 +93,15 @@ impl ApiConfig {
 
     /// Says at `/health` whether this broker is there.
     #[must_use]
-    pub fn with_broker(mut self, broker: BrokerPresence) -> Self {
+    pub fn with_broker(mut self, broker: HealthCheck) -> Self {
         self.broker = Some(broker);
+        self
+    }
+
+    /// Asks at `/health/ready` whether it wants work, too.
+    #[must_use]
+    pub fn with_readiness(mut self, readiness: HealthCheck) -> Self {
+        self.readiness = Some(readiness);
         self
     }
 

@@ -14,7 +14,7 @@ use esl_core::{Role, storage::Storage};
 use serde::Serialize;
 use tokio::{sync::Mutex, time::timeout};
 
-use super::{Api, answer};
+use super::{Api, answer, config::HealthCheck};
 
 /// `GET /health`: whether it works.
 pub(super) async fn health(State(api): State<Api>) -> Response {
@@ -33,7 +33,7 @@ pub(super) async fn ready(State(api): State<Api>) -> Response {
     let role = api.esl.role();
     // Whoever only delivers is of use only while it does.
     let is_at_work = api.esl.is_healthy() && (role != Role::Worker || engine.delivers);
-    let (status, word) = match has_storage && is_at_work {
+    let (status, word) = match has_storage && is_at_work && api.wants_work() {
         true => (StatusCode::OK, "ready"),
         false => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
     };
@@ -63,9 +63,13 @@ impl Api {
         self.last_check.result(self.esl.storage()).await
     }
 
+    fn wants_work(&self) -> bool {
+        self.config.readiness.as_ref().is_none_or(HealthCheck::is_well)
+    }
+
     /// Without it, events are accepted and delivered all the same.
     fn broker(&self) -> Option<&'static str> {
-        self.config.broker.as_ref().map(|broker| presence(broker.is_there()))
+        self.config.broker.as_ref().map(|broker| presence(broker.is_well()))
     }
 }
 

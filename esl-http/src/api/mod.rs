@@ -80,7 +80,7 @@ use self::{
 };
 pub use self::{
     address::{TrustedProxies, TrustedProxiesError},
-    config::{ApiConfig, BrokerPresence},
+    config::{ApiConfig, HealthCheck},
     serve::{ServerLimits, serve},
 };
 

@@ -5,7 +5,7 @@ use std::sync::{
 
 use axum::http::{Method, StatusCode};
 use esl_core::{CallbackPolicy, storage::StorageErrorKind};
-use esl_http::api::{ApiConfig, BrokerPresence};
+use esl_http::api::{ApiConfig, HealthCheck};
 use serde_json::json;
 
 use crate::{faulty::Mode, world::World};
@@ -35,7 +35,7 @@ async fn a_service_whose_storage_fails_or_hangs_is_not() {
 async fn a_broker_that_is_away_is_said_and_changes_nothing_else() {
     let is_there = Arc::new(AtomicBool::new(true));
     let asked = Arc::clone(&is_there);
-    let broker = BrokerPresence::new(move || asked.load(Ordering::Relaxed));
+    let broker = HealthCheck::new(move || asked.load(Ordering::Relaxed));
     let config = ApiConfig::default().with_broker(broker);
     let world = World::with(config, CallbackPolicy::public()).await;
     for (is, said) in [(true, "connected"), (false, "away")] {
@@ -44,6 +44,24 @@ async fn a_broker_that_is_away_is_said_and_changes_nothing_else() {
         assert_eq!(reply.status, StatusCode::OK);
         let expected = format!(r#"{{"status":"healthy","version":"1.0.0","broker":"{said}"}}"#);
         assert_eq!(reply.text, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_wants_no_work_is_not_ready_and_works() {
+    let wants = Arc::new(AtomicBool::new(true));
+    let asked = Arc::clone(&wants);
+    let readiness = HealthCheck::new(move || asked.load(Ordering::Relaxed));
+    let config = ApiConfig::default().with_readiness(readiness);
+    let world = World::with(config, CallbackPolicy::public()).await;
+    for (is, status, said) in
+        [(true, StatusCode::OK, "ready"), (false, StatusCode::SERVICE_UNAVAILABLE, "not ready")]
+    {
+        wants.store(is, Ordering::Relaxed);
+        let reply = world.anonymous(Method::GET, "/health/ready").send().await;
+        assert_eq!((reply.status, &reply.body["status"]), (status, &said.into()));
+        let reply = world.anonymous(Method::GET, "/health").send().await;
+        assert_eq!(reply.status, StatusCode::OK);
     }
 }
 

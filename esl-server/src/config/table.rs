@@ -315,6 +315,11 @@ variables! {
     /// Whether `/_profiler` is served. It comes with a later version; until then there is a warning.
     "PROFILER_ENABLED" Open, default "false" => profiler_enabled: bool = parse::boolean;
 
+    /// For how long a server that was told to stop goes on before it does, while `/health/ready` is 503
+    /// already: as long as a load balancer takes to see that. `10m` at most.
+    "ESL_SHUTDOWN_DELAY" Open, default "0s" => shutdown_delay: Duration =
+        parse::duration(Duration::ZERO..=Duration::from_secs(600));
+
     /// How long a stop may take, from `1s` to `10m`: a quarter of it for requests that are being
     /// answered, the rest for deliveries that are being sent. What is cut off is sent again.
     "ESL_SHUTDOWN_GRACE" Open, default "20s" => shutdown_grace: Duration =
