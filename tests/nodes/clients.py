@@ -70,7 +70,9 @@ class Organization:
         return [f"authorization: Bearer {self.token}", "content-type: application/json", *others]
 
     async def call(self, method, path, body=None):
-        status, answer = await ask(self.ports[0], method, path, body, self.headers())
+        answered = await ask(self.ports[0], method, path, body, self.headers())
+        assert answered, f"{path}: nothing answers at port {self.ports[0]}"
+        status, answer = answered
         assert status < 300, (path, status, answer)
         return answer
 
