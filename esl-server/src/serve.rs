@@ -186,7 +186,8 @@ struct Joined {
     broker: Option<Arc<BrokerLink>>,
 }
 
-/// Serves until `stop`, and for the time in which others are to see that; then lets requests finish, then deliveries, and frees the database.
+/// Serves until `stop`, and for the time in which others are to see that; then lets requests finish,
+/// then deliveries, and frees the database.
 async fn serve(
     config: &Config,
     shares: &Shares,
@@ -214,6 +215,7 @@ async fn serve(
         _ => api::router(esl.clone(), api_config),
     };
     let close = CancellationToken::new();
+    // Whoever gives this node work is told first that it goes, and has time to hear it.
     let leave = async {
         stop.cancelled().await;
         if !config.shutdown_delay.is_zero() {

@@ -8,11 +8,12 @@ use crate::{Actor, BlobKey, EventId, InstallationId, LinkKey, OrganizationId, Ti
 /// Letting go of what is old, of what must not be kept, and of whole organizations.
 #[async_trait]
 pub trait Removal: fmt::Debug + Send + Sync + 'static {
-    /// Does one slice of removing events that were sealed longer than `age` ago, with their deliveries
-    /// and attempts, replays that have been over for so long, what is as old in the audit trail, and what has waited for so long in the
-    /// intake for an organization that does not exist; `None` removes none of them. Rows that a deleted
-    /// organization has left are removed in any case, and so is what came to the intake for it since. At
-    /// most `limit` rows, and fewer large ones, so that a publish never waits long behind it.
+    /// Does one slice of removing events that were sealed longer than `age` ago, with their deliveries and
+    /// attempts, replays that have been over for so long, what is as old in the audit trail, and what has
+    /// waited for so long in the intake for an organization that does not exist; `None` removes none of
+    /// them. Rows that a deleted organization has left are removed in any case, and so is what came to the
+    /// intake for it since. At most `limit` rows, and fewer large ones, so that a publish never waits long
+    /// behind it.
     ///
     /// - An event that a delivery still owes stays, and goes in a later round. Deliveries of it that
     ///   are over go.
